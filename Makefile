@@ -1,0 +1,89 @@
+# QUEST-Train. `make help` lists the targets.
+#   CUDA=0|1        build the CUDA backend (default: 1 where nvcc is found)
+#   MARCH=native    CPU to compile for; x86-64-v3 for a cluster of mixed nodes
+#   SANITIZE=address,undefined   instrumented build in build/san
+#   PREFIX, DESTDIR for `make install`
+CC      ?= gcc
+MARCH   ?= native
+PREFIX  ?= /usr/local
+NVCC    ?= $(shell command -v nvcc 2>/dev/null)
+CUDA    ?= $(if $(NVCC),1,0)
+BUILD   := build$(if $(SANITIZE),/san)
+VERSION := 0.1.0
+
+PACKAGES := ompi-c jansson yaml-0.1 libturbojpeg vips
+HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -I/usr/include/hdf5/openmpi)
+HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5_openmpi)
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+CFLAGS   ?= -O3 -g
+OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -DQUEST_VERSION='"$(VERSION)"' \
+	$(shell pkg-config --cflags $(PACKAGES)) $(HDF5_CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+LIBS     := $(shell pkg-config --libs $(PACKAGES)) $(HDF5_LIBS) -ldnnl -lm -lpthread
+LINK     := $(CC) -fopenmp $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+
+SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/cpu/*.c data_loaders/*.c)
+PROGRAMS := $(patsubst src/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/quest_*.c))
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+
+ifeq ($(CUDA),1)
+include kernels/cuda/cuda.mk
+else
+OUR_CFLAGS += -DQUEST_NO_CUDA
+endif
+
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(CUDA_OBJECTS)
+LIBRARY  := $(BUILD)/libquest.a
+
+all: $(PROGRAMS)
+
+$(BUILD)/o/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIBRARY): $(OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/bin/quest-%: $(BUILD)/o/src/quest_%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -o $@
+
+$(BUILD)/tests/%: $(BUILD)/o/tests/unit/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
+
+unit: $(UNIT)
+
+test: all
+	tests/run
+
+bench: all
+	tests/bench/run
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/quest-train
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	cp -r configs launch $(DESTDIR)$(PREFIX)/share/quest-train/
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+format-check:
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make              programs in build/bin (CUDA=0 to leave the CUDA backend out, MARCH=x86-64-v3 for mixed nodes)"
+	@echo "make test         all tests (launch/test installs what they need first)"
+	@echo "make bench        speed of this machine beside its peers"
+	@echo "make install      PREFIX=/usr/local, DESTDIR="
+	@echo "make format       clang-format everything; format-check only looks"
+	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san"
+	@echo "make clean"
+
+.PHONY: all unit test bench install format format-check clean help
+.SECONDARY:
+-include $(shell find $(BUILD)/o -name '*.d' 2>/dev/null)

@@ -1,0 +1,275 @@
+/* The op contract: one table of functions that the CPU backend (kernels/cpu) and the CUDA backend (kernels/cuda)
+ * both fill in. Model code sees only this header and never asks which backend it runs on.
+ *
+ * Types.     T is the context's dtype: float32 or bfloat16 (2 bytes, the upper half of a float32). Activations and
+ *            the *working* copies of parameters are T; master parameters, gradients of parameters, optimiser state,
+ *            means, rstd and logsumexp are float32; all sums run in float32 or wider.
+ * Layout.    Row-major, dense, last dimension fastest. `rows` is batch * tokens unless said otherwise.
+ * Memory.    Pointers are device pointers of the backend (host memory on the CPU), 64-byte aligned; every tensor may be
+ *            read up to its end only. No op allocates: scratch comes from the context's workspace, sized at open.
+ * Order.     Ops are queued in call order on the context's compute stream; the CPU runs them at once. Only functions
+ *            that say "waits" block the host.
+ * Gradients. Parameter gradients are accumulated (+=); the trainer zeroes them once a step. Activation gradients are
+ *            written (=).
+ * Bits.      The same calls on the same machine with the same number of threads give the same bits.
+ * Errors.    false with a message; an op fails only as a launch or a library call can. */
+#ifndef QUEST_KERNELS_H
+#define QUEST_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum dtype { DTYPE_FLOAT32, DTYPE_BFLOAT16 };
+
+/* How the logits are made of queries and keys; ../docs/mathematics.md, after Govindarajan et al., ICLR 2026. */
+enum attention_kind {
+    ATTENTION_STANDARD,  /* q.k / sqrt(d) */
+    ATTENTION_QUEST,     /* q . k/|k|, no scale */
+    ATTENTION_QNORM,     /* q/|q| . k, no scale */
+    ATTENTION_QKNORM,    /* LayerNorm(q) . LayerNorm(k) / sqrt(d) over head_dim, eps 1e-6 (timm's qk_norm) */
+    ATTENTION_QKNORM_HS, /* scale[h] * q/|q| . k/|k| */
+    ATTENTION_QKNORM_DS, /* (q_scale * q/|q|) . (k_scale * k/|k|), elementwise learned scales */
+    ATTENTION_KINDS
+};
+
+struct attention_shape {
+    enum attention_kind kind;
+    size_t batch, tokens, heads, head_dim; /* head_dim a multiple of 16, at most 128 */
+};
+
+/* The learned extras of a kind, float32; NULL where the kind has none. The gradients have the same shape. */
+struct attention_parameters {
+    const float *q_weight, *q_bias, *k_weight, *k_bias; /* qknorm: [head_dim] each */
+    const float *scale;                                 /* qknorm_hs: [heads] */
+    const float *q_scale, *k_scale;                     /* qknorm_ds: [head_dim] each */
+};
+struct attention_gradients {
+    float *q_weight, *q_bias, *k_weight, *k_bias, *scale, *q_scale, *k_scale;
+};
+
+/* One record a head of what attention did: norms of the projected queries and keys before any normalisation, the
+ * logits that softmax sees, and the entropy in nats of each query's row of probabilities. Over all images and tokens
+ * since the record was initialised with attention_statistics_initial. */
+enum attention_statistic {
+    STATISTIC_Q_SUM,
+    STATISTIC_Q_SUM_SQUARES,
+    STATISTIC_Q_MIN,
+    STATISTIC_Q_MAX,
+    STATISTIC_K_SUM,
+    STATISTIC_K_SUM_SQUARES,
+    STATISTIC_K_MIN,
+    STATISTIC_K_MAX,
+    STATISTIC_LOGIT_MAX,
+    STATISTIC_ENTROPY_SUM,
+    STATISTIC_ENTROPY_MIN,
+    ATTENTION_STATISTICS
+};
+
+/* The largest shapes that a context will meet: what scratch memory depends on. */
+struct workload {
+    size_t batch;   /* images a micro-step on this rank */
+    size_t patches; /* tokens - 1 */
+    size_t patch_dim, dim, hidden, heads, classes;
+    enum attention_kind kind;
+};
+
+struct context_options {
+    enum dtype dtype;
+    int device;  /* index of the GPU on this host; ignored by the CPU */
+    int threads; /* CPU threads of this rank (0 = OMP_NUM_THREADS or what the affinity mask allows) */
+    struct workload workload;
+};
+
+struct context; /* a device, its streams and workspace; each backend has its own */
+
+/* AdamW as PyTorch's: decoupled decay, bias-corrected moments. `step` counts from 1. */
+struct adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    uint64_t step;
+    float clip_grad_norm; /* gradients are scaled by min(1, clip / (norm + 1e-6)) as torch's clip_grad_norm_; 0 = off */
+};
+
+struct kernels {
+    const char *name; /* "cpu", "cuda" */
+
+    /* ---- context and memory ---- */
+
+    /* Bytes of scratch that open will allocate for these options; they are part of the memory plan. */
+    size_t (*workspace_bytes)(const struct context_options *options);
+    bool (*open)(struct context **ctx, const struct context_options *options, struct error *error);
+    void (*close)(struct context *ctx);
+    /* One line on the device for the log: model, threads or SMs, instruction set, memory. */
+    void (*describe)(struct context *ctx, char *text, size_t text_bytes);
+    /* Peak FLOP/s of matrix products of T and bytes/s of memory on this device; 0 where unknown. */
+    void (*limits)(struct context *ctx, double *flops, double *bytes_per_s);
+    bool (*memory_available)(struct context *ctx, size_t *bytes, struct error *error);
+    /* Device memory, 64-byte aligned, filled with zeros; `what` names it in the error. */
+    bool (*allocate)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
+    void (*release)(struct context *ctx, void *memory);
+    /* Host memory from which uploads overlap with compute (pinned under CUDA). */
+    bool (*allocate_host)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
+    void (*release_host)(struct context *ctx, void *memory);
+
+    /* ---- copies and order ---- */
+
+    bool (*zero)(struct context *ctx, void *memory, size_t bytes, struct error *error);
+    /* In order with the ops. `host` must stay unchanged until a later mark has been waited for. */
+    bool (*upload)(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error);
+    bool (*download)(struct context *ctx, void *host, const void *device, size_t bytes, struct error *error);
+    /* On the copy stream, beside the ops: prefetch_begin waits (on the device) until the ops queued so far have read
+     * the old contents, prefetch copies, prefetch_end makes ops queued after it wait for the copies. */
+    bool (*prefetch_begin)(struct context *ctx, struct error *error);
+    bool (*prefetch)(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error);
+    bool (*prefetch_end)(struct context *ctx, struct error *error);
+    /* mark remembers everything queued so far in one of 8 slots; wait_mark (waits) until that is done. */
+    bool (*mark)(struct context *ctx, int slot, struct error *error);
+    bool (*wait_mark)(struct context *ctx, int slot, struct error *error);
+    /* Waits until everything queued is done. */
+    bool (*synchronise)(struct context *ctx, struct error *error);
+    /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */
+    void *(*stream)(struct context *ctx);
+
+    /* ---- input ---- */
+
+    /* Patches as the loader cuts them to normalised activations:
+     *   out     T      [batch, patches, channels, patch, patch] = value * scale[c] + shift[c]
+     *   pixels  uint8  [batch, patches, patch, patch, channels]
+     *   scale, shift  float32 [channels]  (1 / (255 std) and -mean / std)
+     *   partner int32 [batch], weight float32 [batch, patches]: mixup and cutmix; patch p of image b becomes
+     *           weight * image b + (1 - weight) * image partner[b]. Both NULL for none. */
+    bool (*patches_normalise)(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
+                              const float *shift, const int32_t *partner, const float *weight, size_t batch,
+                              size_t patches, size_t patch, size_t channels, struct error *error);
+
+    /* Tokens from projected patches: out[b, 0] = cls + position[0], out[b, 1 + p] = projected[b, p] + position[1 + p].
+     *   out T [batch, patches + 1, dim], projected T [batch, patches, dim], cls float32 [dim], position float32
+     *   [patches + 1, dim] */
+    bool (*embed_forward)(struct context *ctx, void *out, const void *projected, const float *cls,
+                          const float *position, size_t batch, size_t patches, size_t dim, struct error *error);
+    bool (*embed_backward)(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
+                           const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error);
+
+    /* ---- linear ---- */
+
+    /* out T [rows, out_dim] = in T [rows, in_dim] * weight^T (T [out_dim, in_dim], as PyTorch) + bias (T [out_dim] or
+     * NULL). 2 * rows * in_dim * out_dim FLOP. */
+    bool (*linear_forward)(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
+                           size_t rows, size_t in_dim, size_t out_dim, struct error *error);
+    /* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in; bias_gradient
+     * += column sums of out_gradient (skipped where NULL). */
+    bool (*linear_backward)(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
+                            const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
+                            size_t out_dim, struct error *error);
+
+    /* ---- residual add, LayerScale, stochastic depth and LayerNorm in one pass (Ba et al. 2016, eps 1e-6) ----
+     *   residual_out = residual_in + path_scale[image] * gamma * branch
+     *   normed = (residual_out - mean) * rstd * weight + bias
+     *     residual_in, branch, residual_out, normed  T [rows, dim]; residual_out may be residual_in
+     *     gamma [dim] or NULL (1): LayerScale.  path_scale [rows / tokens] or NULL (1): 0 for a dropped image, else
+     *     1 / (1 - p).  weight, bias [dim].  mean, rstd [rows], written, read by the backward pass. All float32.
+     * branch NULL: plain LayerNorm of residual_in; residual_out is not touched (may be NULL). */
+    bool (*residual_layernorm_forward)(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
+                                       const void *residual_in, const void *branch, const float *gamma,
+                                       const float *path_scale, const float *weight, const float *bias, size_t rows,
+                                       size_t tokens, size_t dim, struct error *error);
+    /* residual_gradient comes in as the gradient of residual_out by all other uses and goes out with LayerNorm's part
+     * added: the gradient of residual_in. branch_gradient = path_scale * gamma * that; NULL where there is no branch,
+     * or neither gamma nor path_scale (then it equals residual_gradient, which the caller uses). `branch` and
+     * gamma_gradient are read and written only where gamma is given. */
+    bool (*residual_layernorm_backward)(struct context *ctx, void *residual_gradient, void *branch_gradient,
+                                        float *weight_gradient, float *bias_gradient, float *gamma_gradient,
+                                        const void *normed_gradient, const void *residual_out, const void *branch,
+                                        const float *mean, const float *rstd, const float *gamma,
+                                        const float *path_scale, const float *weight, size_t rows, size_t tokens,
+                                        size_t dim, struct error *error);
+
+    /* ---- attention ---- */
+
+    /* softmax(logits of the kind) V, fused: no [tokens, tokens] matrix of a whole batch is ever stored.
+     *   qkv        T [batch, tokens, 3, heads, head_dim], the packed projection
+     *   out        T [batch, tokens, heads, head_dim]
+     *   logsumexp  float32 [batch, heads, tokens], natural logarithm, kept for the backward pass
+     *   statistics float64 [heads, ATTENTION_STATISTICS], combined (+=, min, max) with this batch; NULL = not wanted */
+    bool (*attention_forward)(struct context *ctx, void *out, float *logsumexp, const void *qkv,
+                              const struct attention_parameters *parameters, double *statistics,
+                              const struct attention_shape *shape, struct error *error);
+    /* qkv_gradient T as qkv, written whole. Gradients of the learned extras are accumulated. */
+    bool (*attention_backward)(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
+                               const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
+                               const struct attention_parameters *parameters, const struct attention_shape *shape,
+                               struct error *error);
+
+    /* ---- GELU, exact: x * (1 + erf(x / sqrt 2)) / 2, with the bias of the product before it ---- */
+
+    /* out = gelu(in + bias); in, out T [rows, dim], bias T [dim]; out may be in only if no backward pass follows. */
+    bool (*gelu_forward)(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
+                         struct error *error);
+    /* in_gradient = out_gradient * gelu'(in + bias), in place allowed; bias_gradient += its column sums. */
+    bool (*gelu_backward)(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
+                          const void *in, const void *bias, size_t rows, size_t dim, struct error *error);
+
+    /* ---- the CLS rows ---- */
+
+    /* out T [batch, dim] = in [batch, tokens, dim] at token 0; scatter writes zeros to the other tokens. */
+    bool (*cls_gather)(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                       struct error *error);
+    bool (*cls_scatter)(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                        struct error *error);
+
+    /* ---- loss ---- */
+
+    /* Softmax cross-entropy and its gradient in one pass, with label smoothing and soft targets:
+     *   target = smoothing / classes + (1 - smoothing) * (w onehot(label) + (1 - w) onehot(partner label))
+     *   loss       float32 [batch], natural logarithm; infinite or NaN logits make it NaN
+     *   label_rank int32 [batch]: how many classes have a larger logit than `label` (ties: a lower index counts as
+     *              larger; NaN logits: `classes`), so top-1 is rank 0 and top-5 rank < 5
+     *   gradient   T [batch, classes] = gradient_scale * (softmax - target); NULL in evaluation
+     *   logits     T [batch, classes];  labels int32 [batch]
+     *   partner_labels int32 [batch], weights float32 [batch]: mixup; both NULL for none (w = 1) */
+    bool (*cross_entropy)(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
+                          const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
+                          float gradient_scale, size_t batch, size_t classes, struct error *error);
+
+    /* ---- optimiser ---- */
+
+    /* *sum (float64, device) = sum of x[i]^2. Reads 4 * count bytes. Deterministic. */
+    bool (*sum_of_squares)(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
+    /* One AdamW step over flat buffers of `count` (a multiple of 64) numbers.
+     *   working  T [count], written as the rounded master; may be NULL or equal to master where T is float32
+     *   decay    uint8 [count / 64]: 1 where weight decay applies to those 64 numbers
+     *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite nothing is changed, so
+     *            that the last good parameters survive. */
+    bool (*adamw_update)(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
+                         const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
+                         const struct adamw *adamw, struct error *error);
+    /* working T [count] = rounded master; nothing to do where they are the same memory. */
+    bool (*round_parameters)(struct context *ctx, void *working, const float *master, size_t count,
+                             struct error *error);
+
+    /* ---- looking for the cause of a NaN ---- */
+
+    /* Waits. *first = index of the first number of x (dtype given, not the context's) that is not finite, or count. */
+    bool (*find_nonfinite)(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
+                           struct error *error);
+};
+
+const struct kernels *kernels_cpu(void);
+/* NULL in a build without CUDA. */
+const struct kernels *kernels_cuda(void);
+
+static inline size_t dtype_bytes(enum dtype dtype)
+{
+    return dtype == DTYPE_FLOAT32 ? 4 : 2;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

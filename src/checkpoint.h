@@ -1,0 +1,47 @@
+/* Checkpoints: HDF5 files of format "quest-checkpoint", version 1 (docs/files.md). A file is written to a temporary
+ * name, flushed to the disk, read back and compared, then renamed: a crash at any moment leaves the previous one whole.
+ * Data is stored with checksums (Fletcher-32 on chunks, version 3 superblock and version 2 headers for metadata), so a
+ * flipped bit is an error when read and never a silently wrong number. */
+#ifndef QUEST_CHECKPOINT_H
+#define QUEST_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/error.h"
+
+/* One parameter as the file sees it: timm's name and shape, float32, dense. */
+struct checkpoint_tensor {
+    const char *name;
+    size_t rank, shape[4];
+    float *parameter, *m, *v; /* host memory; m and v NULL where there is no optimiser state */
+};
+
+struct checkpoint {
+    uint64_t step, epoch, world_size;
+    char *config; /* YAML text, caller's (write) or to be freed with checkpoint_free (read) */
+    struct checkpoint_tensor *tensors;
+    size_t tensor_count;
+    double best_top1; /* highest top-1 so far; negative = not evaluated */
+};
+
+/* Writes DIR/step_%08u.h5. ERROR_RUNTIME (disk full, not writable) leaves no temporary file behind. */
+bool checkpoint_write(const char *directory, const struct checkpoint *checkpoint, struct error *error);
+/* Only the header: step, epoch, world_size, config, best_top1. */
+bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error);
+/* Fills the memory that `checkpoint->tensors` point to. A missing, extra or wrongly shaped tensor is an error that
+ * names it; with_optimiser: /adamw too. Accepts any file with /params (for --init) where require_format is false. */
+bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoint, bool with_optimiser,
+                             bool require_format, struct error *error);
+void checkpoint_free(struct checkpoint *checkpoint);
+
+/* Newest-first paths of DIR/step_*.h5. Caller frees with checkpoint_list_free. */
+bool checkpoint_list(char ***paths, size_t *count, const char *directory, struct error *error);
+void checkpoint_list_free(char **paths, size_t count);
+/* Removes all but the `keep` newest and the one that DIR/best.h5 (a symbolic link) names. */
+bool checkpoint_prune(const char *directory, size_t keep, struct error *error);
+/* Points DIR/best.h5 at step's file, atomically. */
+bool checkpoint_mark_best(const char *directory, uint64_t step, struct error *error);
+
+#endif

@@ -1,0 +1,87 @@
+/* The configuration of a run: YAML text -> struct config, checked against one schema table (config_schema.c), from
+ * which docs/configuration.md is checked too. Keys, defaults and ranges are there; the names here are the keys. */
+#ifndef QUEST_CONFIG_H
+#define QUEST_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "src/error.h"
+
+enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
+
+struct config {
+    struct {
+        char preset[32];
+        int64_t image_size, patch_size, dim, depth, heads, classes; /* classes 0: taken from the dataset */
+        double mlp_ratio, layer_scale, drop_path;
+    } model;
+    struct {
+        enum attention_kind kind;
+    } attention;
+    struct {
+        char train[1024], val[1024]; /* "" = none */
+        bool shuffle;
+        int64_t workers, prefetch;
+        struct {
+            bool flip;
+            int64_t crop_padding;
+            bool random_resized_crop;
+            double crop_scale_min, crop_scale_max;
+        } augment;
+    } data;
+    struct {
+        int64_t epochs, steps;                      /* exactly one is given; the other is 0 */
+        int64_t batch_size, accumulate, eval_every; /* eval_every in steps; 0 = at every epoch's end; the end always */
+        enum dtype precision;
+        int64_t seed;
+        double label_smoothing;
+        bool recompute;
+    } train;
+    struct {
+        double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm;
+        int64_t warmup_steps;
+        enum schedule schedule;
+    } optim;
+    struct {
+        int64_t every; /* steps between metrics.jsonl lines */
+    } log;
+    struct {
+        int64_t every; /* steps between norms.jsonl records; 0 = never */
+    } norms;
+    struct {
+        int64_t every, keep; /* every in steps; 0 = at every epoch's end; the end always */
+    } checkpoint;
+    struct {
+        enum dtype dtype; /* of the gradients while they are reduced */
+        double bucket_mib, timeout_s;
+    } comm;
+};
+
+/* Reads `path`, applies the `overrides` ("key.path=value", as --set gives them), fills in presets and defaults, checks
+ * every value and every relation that does not need the dataset. ERROR_INPUT with file, line and key. */
+bool config_load(struct config *config, const char *path, const char *const *overrides, size_t override_count,
+                 struct error *error);
+/* The same from text; `name` stands for the file in messages. Checkpoints carry their configuration as text. */
+bool config_parse(struct config *config, const char *text, size_t text_bytes, const char *name,
+                  const char *const *overrides, size_t override_count, struct error *error);
+/* Only the keys under model: and attention: are required to be whole (for --checkpoint files and fixtures, which hold
+ * no data or train section). */
+bool config_parse_model(struct config *config, const char *text, size_t text_bytes, const char *name,
+                        struct error *error);
+/* The resolved configuration as YAML with every key, readable by config_load. Caller frees. */
+char *config_format(const struct config *config);
+/* A table of all keys: type, default, range, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
+char *config_reference(void);
+
+/* Names as in the YAML ("quest", "bf16", ...). */
+const char *attention_kind_name(enum attention_kind kind);
+bool attention_kind_from_name(enum attention_kind *kind, const char *name);
+const char *dtype_name(enum dtype dtype);
+
+/* Fills dim, depth, heads, patch_size of a preset ("vit_tiny", ...) that are still 0. false: no such preset. */
+bool config_preset(struct config *config, const char *preset);
+
+#endif

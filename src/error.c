@@ -1,0 +1,44 @@
+#include "src/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool fill(struct error *error, enum error_status status, const char *format, va_list arguments)
+{
+    error->status = status;
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    return false;
+}
+
+bool error_input(struct error *error, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, ERROR_INPUT, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+bool error_runtime(struct error *error, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, ERROR_RUNTIME, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+bool error_prefix(struct error *error, const char *format, ...)
+{
+    char tail[sizeof error->message];
+    memcpy(tail, error->message, sizeof tail);
+    va_list arguments;
+    va_start(arguments, format);
+    int used = vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    if (used >= 0 && (size_t)used < sizeof error->message)
+        snprintf(error->message + used, sizeof error->message - (size_t)used, ": %.*s",
+                 (int)(sizeof tail - (size_t)used - 3), tail);
+    return false;
+}

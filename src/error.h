@@ -1,0 +1,28 @@
+/* Errors as values. A function that can fail returns bool and, when it returns false, has filled in a
+ * struct error with one line for the user: what is wrong, where (file, line, key, rank), what to do.
+ * The program prints it once, as "error: <message>", and exits with error.status. */
+#ifndef QUEST_ERROR_H
+#define QUEST_ERROR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum error_status {
+    ERROR_NONE = 0,
+    ERROR_RUNTIME = 1, /* the work failed: disk full, a rank lost, a number that is not finite */
+    ERROR_INPUT = 2,   /* the user can mend it: bad option, configuration, file */
+};
+
+struct error {
+    enum error_status status;
+    char message[1024];
+};
+
+/* Both format `message` and return false, so that a failing function can end in `return error_input(...)`. */
+bool error_input(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool error_runtime(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Puts "<context>: " in front of a message that a lower layer wrote; returns false. */
+bool error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,62 @@
+/* The run directory: config.yaml, metrics.jsonl, norms.jsonl, events.jsonl, checkpoints/ (docs/logs.md). One rank
+ * writes; every line is one JSON object, written with one write(2), so a reader never sees two lines mixed and a crash
+ * cuts at most the last. Numbers that are not finite are written as null. */
+#ifndef QUEST_RUN_LOG_H
+#define QUEST_RUN_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/error.h"
+
+struct run_log;
+
+/* Creates DIR (and parents), takes DIR/lock (flock; a second run is refused and told which host and process hold it),
+ * refuses a directory that holds a run unless `resume`. On resume the logs are cut back to `resume_step` with
+ * run_log_rewind. */
+bool run_log_open(struct run_log **log, const char *directory, bool resume, struct error *error);
+void run_log_close(struct run_log *log);
+const char *run_log_directory(const struct run_log *log);
+const char *run_log_checkpoints(const struct run_log *log);
+/* Writes config.yaml (temporary name, rename). */
+bool run_log_config(struct run_log *log, const char *yaml, struct error *error);
+/* Drops records of steps after `step` and a cut-off last line from metrics, norms and events, so that a resumed run
+ * repeats no step. The old file is kept until the new one is whole. */
+bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error);
+
+struct step_metrics {
+    uint64_t step;
+    double epoch, loss, lr, grad_norm, images_per_s, step_time_s, data_wait_s, comm_wait_s, top1, mfu;
+    uint64_t skipped_images;
+};
+bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error);
+
+struct evaluation_metrics {
+    uint64_t step, images;
+    const char *split;
+    double epoch, top1, top5, loss, seconds;
+};
+bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *metrics, struct error *error);
+
+/* One layer's record; arrays hold one number a head. */
+struct norm_record {
+    uint64_t step;
+    size_t layer, heads;
+    const double *q_norm_mean, *q_norm_std, *q_norm_min, *q_norm_max;
+    const double *k_norm_mean, *k_norm_std, *k_norm_min, *k_norm_max;
+    const double *logit_max, *entropy_mean, *entropy_min;
+    double qkv_grad_norm;
+};
+bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error);
+
+/* severity: "info", "warning", "critical"; layer and head negative where they do not apply. */
+struct event {
+    uint64_t step;
+    const char *kind, *severity, *message;
+    long layer, head;
+    double value, threshold;
+};
+bool run_log_event(struct run_log *log, const struct event *event, struct error *error);
+
+#endif
