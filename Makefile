@@ -22,7 +22,7 @@ OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(
 LIBS     := $(shell pkg-config --libs $(PACKAGES)) $(HDF5_LIBS) -ldnnl -lm -lpthread
 LINK     := $(CC) -fopenmp $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
-SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/cpu/*.c data_loaders/*.c)
+SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c data_loaders/*.c)
 PROGRAMS := $(patsubst src/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/quest_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
