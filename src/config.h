@@ -76,6 +76,12 @@ char *config_format(const struct config *config);
 /* A table of all keys: type, default, range, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
 char *config_reference(void);
 
+/* Width of the MLP's hidden layer: mlp_ratio * dim, rounded down as timm's int(). */
+static inline size_t config_hidden_dim(const struct config *config)
+{
+    return (size_t)((double)config->model.dim * config->model.mlp_ratio);
+}
+
 /* Names as in the YAML ("quest", "bf16", ...). */
 const char *attention_kind_name(enum attention_kind kind);
 bool attention_kind_from_name(enum attention_kind *kind, const char *name);
