@@ -30,6 +30,7 @@ ifeq ($(CUDA),1)
 include kernels/cuda/cuda.mk
 else
 OUR_CFLAGS += -DQUEST_NO_CUDA
+SOURCES    := $(filter-out src/comm_gradient_nccl.c,$(SOURCES))
 endif
 
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(CUDA_OBJECTS)

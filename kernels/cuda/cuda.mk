@@ -1,17 +1,26 @@
-# The CUDA backend, included by the Makefile where nvcc is found.
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+# The CUDA backend, included by the Makefile where nvcc is found. Host code is C; only kernels go through nvcc.
+#   CUDA_ARCHS="80"   machine code for fewer GPUs (faster builds); PTX for compute_80 is always embedded, which is what
+#                     GPUs newer than this toolkit, and gpusim, run from
+CUDA_HOME    ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_ARCHS   ?= 80 86 89 90 100 120
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/o/%.cu.o)
-# PTX for compute_80 beside machine code: what GPUs newer than this toolkit compile from.
-CUDA_ARCHS   ?= 80 86 89 90 100 120
-NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -cudart shared -I. -Xcompiler -Wall,-Wextra \
+SOURCES      += $(filter-out kernels/cuda/absent.c,$(wildcard kernels/cuda/*.c))
+OUR_CFLAGS   += -isystem $(CUDA_HOME)/include
+NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -cudart shared -I. -Xcompiler -Wall,-Wextra -Xptxas -v \
 	$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
-ifneq ($(CUDA_SOURCES),)
-CUDA_LIBS    := -L$(CUDA_HOME)/lib64 -lcudart -lcublasLt -lcublas -lnccl -lstdc++
-else
-OUR_CFLAGS   += -DQUEST_NO_CUDA
-endif
+# --as-needed: quest-data starts without CUDA's libraries. RUNPATH, so that LD_LIBRARY_PATH (gpusim) goes first.
+CUDA_LIBS    := -Wl,--as-needed -Wl,--enable-new-dtags,-rpath,$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib64 \
+	-lcudart -lcublasLt -lcublas -lnccl -lstdc++
+
+# ptxas reports registers and spills for each kernel and architecture; a spill in a kernel for sm_80 or sm_90 fails the
+# build. The report stays beside the object, for docs/performance.md.
+SPILLS := /Compiling entry function/ { kernel = $$0 } \
+	/bytes spill stores/ && !/ 0 bytes spill stores, 0 bytes spill loads/ && kernel ~ /sm_(80|90)/ \
+	{ print kernel; print; spilled = 1 } END { exit spilled }
 
 $(BUILD)/o/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2> $(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
+	@grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas) >&2 || true
+	@awk '$(SPILLS)' $(@:.o=.ptxas) >&2 || { rm -f $@; echo "error: $<: registers are spilled (above)" >&2; exit 1; }

@@ -1,0 +1,138 @@
+/* What the files of the CUDA backend share: the context, checked calls, and the ops that each file gives to the table
+ * in backend.c. Plain C, so that host code is compiled by the C compiler and only kernels by nvcc. */
+#ifndef QUEST_KERNELS_CUDA_H
+#define QUEST_KERNELS_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CUDA_MARKS = 8 };
+
+/* What kernels choose their launch by; read once at open. */
+struct cuda_device {
+    char name[256];
+    int major, minor; /* compute capability */
+    int multiprocessors;
+    size_t shared_bytes_per_block; /* with the opt-in of cudaFuncSetAttribute */
+    size_t memory_bytes;
+};
+
+struct context {
+    int device; /* index on this host; current in the thread that calls ops */
+    enum dtype dtype;
+    struct cuda_device properties;
+    /* Ops run on compute in call order; gradients are reduced on communication; batches come up on copy. */
+    cudaStream_t compute, communication, copy;
+    cudaEvent_t compute_reached, prefetched; /* order between compute and copy */
+    cudaEvent_t marks[CUDA_MARKS];
+    /* Scratch for the op that runs: ops follow each other on one stream, so each may use all of it. */
+    void *workspace;
+    size_t workspace_bytes;
+    struct matmul *matmul;   /* cuBLASLt handle and its cached choices: linear.c */
+    const char *last_kernel; /* newest launch, for the message when an earlier one failed */
+};
+
+/* ---- checked calls: `if (!CUDA_TRY(cudaMalloc(...), error)) return false;` ---- */
+
+#define CUDA_TRY(call, error) cuda_check((call), #call, __FILE__, __LINE__, (error))
+/* false with the call, its place and CUDA's own words in `error` unless status is cudaSuccess. */
+bool cuda_check(cudaError_t status, const char *call, const char *file, int line, struct error *error);
+
+/* After a launch, `return cuda_launched(ctx, "layernorm_forward", error);`: false where the launch was refused. A
+ * kernel that fails while it runs is reported by whichever call waits next, which can only name the newest launch. */
+#define cuda_launched(ctx, kernel, error) cuda_check_launch((ctx), (kernel), __FILE__, __LINE__, (error))
+bool cuda_check_launch(struct context *ctx, const char *kernel, const char *file, int line, struct error *error);
+
+/* The context's scratch, 256-byte aligned, if it has `bytes`; else an error that names `op` (a mistake in
+ * workspace_bytes, not in the input). Contents last until the next op. */
+bool cuda_workspace(struct context *ctx, void **memory, size_t bytes, const char *op, struct error *error);
+
+static inline unsigned div_up(size_t n, size_t d)
+{
+    return (unsigned)((n + d - 1) / d);
+}
+
+static inline size_t minimum(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t maximum(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- scratch that ops need for a workload; open takes the largest ---- */
+
+size_t cuda_linear_workspace_bytes(const struct context_options *options);
+size_t cuda_attention_workspace_bytes(const struct context_options *options);
+size_t cuda_layernorm_workspace_bytes(const struct context_options *options);
+size_t cuda_gelu_workspace_bytes(const struct context_options *options);
+size_t cuda_optimiser_workspace_bytes(const struct context_options *options);
+
+/* ---- ops: as kernels.h says ---- */
+
+bool cuda_matmul_open(struct matmul **matmul, struct error *error);
+void cuda_matmul_close(struct matmul *matmul);
+bool cuda_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
+                         size_t rows, size_t in_dim, size_t out_dim, struct error *error);
+bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
+                          const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
+                          size_t out_dim, struct error *error);
+
+bool cuda_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
+                            const float *shift, const int32_t *partner, const float *weight, size_t batch,
+                            size_t patches, size_t patch, size_t channels, struct error *error);
+bool cuda_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
+                        size_t batch, size_t patches, size_t dim, struct error *error);
+bool cuda_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
+                         const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error);
+bool cuda_cls_gather(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                     struct error *error);
+bool cuda_cls_scatter(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                      struct error *error);
+
+bool cuda_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
+                                     const void *residual_in, const void *branch, const float *gamma,
+                                     const float *path_scale, const float *weight, const float *bias, size_t rows,
+                                     size_t tokens, size_t dim, struct error *error);
+bool cuda_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
+                                      float *weight_gradient, float *bias_gradient, float *gamma_gradient,
+                                      const void *normed_gradient, const void *residual_out, const void *branch,
+                                      const float *mean, const float *rstd, const float *gamma, const float *path_scale,
+                                      const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error);
+
+bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,
+                            const struct attention_parameters *parameters, double *statistics,
+                            const struct attention_shape *shape, struct error *error);
+bool cuda_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
+                             const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
+                             const struct attention_parameters *parameters, const struct attention_shape *shape,
+                             struct error *error);
+
+bool cuda_gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
+                       struct error *error);
+bool cuda_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
+                        const void *in, const void *bias, size_t rows, size_t dim, struct error *error);
+
+bool cuda_cross_entropy(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
+                        const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
+                        float gradient_scale, size_t batch, size_t classes, struct error *error);
+
+bool cuda_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
+bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
+                       const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
+                       const struct adamw *adamw, struct error *error);
+bool cuda_round_parameters(struct context *ctx, void *working, const float *master, size_t count, struct error *error);
+bool cuda_find_nonfinite(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
+                         struct error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

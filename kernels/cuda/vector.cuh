@@ -1,0 +1,112 @@
+/* 16-byte accesses and conversions: the packs that every elementwise kernel reads and writes. */
+#ifndef QUEST_KERNELS_CUDA_VECTOR_CUH
+#define QUEST_KERNELS_CUDA_VECTOR_CUH
+
+#include <cuda_bf16.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bfloat16;
+
+/* COUNT neighbouring numbers, moved in one access: 16 bytes where rows start on a multiple of 16 bytes, else one. */
+template <typename T, int COUNT> struct alignas(sizeof(T) * COUNT) pack {
+    T value[COUNT];
+};
+
+/* How many T a 16-byte access holds. */
+template <typename T> constexpr int wide = 16 / sizeof(T);
+
+__device__ __forceinline__ float to_float(float x)
+{
+    return x;
+}
+__device__ __forceinline__ float to_float(bfloat16 x)
+{
+    return __bfloat162float(x);
+}
+
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ bfloat16 from_float<bfloat16>(float x)
+{
+    return __float2bfloat16_rn(x);
+}
+
+/* The register type that a pack travels in, so that the compiler moves it in one instruction. */
+template <int BYTES> struct carrier;
+template <> struct carrier<16> {
+    typedef uint4 type;
+};
+template <> struct carrier<8> {
+    typedef uint2 type;
+};
+template <> struct carrier<4> {
+    typedef uint32_t type;
+};
+template <> struct carrier<2> {
+    typedef uint16_t type;
+};
+
+/* Pack number `index` of an array; the array starts on a multiple of the pack. */
+template <int COUNT, typename T> __device__ __forceinline__ pack<T, COUNT> load_pack(const T *x, size_t index)
+{
+    typedef typename carrier<sizeof(T) * COUNT>::type bits;
+    bits raw = reinterpret_cast<const bits *>(x)[index];
+    pack<T, COUNT> value;
+    memcpy(&value, &raw, sizeof raw);
+    return value;
+}
+template <int COUNT, typename T> __device__ __forceinline__ void store_pack(T *x, size_t index, pack<T, COUNT> value)
+{
+    typedef typename carrier<sizeof(T) * COUNT>::type bits;
+    bits raw;
+    memcpy(&raw, &value, sizeof raw);
+    reinterpret_cast<bits *>(x)[index] = raw;
+}
+
+/* ---- sums over the lanes of a warp, the same on every lane; the order is fixed ---- */
+
+template <typename N> __device__ __forceinline__ N warp_sum(N x)
+{
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, offset);
+    return x;
+}
+
+__device__ __forceinline__ float warp_max(float x)
+{
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    return x;
+}
+
+/* Over a block of at most 1024 threads; `scratch` holds 32 numbers of shared memory, free again on return. */
+template <typename N> __device__ __forceinline__ N block_sum(N x, N *scratch)
+{
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
+    x = warp_sum(x);
+    if (lane == 0)
+        scratch[warp] = x;
+    __syncthreads();
+    x = warp_sum(lane < warps ? scratch[lane] : N(0));
+    __syncthreads();
+    return x;
+}
+
+__device__ __forceinline__ float block_max(float x, float *scratch)
+{
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
+    x = warp_max(x);
+    if (lane == 0)
+        scratch[warp] = x;
+    __syncthreads();
+    x = warp_max(scratch[lane < warps ? lane : 0]);
+    __syncthreads();
+    return x;
+}
+
+#endif
