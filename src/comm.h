@@ -47,6 +47,8 @@ struct comm_gradient_options {
     enum dtype dtype; /* on the wire */
     double timeout_s;
 };
+/* Gives back what comm_gradient_plan took. */
+void comm_gradient_close(struct comm *comm);
 /* Cuts the buffer into buckets. Scratch for a bf16 wire format is allocated here. */
 bool comm_gradient_plan(struct comm *comm, const struct comm_gradient_options *options, struct error *error);
 size_t comm_gradient_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options);

@@ -1,0 +1,168 @@
+/* Gradients in host memory, summed with MPI_Iallreduce, one request a bucket: started as soon as the backward pass has
+ * finished the bucket, and moved on by MPI_Testsome between the ops (Open MPI advances a collective only inside calls).
+ * With a bf16 wire format a bucket is rounded into scratch, summed by our own operator, and widened at the end. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "src/clock.h"
+#include "src/comm_gradient.h"
+
+struct comm_gradient {
+    struct comm *comm;
+    struct comm_gradient_options options;
+    MPI_Request *requests; /* [buckets] */
+    size_t buckets, started;
+    uint16_t *wire; /* [count] bf16, NULL for float32 */
+    MPI_Op sum_bf16;
+    MPI_Datatype bf16;
+};
+
+static float widen(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* To nearest even; NaN stays NaN. */
+static uint16_t round_to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+static void sum_bf16(void *in, void *in_out, int *count, MPI_Datatype *type)
+{
+    (void)type;
+    const uint16_t *x = in;
+    uint16_t *y = in_out;
+    for (int i = 0; i < *count; i++)
+        y[i] = round_to_bf16(widen(x[i]) + widen(y[i]));
+}
+
+static size_t mpi_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
+{
+    (void)comm;
+    return options->dtype == DTYPE_BFLOAT16 ? options->count * sizeof(uint16_t) : 0;
+}
+
+static void mpi_close(struct comm_gradient *state)
+{
+    if (!state)
+        return;
+    if (state->sum_bf16 != MPI_OP_NULL)
+        MPI_Op_free(&state->sum_bf16);
+    if (state->bf16 != MPI_DATATYPE_NULL)
+        MPI_Type_free(&state->bf16);
+    free(state->requests);
+    free(state->wire);
+    free(state);
+}
+
+static bool mpi_open(struct comm_gradient **out, struct comm *comm, const struct comm_gradient_options *options,
+                     struct error *error)
+{
+    struct comm_gradient *state = calloc(1, sizeof *state);
+    *out = state;
+    if (!state)
+        return error_runtime(error, "out of memory for the gradient buckets");
+    *state =
+        (struct comm_gradient){.comm = comm, .options = *options, .sum_bf16 = MPI_OP_NULL, .bf16 = MPI_DATATYPE_NULL};
+    state->buckets = comm_bucket_count(options);
+    state->requests = malloc(state->buckets * sizeof *state->requests);
+    if (options->dtype == DTYPE_BFLOAT16) {
+        state->wire = malloc(options->count * sizeof *state->wire);
+        if (!state->wire || MPI_Op_create(sum_bf16, 1, &state->sum_bf16) != MPI_SUCCESS ||
+            MPI_Type_dup(MPI_UINT16_T, &state->bf16) != MPI_SUCCESS)
+            return error_runtime(error, "the bf16 gradient reduction could not be set up");
+    }
+    return state->requests ? true : error_runtime(error, "out of memory for the gradient buckets");
+}
+
+static bool start_bucket(struct comm_gradient *state, size_t bucket, struct error *error)
+{
+    size_t start = comm_bucket_start(&state->options, bucket), end = comm_bucket_start(&state->options, bucket + 1);
+    void *data = state->options.gradient + start;
+    MPI_Datatype type = MPI_FLOAT;
+    MPI_Op op = MPI_SUM;
+    if (state->wire) {
+        for (size_t i = start; i < end; i++)
+            state->wire[i] = round_to_bf16(state->options.gradient[i]);
+        data = state->wire + start;
+        type = state->bf16;
+        op = state->sum_bf16;
+    }
+    if (MPI_Iallreduce(MPI_IN_PLACE, data, (int)(end - start), type, op, comm_mpi(state->comm),
+                       &state->requests[bucket]) != MPI_SUCCESS)
+        return error_runtime(error, "MPI_Iallreduce of gradient bucket %zu failed", bucket);
+    return true;
+}
+
+static bool mpi_progress(struct comm_gradient *state, struct error *error)
+{
+    int done;
+    if (state->started == 0)
+        return true;
+    if (MPI_Testall((int)state->started, state->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
+        return error_runtime(error, "the gradient all-reduce failed");
+    return true;
+}
+
+static bool mpi_ready(struct comm_gradient *state, size_t done, struct error *error)
+{
+    while (state->started < state->buckets && comm_bucket_start(&state->options, state->started + 1) <= done) {
+        if (!start_bucket(state, state->started, error))
+            return false;
+        state->started++;
+    }
+    return mpi_progress(state, error);
+}
+
+static bool timed_out(struct comm_gradient *state, uint64_t step, struct error *error)
+{
+    int silent;
+    if (!comm_find_silent_rank(state->comm, &silent, error))
+        return false;
+    if (silent < 0)
+        return error_runtime(
+            error,
+            "the gradient all-reduce of step %llu took longer than comm.timeout_s = %g s though every rank "
+            "is waiting in it; look at the network between the hosts",
+            (unsigned long long)step, state->options.timeout_s);
+    return error_runtime(
+        error, "rank %d (%s) stopped answering in the gradient all-reduce of step %llu (comm.timeout_s = %g s)", silent,
+        comm_host_of(state->comm, silent), (unsigned long long)step, state->options.timeout_s);
+}
+
+static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_s, struct error *error)
+{
+    double begin = clock_s(), deadline = begin + state->options.timeout_s;
+    int done = 0;
+    for (unsigned turn = 0; !done; turn++) {
+        if (MPI_Testall((int)state->started, state->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
+            return error_runtime(error, "the gradient all-reduce of step %llu failed", (unsigned long long)step);
+        if (!done && turn % 256 == 255 && clock_s() > deadline)
+            return timed_out(state, step, error);
+    }
+    if (state->wire)
+        for (size_t i = 0; i < state->options.count; i++)
+            state->options.gradient[i] = widen(state->wire[i]);
+    state->started = 0;
+    *wait_s = clock_s() - begin;
+    return true;
+}
+
+const struct comm_gradient_backend comm_gradient_mpi = {
+    .name = "MPI",
+    .scratch_bytes = mpi_scratch_bytes,
+    .open = mpi_open,
+    .ready = mpi_ready,
+    .progress = mpi_progress,
+    .finish = mpi_finish,
+    .close = mpi_close,
+};
