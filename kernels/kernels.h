@@ -101,6 +101,8 @@ struct kernels {
 
     /* ---- context and memory ---- */
 
+    /* Devices that this process can see: GPUs; 1 on the CPU. 0: the backend cannot run here. */
+    int (*device_count)(void);
     /* Bytes of scratch that open will allocate for these options; they are part of the memory plan. */
     size_t (*workspace_bytes)(const struct context_options *options);
     bool (*open)(struct context **ctx, const struct context_options *options, struct error *error);
@@ -113,6 +115,8 @@ struct kernels {
     /* Device memory, 64-byte aligned, filled with zeros; `what` names it in the error. */
     bool (*allocate)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
     void (*release)(struct context *ctx, void *memory);
+    /* The same memory where the host can read it in place (the CPU), else NULL: then it must be downloaded. */
+    const void *(*host_view)(struct context *ctx, const void *device);
     /* Host memory from which uploads overlap with compute (pinned under CUDA). */
     bool (*allocate_host)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
     void (*release_host)(struct context *ctx, void *memory);

@@ -16,6 +16,8 @@ struct comm {
     MPI_Comm world; /* our own: a user's library may use MPI_COMM_WORLD */
     int rank, size, local_rank, local_size;
     char (*hosts)[HOST_BYTES]; /* [size] */
+    int any_flag, any_answer;  /* of the question under way */
+    MPI_Request any_request;
     const struct comm_gradient_backend *backend;
     struct comm_gradient *gradient;
 };
@@ -193,6 +195,22 @@ bool comm_gather(struct comm *comm, void *all, const size_t *counts, const void 
                         error))
                 return false;
         }
+    return true;
+}
+
+bool comm_any_begin(struct comm *comm, bool flag, struct error *error)
+{
+    comm->any_flag = flag;
+    return mpi_ok(
+        MPI_Iallreduce(&comm->any_flag, &comm->any_answer, 1, MPI_INT, MPI_MAX, comm->world, &comm->any_request),
+        "MPI_Iallreduce", error);
+}
+
+bool comm_any_end(struct comm *comm, bool *any, struct error *error)
+{
+    if (!mpi_ok(MPI_Wait(&comm->any_request, MPI_STATUS_IGNORE), "MPI_Wait", error))
+        return false;
+    *any = comm->any_answer != 0;
     return true;
 }
 

@@ -36,6 +36,11 @@ bool comm_broadcast(struct comm *comm, void *bytes, size_t count, int root, stru
 bool comm_gather(struct comm *comm, void *all, const size_t *counts, const void *mine, size_t count,
                  struct error *error);
 
+/* Whether any rank raised its flag, without holding up the step: begin starts the question, end (which every rank calls
+ * at the same step) takes the answer. */
+bool comm_any_begin(struct comm *comm, bool flag, struct error *error);
+bool comm_any_end(struct comm *comm, bool *any, struct error *error);
+
 /* ---- gradients ---- */
 
 struct comm_gradient_options {

@@ -103,8 +103,6 @@ static void cut_activations(struct model *model, struct memory_cutter *cutter, c
     model->loss = memory_cut(cutter, model->batch * sizeof(float));
     model->label_rank = memory_cut(cutter, model->batch * sizeof(int32_t));
     model->statistics = memory_cut(cutter, model->depth * model->heads * ATTENTION_STATISTICS * sizeof(double));
-    if (model->training && config->model.drop_path > 0)
-        model->path_scale = memory_cut(cutter, 2 * model->depth * model->batch * sizeof(float));
 }
 
 static void cut_activation_gradients(struct model *model, struct memory_cutter *cutter, const struct config *config)

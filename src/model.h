@@ -52,7 +52,7 @@ struct model {
 
     /* Input, on the device: filled by input.c. */
     float *pixel_scale, *pixel_shift; /* [channels] */
-    float *path_scale;                /* [depth, 2, batch]; NULL without stochastic depth */
+    const float *path_scale; /* [depth, 2, batch] of the pass to come, or NULL; set by whoever owns the input */
 
     /* Activations. */
     void *patch_pixels; /* [batch, patches, patch_dim] normalised */
