@@ -23,6 +23,10 @@ struct checkpoint {
     char *config; /* YAML text, caller's (write) or to be freed with checkpoint_free (read) */
     struct checkpoint_tensor *tensors;
     size_t tensor_count;
+    /* How pixels were normalised in training, stored as root attributes `mean` and `std` so that an evaluation does the
+     * same; channels 0: not known (files of weights alone), nothing is written. */
+    size_t channels;
+    float mean[4], std[4];
     double best_top1; /* highest top-1 so far; negative = not evaluated */
 };
 
