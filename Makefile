@@ -18,8 +18,8 @@ HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS   ?= -O3 -g
 OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -DQUEST_VERSION='"$(VERSION)"' \
-	$(shell pkg-config --cflags $(PACKAGES)) $(HDF5_CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
-LIBS     := $(shell pkg-config --libs $(PACKAGES)) $(HDF5_LIBS) -ldnnl -lm -lpthread
+	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lm -lpthread
 LINK     := $(CC) -fopenmp $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c data_loaders/*.c)

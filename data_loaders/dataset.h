@@ -20,13 +20,21 @@ struct dataset {
     float mean[4], std[4]; /* per channel, in 0..1 units */
     int32_t *labels;       /* [images] */
     char **class_names;    /* [classes] or NULL */
-    uint64_t *offsets;     /* raw: file offset of image i; jpeg: file offset of stream i, [images + 1] */
-    int file;              /* descriptor for pread */
+    uint64_t *offsets;     /* raw: file offset of image i; jpeg: where stream i begins in /jpeg/bytes, [images + 1] */
+    uint64_t *chunks;      /* jpeg: file offset of every chunk_bytes of /jpeg/bytes; a stream may lie across two */
+    size_t chunk_bytes;
+    int file; /* descriptor for pread */
 };
 
 /* ERROR_INPUT that names file, dataset and index: not HDF5, truncated, wrong format or version, labels out of range,
- * mean or std not finite, chunks of another shape, offsets that go back or past the end. */
+ * mean or std not finite, filters or chunks that cannot be read directly, offsets that go back or past the end.
+ * One thread at a time (it uses HDF5). */
 bool dataset_open(struct dataset *dataset, const char *path, struct error *error);
 void dataset_close(struct dataset *dataset);
+
+/* Bytes of image i as stored: height * width * channels, or the length of its JPEG stream. */
+size_t dataset_stored_bytes(const struct dataset *dataset, size_t image);
+/* Reads image i as stored. Any thread. ERROR_RUNTIME where the file cannot be read any more. */
+bool dataset_read(const struct dataset *dataset, size_t image, uint8_t *bytes, struct error *error);
 
 #endif

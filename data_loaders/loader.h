@@ -7,31 +7,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "data_loaders/augment.h"
 #include "data_loaders/dataset.h"
 #include "src/error.h"
 
-struct augment {
-    bool flip;                /* horizontally, with probability 1/2 */
-    size_t crop_padding;      /* zero-pad by this and crop at random; 0 = off */
-    bool random_resized_crop; /* area in crop_scale_min..max, aspect 3/4..4/3, bilinear */
-    double crop_scale_min, crop_scale_max;
-};
-
 struct loader_options {
     const struct dataset *dataset;
-    size_t image_size, patch_size; /* images of another size: random_resized_crop, else resized and centre-cropped */
+    size_t image_size, patch_size; /* larger images: random_resized_crop, else resized and centre-cropped; raw images
+                                      must not be smaller, JPEG images are enlarged down to one pixel a patch */
     size_t rank, world_size;
     size_t batch;        /* images of one batch of this rank (a micro-step's) */
     size_t accumulate;   /* micro-steps a step: step s, micro-step a, rank r takes the positions from
                             s * G + (a * world_size + r) * batch on, G = batch * world_size * accumulate */
     uint64_t first_step; /* training: resume here */
-    uint64_t steps;      /* training: how many steps will be taken; 0 = without end */
+    uint64_t steps;      /* training: how many steps will be taken from first_step on; 0 = without end */
     bool evaluation;     /* every image once, in file order, split into contiguous spans by rank; no augmentation */
     bool shuffle;
     uint64_t seed;
     struct augment augment;
     size_t workers, prefetch; /* threads; batches kept ready */
-    /* Where batch buffers come from: pinned memory under CUDA. */
+    /* Where batch buffers come from: pinned memory under CUDA; NULL for ordinary memory. */
     bool (*allocate)(void *owner, void **memory, size_t bytes, struct error *error);
     void (*release)(void *owner, void *memory);
     void *owner;
@@ -40,23 +35,26 @@ struct loader_options {
 /* Position p of the endless sequence of samples is image permutation(seed, p / images)[p % images]: each epoch is a
  * fresh permutation, epochs follow without a gap, and a batch may straddle two. It is the same for any world_size. */
 struct batch {
-    uint8_t *patches;    /* [count, patches, patch_size, patch_size, channels] */
-    int32_t *labels;     /* [count] */
-    uint64_t *images;    /* [count] index in the file */
-    uint64_t *positions; /* [count] position in the sequence of samples (training), for random numbers by sample */
-    size_t count;        /* = options.batch, less in the last batch of an evaluation */
-    size_t skipped;      /* training: images that could not be decoded, replaced by another of the batch */
-    size_t slot;         /* the loader's */
+    uint8_t *patches;       /* [count, patches, patch_size, patch_size, channels] */
+    int32_t *labels;        /* [count] */
+    uint64_t *images;       /* [count] index in the file */
+    uint64_t *positions;    /* [count] position in the sequence of samples (training), for random numbers by sample */
+    size_t count;           /* = options.batch, less in the last batch of an evaluation */
+    size_t skipped;         /* training: images that could not be decoded, each replaced by the next whole one of the
+                               file, whichever rank meets it */
+    uint64_t skipped_image; /* the first of them in the batch, for the warning */
+    size_t slot;            /* the loader's */
 };
 
 struct loader;
 
-/* ERROR_INPUT where images are smaller than the patch grid or sizes do not fit. Starts the workers. */
+/* ERROR_INPUT where images are smaller than the patch grid or sizes do not fit. Starts the workers, which never take
+ * SIGINT, SIGTERM or any other signal sent to the process. */
 bool loader_open(struct loader **loader, const struct loader_options *options, struct error *error);
 /* The next batch, waiting for it; *batch = NULL after the last. wait_s (or NULL) gets the seconds waited. In training
  * damaged JPEG streams are skipped and counted; in evaluation they are an error that names the index. */
 bool loader_next(struct loader *loader, struct batch **batch, double *wait_s, struct error *error);
-/* Gives the batch's buffer back to the workers. */
+/* Gives the batch's buffer back to the workers. Up to two batches may be held at a time. */
 void loader_release(struct loader *loader, struct batch *batch);
 void loader_close(struct loader *loader);
 /* Bytes of host memory that loader_open will take for these options. */

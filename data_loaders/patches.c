@@ -1,0 +1,105 @@
+#include "data_loaders/patches.h"
+
+#include <string.h>
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* Five RGB pixels a shuffle (pshufb on x86, tbl on Arm): 15 of 16 lanes used; the 16th is overwritten by the next
+ * store or falls into the slack. */
+static void mirror_rgb(uint8_t *to, const uint8_t *from, size_t width)
+{
+    size_t done = 0;
+    for (; done + 5 <= width; done += 5) {
+        bytes16 pixels;
+        memcpy(&pixels, from + 3 * (width - done - 5), sizeof pixels);
+        pixels = __builtin_shufflevector(pixels, pixels, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2, 15);
+        memcpy(to + 3 * done, &pixels, sizeof pixels);
+    }
+    for (; done < width; done++)
+        memcpy(to + 3 * done, from + 3 * (width - done - 1), 3);
+}
+
+void pixels_mirror(uint8_t *to, const uint8_t *from, size_t width, size_t channels)
+{
+    if (channels == 3) {
+        mirror_rgb(to, from, width);
+        return;
+    }
+    for (size_t x = 0; x < width; x++)
+        to[x] = from[width - 1 - x];
+}
+
+size_t patches_row_bytes(size_t size, size_t channels)
+{
+    return 2 * (size * channels + PATCHES_SLACK_BYTES);
+}
+
+/* One row of the picture to its place in each of the `count` patches. The copy's length is a constant at each call
+ * below, so that it becomes a few vector moves instead of a call. */
+static inline __attribute__((always_inline)) void scatter(uint8_t *out, const uint8_t *row, size_t count,
+                                                          size_t patch_row_bytes, size_t patch_bytes)
+{
+    for (size_t p = 0; p < count; p++)
+        memcpy(out + p * patch_bytes, row + p * patch_row_bytes, patch_row_bytes);
+}
+
+static void scatter_row(uint8_t *out, const uint8_t *row, size_t count, size_t patch_row_bytes, size_t patch_bytes)
+{
+    switch (patch_row_bytes) {
+    case 48: /* RGB, patch 16 */
+        scatter(out, row, count, 48, patch_bytes);
+        break;
+    case 42: /* RGB, patch 14 */
+        scatter(out, row, count, 42, patch_bytes);
+        break;
+    case 24: /* RGB, patch 8 */
+        scatter(out, row, count, 24, patch_bytes);
+        break;
+    case 12: /* RGB, patch 4 */
+        scatter(out, row, count, 12, patch_bytes);
+        break;
+    default:
+        scatter(out, row, count, patch_row_bytes, patch_bytes);
+    }
+}
+
+/* The picture's row as `size` pixels in a line: a pointer into the source where nothing has to move, else `row`. */
+static const uint8_t *picture_row(const struct pixels *source, size_t size, ptrdiff_t source_y, ptrdiff_t shift_x,
+                                  bool flip, uint8_t *row)
+{
+    const size_t channels = source->channels;
+    const ptrdiff_t width = (ptrdiff_t)source->width;
+    ptrdiff_t left = shift_x < 0 ? -shift_x : 0, right = width - shift_x; /* picture columns with source pixels */
+    if (right > (ptrdiff_t)size)
+        right = (ptrdiff_t)size;
+    if (source_y < 0 || source_y >= (ptrdiff_t)source->height || left >= right) {
+        memset(row, 0, size * channels);
+        return row;
+    }
+    const uint8_t *line = source->bytes + (size_t)source_y * source->stride;
+    if (!flip && left == 0 && right == (ptrdiff_t)size)
+        return line + (size_t)shift_x * channels;
+    size_t inside = (size_t)(right - left), before = (size_t)left, after = size - (size_t)right;
+    if (flip) {
+        before = size - (size_t)right;
+        after = (size_t)left;
+        pixels_mirror(row + before * channels, line + (size_t)(left + shift_x) * channels, inside, channels);
+    } else {
+        memcpy(row + before * channels, line + (size_t)(left + shift_x) * channels, inside * channels);
+    }
+    memset(row, 0, before * channels);
+    memset(row + (size - after) * channels, 0, after * channels);
+    return row;
+}
+
+void patches_cut(uint8_t *out, const struct pixels *source, size_t size, size_t patch, ptrdiff_t shift_y,
+                 ptrdiff_t shift_x, bool flip, uint8_t *row)
+{
+    const size_t grid = size / patch, patch_row_bytes = patch * source->channels;
+    const size_t patch_bytes = patch * patch_row_bytes;
+    for (size_t y = 0; y < size; y++) {
+        const uint8_t *line = picture_row(source, size, (ptrdiff_t)y + shift_y, shift_x, flip, row);
+        uint8_t *first = out + (y / patch) * grid * patch_bytes + (y % patch) * patch_row_bytes;
+        scatter_row(first, line, grid, patch_row_bytes, patch_bytes);
+    }
+}

@@ -1,0 +1,173 @@
+#include "data_loaders/resample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Weights are fixed-point with 14 bits, so that 255 * sum of weights stays within int32 with rounding to spare. */
+enum { WEIGHT_BITS = 14 };
+
+/* For every output index: its first input index, and `taps` weights that add up to 1 << WEIGHT_BITS. */
+struct axis {
+    size_t taps;
+    int32_t *first;  /* [size] */
+    int16_t *weight; /* [size * taps] */
+    size_t capacity; /* of weight */
+    size_t size_capacity;
+};
+
+struct resampler {
+    struct axis vertical, horizontal;
+    uint8_t *rows; /* [size, width of the part, channels]: after the vertical pass */
+    int32_t *sums; /* one row of it, before rounding */
+    size_t rows_capacity, sums_capacity;
+};
+
+struct resampler *resampler_open(void)
+{
+    return calloc(1, sizeof(struct resampler));
+}
+
+void resampler_close(struct resampler *resampler)
+{
+    if (!resampler)
+        return;
+    free(resampler->vertical.first);
+    free(resampler->vertical.weight);
+    free(resampler->horizontal.first);
+    free(resampler->horizontal.weight);
+    free(resampler->rows);
+    free(resampler->sums);
+    free(resampler);
+}
+
+static bool grow(void **memory, size_t *capacity, size_t bytes)
+{
+    if (bytes <= *capacity)
+        return true;
+    void *larger = realloc(*memory, bytes);
+    if (!larger)
+        return false;
+    *memory = larger;
+    *capacity = bytes;
+    return true;
+}
+
+/* Fills weight[0..taps) for an output whose centre lies at `centre` of the input axis, in input pixels. */
+static void triangle_weights(int16_t *weight, size_t taps, long first, double centre, double scale, long extent)
+{
+    double exact[taps], sum = 0;
+    for (size_t t = 0; t < taps; t++) {
+        long at = first + (long)t;
+        double distance = fabs(((double)at + 0.5 - centre) / scale);
+        exact[t] = at < extent && distance < 1 ? 1 - distance : 0;
+        sum += exact[t];
+    }
+    int32_t left = 1 << WEIGHT_BITS;
+    size_t heaviest = 0;
+    for (size_t t = 0; t < taps; t++) {
+        weight[t] = (int16_t)lrint(exact[t] / sum * (1 << WEIGHT_BITS));
+        left -= weight[t];
+        if (weight[t] > weight[heaviest])
+            heaviest = t;
+    }
+    weight[heaviest] = (int16_t)(weight[heaviest] + left); /* so that a flat area stays exactly flat */
+}
+
+/* `size` outputs over [start, start + length) of an axis of `extent` pixels. */
+static bool plan_axis(struct axis *axis, size_t size, double start, double length, size_t extent)
+{
+    double step = length / (double)size, scale = step > 1 ? step : 1;
+    axis->taps = (size_t)ceil(2 * scale) + 1;
+    if (axis->taps > extent)
+        axis->taps = extent;
+    if (!grow((void **)&axis->first, &axis->size_capacity, size * sizeof *axis->first) ||
+        !grow((void **)&axis->weight, &axis->capacity, size * axis->taps * sizeof *axis->weight))
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        double centre = start + ((double)i + 0.5) * step;
+        long first = (long)floor(centre - scale + 0.5), last = (long)extent - (long)axis->taps;
+        first = first < 0 ? 0 : first > last ? last : first;
+        axis->first[i] = (int32_t)first;
+        triangle_weights(axis->weight + i * axis->taps, axis->taps, first, centre, scale, (long)extent);
+    }
+    return true;
+}
+
+/* One output row: a weighted sum of whole input rows, which the compiler turns into vector code. */
+static void vertical_row(uint8_t *restrict out, int32_t *restrict sums, const uint8_t *first_row, size_t stride,
+                         const int16_t *weight, size_t taps, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        sums[i] = 1 << (WEIGHT_BITS - 1);
+    for (size_t t = 0; t < taps; t++) {
+        const uint8_t *restrict in = first_row + t * stride;
+        const int32_t w = weight[t];
+        if (w == 0)
+            continue;
+        for (size_t i = 0; i < bytes; i++)
+            sums[i] += w * in[i];
+    }
+    for (size_t i = 0; i < bytes; i++)
+        out[i] = (uint8_t)(sums[i] >> WEIGHT_BITS);
+}
+
+typedef int32_t lanes __attribute__((vector_size(16)));
+
+/* RGB: one vector holds a pixel's three sums, so a tap is one load, one multiplication and one addition. Writes a
+ * fourth byte that the next pixel overwrites. */
+static void horizontal_row_rgb(uint8_t *out, const uint8_t *row, const struct axis *axis, size_t size)
+{
+    for (size_t x = 0; x < size; x++) {
+        const uint8_t *in = row + 3 * (size_t)axis->first[x];
+        const int16_t *weight = axis->weight + x * axis->taps;
+        lanes sum = {1 << (WEIGHT_BITS - 1), 1 << (WEIGHT_BITS - 1), 1 << (WEIGHT_BITS - 1), 0};
+        for (size_t t = 0; t < axis->taps; t++) {
+            uint8_t pixel __attribute__((vector_size(4)));
+            memcpy(&pixel, in + 3 * t, sizeof pixel);
+            sum += __builtin_convertvector(pixel, lanes) * weight[t];
+        }
+        uint8_t pixel __attribute__((vector_size(4))) = __builtin_convertvector(sum >> WEIGHT_BITS, __typeof__(pixel));
+        memcpy(out + 3 * x, &pixel, sizeof pixel);
+    }
+}
+
+static void horizontal_row_gray(uint8_t *out, const uint8_t *row, const struct axis *axis, size_t size)
+{
+    for (size_t x = 0; x < size; x++) {
+        int32_t sum = 1 << (WEIGHT_BITS - 1);
+        for (size_t t = 0; t < axis->taps; t++)
+            sum += axis->weight[x * axis->taps + t] * row[(size_t)axis->first[x] + t];
+        out[x] = (uint8_t)(sum >> WEIGHT_BITS);
+    }
+}
+
+bool resample(struct resampler *resampler, uint8_t *out, size_t size, const struct pixels *source,
+              const struct rectangle *part)
+{
+    struct axis *vertical = &resampler->vertical, *horizontal = &resampler->horizontal;
+    if (!plan_axis(vertical, size, part->top, part->height, source->height) ||
+        !plan_axis(horizontal, size, part->left, part->width, source->width))
+        return false;
+    /* Only the columns that some output needs go through the vertical pass. */
+    size_t left = (size_t)horizontal->first[0];
+    size_t columns = (size_t)horizontal->first[size - 1] + horizontal->taps - left;
+    size_t row_bytes = columns * source->channels;
+    for (size_t x = 0; x < size; x++)
+        horizontal->first[x] -= (int32_t)left;
+    if (!grow((void **)&resampler->rows, &resampler->rows_capacity, row_bytes + PATCHES_SLACK_BYTES) ||
+        !grow((void **)&resampler->sums, &resampler->sums_capacity, row_bytes * sizeof *resampler->sums))
+        return false;
+    for (size_t y = 0; y < size; y++) {
+        const uint8_t *first_row =
+            source->bytes + (size_t)vertical->first[y] * source->stride + left * source->channels;
+        vertical_row(resampler->rows, resampler->sums, first_row, source->stride, vertical->weight + y * vertical->taps,
+                     vertical->taps, row_bytes);
+        uint8_t *line = out + y * size * source->channels;
+        if (source->channels == 3)
+            horizontal_row_rgb(line, resampler->rows, horizontal, size);
+        else
+            horizontal_row_gray(line, resampler->rows, horizontal, size);
+    }
+    return true;
+}
