@@ -1,0 +1,278 @@
+/* The gradient of attention, one (image, head) at a time; attention.h has the picture, docs/mathematics.md the
+ * formulas.
+ *
+ * With G = P * (dO V^T - delta), delta_i = dO_i . O_i, the gradient of the logits, and the logits
+ * scale * query_factor_i * key_factor_j * (q_i . k_j), what multiplies Q and K below is
+ * H_ij = G_ij * query_factor_i * key_factor_j; the scale comes in row by row, so that its own gradient,
+ * sum_i q_i . (H K)_i, needs no division by it. */
+#include <math.h>
+#include <omp.h>
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/vector_math.h"
+
+/* The arguments of one call. */
+struct backward {
+    const struct attention_shape *shape;
+    const struct attention_parameters *parameters;
+    const void *qkv, *out, *out_gradient;
+    const float *logsumexp;
+    void *qkv_gradient;
+    enum dtype dtype;
+};
+
+/* One head of one image, ready for its panels. */
+struct head {
+    struct rows raw_query, raw_key, query, key, value, out, out_gradient; /* query and key enter the product */
+    struct side query_side, key_side;
+    unsigned char *query_gradient, *key_gradient, *value_gradient; /* first rows, as far apart as the raw ones */
+    float logit_scale;
+    const float *logsumexp; /* [tokens] */
+    struct attention_extras *extras;
+};
+
+/* What the lanes of a panel need besides the products. */
+struct panel_lanes {
+    float scale[PANEL], factor[PANEL], logsumexp[PANEL], delta[PANEL];
+};
+
+/* scores: from products to probabilities P^T; gradients: from dP^T to H^T. Both [tokens][PANEL]. */
+ALWAYS_INLINE void softmax_backward_lanes(float *scores, float *gradients, const struct panel_lanes *of,
+                                          const float *key_factors, size_t tokens, size_t lanes)
+{
+    for (size_t key = 0; key < tokens; key++)
+#pragma omp simd
+        for (size_t lane = 0; lane < lanes; lane++) {
+            size_t i = key * PANEL + lane;
+            float logit = scores[i] * key_factors[key] * of->scale[lane];
+            float probability = vector_exp(logit - of->logsumexp[lane]);
+            scores[i] = probability;
+            gradients[i] = probability * (gradients[i] - of->delta[lane]) * key_factors[key] * of->factor[lane];
+        }
+}
+
+static void softmax_backward(float *scores, float *gradients, const struct panel_lanes *of, const float *key_factors,
+                             size_t tokens, size_t lanes)
+{
+    if (lanes == PANEL)
+        softmax_backward_lanes(scores, gradients, of, key_factors, tokens, PANEL);
+    else
+        softmax_backward_lanes(scores, gradients, of, key_factors, tokens, VECTOR_FLOATS);
+}
+
+/* Missing queries get factors of 0 and so P = 1, H = 0: nothing that could spoil a sum with their zero rows. */
+static void gather_lanes(struct panel_lanes *of, const struct head *head, const struct attention_scratch *scratch,
+                         size_t first, size_t queries)
+{
+    memset(of, 0, sizeof *of);
+    for (size_t lane = 0; lane < queries; lane++) {
+        of->factor[lane] = scratch->query_factors[first + lane];
+        of->scale[lane] = head->logit_scale * of->factor[lane];
+        of->logsumexp[lane] = head->logsumexp[first + lane];
+        of->delta[lane] = scratch->delta[first + lane];
+    }
+}
+
+static float row_dot(const void *a, const void *b, size_t head_dim, enum dtype dtype)
+{
+    float sum = 0;
+    if (dtype == DTYPE_FLOAT32)
+#pragma omp simd reduction(+ : sum)
+        for (size_t i = 0; i < head_dim; i++)
+            sum += load(a, i, DTYPE_FLOAT32) * load(b, i, DTYPE_FLOAT32);
+    else
+#pragma omp simd reduction(+ : sum)
+        for (size_t i = 0; i < head_dim; i++)
+            sum += load(a, i, DTYPE_BFLOAT16) * load(b, i, DTYPE_BFLOAT16);
+    return sum;
+}
+
+/* One query's part of the gradient of the logits' scale. In float64: the terms of a head nearly cancel. */
+static double scale_gradient(const float *product_gradient, const void *query, size_t head_dim, enum dtype dtype)
+{
+    double sum = 0;
+    for (size_t i = 0; i < head_dim; i++)
+        sum += (double)product_gradient[i] *
+               (dtype == DTYPE_FLOAT32 ? load(query, i, DTYPE_FLOAT32) : load(query, i, DTYPE_BFLOAT16));
+    return sum;
+}
+
+/* Scales the gradient of a row that entered the product and takes it back through the row's normalisation. */
+static void finish_row(void *gradient, float *product_gradient, float *weight_gradient, float *bias_gradient,
+                       float scale, const void *x, struct side side, size_t head_dim, enum dtype dtype)
+{
+    for (size_t i = 0; i < head_dim; i++)
+        product_gradient[i] *= scale;
+    attention_normalise_backward(gradient, weight_gradient, bias_gradient, product_gradient, x, side, head_dim, dtype);
+}
+
+/* dQ of a panel, from its columns of H K. */
+static void finish_queries(const struct head *head, const struct attention_scratch *scratch, size_t first,
+                           size_t queries, const struct attention_shape *shape, enum dtype dtype)
+{
+    size_t head_dim = shape->head_dim, stride = head->raw_query.stride;
+    attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
+    for (size_t lane = 0; lane < queries; lane++) {
+        size_t token = first + lane;
+        float *row = scratch->panel_rows + lane * head_dim;
+        const void *x = const_at(head->raw_query.data, token * stride, dtype);
+        if (shape->kind == ATTENTION_QKNORM_HS)
+            head->extras->scale += scale_gradient(row, x, head_dim, dtype);
+        finish_row(at(head->query_gradient, token * stride, dtype), row, head->extras->q_weight, head->extras->q_bias,
+                   head->logit_scale, x, head->query_side, head_dim, dtype);
+    }
+}
+
+/* dK and dV of all tokens, once every panel has been collected. */
+static void finish_keys(const struct head *head, const struct attention_scratch *scratch,
+                        const struct attention_shape *shape, enum dtype dtype)
+{
+    const struct side as_it_is = {.norm = NORM_NONE};
+    size_t head_dim = shape->head_dim, stride = head->raw_key.stride;
+    for (size_t token = 0; token < shape->tokens; token++) {
+        const void *x = const_at(head->raw_key.data, token * stride, dtype);
+        finish_row(at(head->key_gradient, token * stride, dtype), scratch->key_gradients + token * head_dim,
+                   head->extras->k_weight, head->extras->k_bias, head->logit_scale, x, head->key_side, head_dim, dtype);
+        attention_normalise_backward(at(head->value_gradient, token * stride, dtype), NULL, NULL,
+                                     scratch->value_gradients + token * head_dim, x, as_it_is, head_dim, dtype);
+    }
+}
+
+/* P and H of a panel, into slot `panel` of the tile, and dQ. */
+static void backward_panel(const struct head *head, const struct attention_scratch *scratch, size_t panel, size_t first,
+                           const struct attention_shape *shape, enum dtype dtype)
+{
+    struct panel_lanes lanes_of;
+    size_t tokens = shape->tokens, head_dim = shape->head_dim;
+    size_t queries = tokens - first < PANEL ? tokens - first : PANEL;
+    size_t lanes = queries <= VECTOR_FLOATS ? VECTOR_FLOATS : PANEL;
+    float *scores = scratch->scores + panel * tokens * PANEL;
+    float *gradients = scratch->score_gradients + panel * tokens * PANEL;
+    const float *mixed = gradients;
+
+    attention_pack_panel(scratch->query_panel, head->query, first, queries, head_dim, dtype);
+    attention_pack_panel(scratch->out_gradient_panel, head->out_gradient, first, queries, head_dim, dtype);
+    attention_scores(scores, scratch->key_blocks, scratch->query_panel, tokens, lanes, head_dim, dtype);
+    attention_scores(gradients, scratch->value_blocks, scratch->out_gradient_panel, tokens, lanes, head_dim, dtype);
+    gather_lanes(&lanes_of, head, scratch, first, queries);
+    softmax_backward(scores, gradients, &lanes_of, scratch->key_factors, tokens, lanes);
+    if (dtype != DTYPE_FLOAT32) {
+        attention_round_lanes(scratch->rounded + panel * tokens * PANEL / 2, scores, tokens);
+        attention_round_lanes(scratch->rounded_gradients + panel * tokens * PANEL / 2, gradients, tokens);
+        attention_round_keys(scratch->key_pairs, gradients, tokens);
+        mixed = scratch->key_pairs;
+    }
+    attention_mix(scratch->columns, scratch->key_steps, mixed, tokens, lanes, head_dim, dtype);
+    finish_queries(head, scratch, first, queries, shape, dtype);
+}
+
+static void backward_panels(const struct head *head, const struct attention_scratch *scratch,
+                            const struct attention_shape *shape, enum dtype dtype)
+{
+    size_t tokens = shape->tokens, head_dim = shape->head_dim, tile = attention_tile_panels(tokens) * PANEL;
+    const float *probabilities = dtype == DTYPE_FLOAT32 ? scratch->scores : scratch->rounded;
+    const float *gradients = dtype == DTYPE_FLOAT32 ? scratch->score_gradients : scratch->rounded_gradients;
+    for (size_t begin = 0; begin < tokens; begin += tile) {
+        size_t end = begin + tile < tokens ? begin + tile : tokens;
+        size_t steps = cells_of(begin, dtype) * head_dim; /* of the queries before the tile */
+        for (size_t first = begin; first < end; first += PANEL)
+            backward_panel(head, scratch, (first - begin) / PANEL, first, shape, dtype);
+        attention_collect(scratch->value_gradients, probabilities, scratch->out_gradient_steps + steps, tokens,
+                          end - begin, head_dim, begin > 0, dtype);
+        attention_collect(scratch->key_gradients, gradients, scratch->query_steps + steps, tokens, end - begin,
+                          head_dim, begin > 0, dtype);
+    }
+}
+
+static void backward_head(const struct backward *call, const struct attention_scratch *scratch,
+                          struct attention_extras *extras, size_t image, size_t index)
+{
+    const struct attention_shape *shape = call->shape;
+    enum dtype dtype = call->dtype;
+    size_t tokens = shape->tokens, head_dim = shape->head_dim;
+    size_t row = (image * tokens * shape->heads + index) * head_dim, stride = shape->heads * head_dim;
+    struct head head = {
+        .raw_query = attention_rows(call->qkv, shape, 0, image, index, dtype),
+        .raw_key = attention_rows(call->qkv, shape, 1, image, index, dtype),
+        .value = attention_rows(call->qkv, shape, 2, image, index, dtype),
+        .out = {const_at(call->out, row, dtype), stride},
+        .out_gradient = {const_at(call->out_gradient, row, dtype), stride},
+        .query_side = attention_query_side(shape->kind, call->parameters),
+        .key_side = attention_key_side(shape->kind, call->parameters),
+        .query_gradient = (void *)attention_rows(call->qkv_gradient, shape, 0, image, index, dtype).data,
+        .key_gradient = (void *)attention_rows(call->qkv_gradient, shape, 1, image, index, dtype).data,
+        .value_gradient = (void *)attention_rows(call->qkv_gradient, shape, 2, image, index, dtype).data,
+        .logit_scale = attention_logit_scale(shape, call->parameters, index),
+        .logsumexp = call->logsumexp + (image * shape->heads + index) * tokens,
+        .extras = extras};
+
+    memset(extras, 0, sizeof *extras);
+    head.query = attention_normalise(scratch->query_factors, scratch->query_copy, head.query_side, head.raw_query,
+                                     tokens, head_dim, dtype);
+    head.key = attention_normalise(scratch->key_factors, scratch->key_copy, head.key_side, head.raw_key, tokens,
+                                   head_dim, dtype);
+    attention_pack_blocks(scratch->key_blocks, head.key, tokens, head_dim, dtype);
+    attention_pack_blocks(scratch->value_blocks, head.value, tokens, head_dim, dtype);
+    attention_pack_steps(scratch->key_steps, head.key, tokens, head_dim, dtype);
+    attention_pack_steps(scratch->query_steps, head.query, tokens, head_dim, dtype);
+    attention_pack_steps(scratch->out_gradient_steps, head.out_gradient, tokens, head_dim, dtype);
+    for (size_t token = 0; token < tokens; token++)
+        scratch->delta[token] = row_dot(const_at(head.out.data, token * stride, dtype),
+                                        const_at(head.out_gradient.data, token * stride, dtype), head_dim, dtype);
+    backward_panels(&head, scratch, shape, dtype);
+    finish_keys(&head, scratch, shape, dtype);
+}
+
+static void add(float *sum, const float *x, size_t count)
+{
+    for (size_t i = 0; sum && i < count; i++)
+        sum[i] += x[i];
+}
+
+/* Adds up the tasks' gradients of the learned extras in the order of (image, head), whatever thread made them. */
+static void reduce_extras(const struct attention_gradients *gradients, const struct attention_extras *extras,
+                          const struct attention_shape *shape)
+{
+    size_t head_dim = shape->head_dim;
+    for (size_t task = 0; task < shape->batch * shape->heads; task++, extras++) {
+        if (shape->kind == ATTENTION_QKNORM) {
+            add(gradients->q_weight, extras->q_weight, head_dim);
+            add(gradients->q_bias, extras->q_bias, head_dim);
+            add(gradients->k_weight, extras->k_weight, head_dim);
+            add(gradients->k_bias, extras->k_bias, head_dim);
+        } else if (shape->kind == ATTENTION_QKNORM_DS) {
+            add(gradients->q_scale, extras->q_weight, head_dim);
+            add(gradients->k_scale, extras->k_weight, head_dim);
+        } else if (shape->kind == ATTENTION_QKNORM_HS) {
+            gradients->scale[task % shape->heads] += (float)extras->scale;
+        }
+    }
+}
+
+bool cpu_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
+                            const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
+                            const struct attention_parameters *parameters, const struct attention_shape *shape,
+                            struct error *error)
+{
+    struct attention_workspace workspace;
+    struct backward call = {.shape = shape,
+                            .parameters = parameters,
+                            .qkv = qkv,
+                            .out = out,
+                            .out_gradient = out_gradient,
+                            .logsumexp = logsumexp,
+                            .qkv_gradient = qkv_gradient,
+                            .dtype = ctx->dtype};
+    size_t tasks = shape->batch * shape->heads;
+    if (!attention_workspace_open(&workspace, ctx, shape, error))
+        return false;
+#pragma omp parallel num_threads(ctx->threads)
+    {
+        struct attention_scratch scratch = attention_scratch_of(&workspace, shape, omp_get_thread_num(), ctx->dtype);
+#pragma omp for schedule(static)
+        for (size_t task = 0; task < tasks; task++)
+            backward_head(&call, &scratch, workspace.extras + task, task / shape->heads, task % shape->heads);
+    }
+    reduce_extras(gradients, workspace.extras, shape);
+    return true;
+}
