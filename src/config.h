@@ -11,6 +11,7 @@
 #include "src/error.h"
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
+enum optimiser { OPTIMISER_ADAMW };
 
 struct config {
     struct {
@@ -41,6 +42,7 @@ struct config {
         bool recompute;
     } train;
     struct {
+        enum optimiser kind;
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm;
         int64_t warmup_steps;
         enum schedule schedule;

@@ -1,0 +1,87 @@
+/* The configuration as text: the resolved run as YAML, the reference of all keys as Markdown, names of enums. */
+#include "src/config_schema.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char header[] = "# The resolved configuration of a run: every key. See docs/configuration.md.\n";
+
+/* Opens the sections of `path` that `before` was not in; returns how deep its last name lies. */
+static int open_sections(FILE *out, const char *path, const char *before)
+{
+    int depth = 0;
+    bool same = true;
+    for (const char *start = path, *dot; (dot = strchr(start, '.')); start = dot + 1, depth++) {
+        same = same && strncmp(path, before, (size_t)(dot - path) + 1) == 0;
+        if (!same)
+            fprintf(out, "%*s%.*s:\n", 2 * depth, "", (int)(dot - start), start);
+    }
+    return depth;
+}
+
+char *config_format(const struct config *config)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out)
+        return NULL;
+    fputs(header, out);
+    const char *before = "";
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        char value[2200]; /* 1023 bytes of text, each escaped */
+        config_value_format(config, key, value, sizeof value);
+        int depth = open_sections(out, key->path, before);
+        fprintf(out, "%*s%s: %s\n", 2 * depth, "", strrchr(key->path, '.') + 1, value);
+        before = key->path;
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+char *config_reference(void)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out)
+        return NULL;
+    fputs("| key | allowed | default | unit | meaning |\n|---|---|---|---|---|\n", out);
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        char allowed[256];
+        config_value_allowed(key, allowed, sizeof allowed);
+        const char *initial = !key->initial ? "the preset's" : key->initial[0] ? key->initial : "none";
+        fprintf(out, "| `%s` | %s | %s | %s | %s |\n", key->path, allowed, initial, key->unit, key->meaning);
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+const char *attention_kind_name(enum attention_kind kind)
+{
+    return kind < ATTENTION_KINDS ? config_attention_names[kind] : "unknown";
+}
+
+bool attention_kind_from_name(enum attention_kind *kind, const char *name)
+{
+    for (unsigned i = 0; config_attention_names[i]; i++)
+        if (strcmp(name, config_attention_names[i]) == 0) {
+            *kind = (enum attention_kind)i;
+            return true;
+        }
+    return false;
+}
+
+const char *dtype_name(enum dtype dtype)
+{
+    return config_dtype_names[dtype];
+}
