@@ -19,6 +19,7 @@ struct context {
     unsigned char *workspace;
     size_t workspace_bytes;
     struct linear *linear;
+    double peak_flops; /* what limits has measured; 0 before */
 };
 
 /* The part [begin, end) of `count` items that falls to `thread`. */
@@ -31,6 +32,9 @@ static inline void cpu_span(size_t count, int threads, int thread, size_t *begin
 /* Threads that options.threads stands for: itself, or OMP_NUM_THREADS, or what the affinity mask allows. */
 int cpu_threads(const struct context_options *options);
 
+/* Whether matrix products of the dtype run on this CPU; ERROR_INPUT if not. */
+bool cpu_supports(enum dtype dtype, struct error *error);
+
 static inline size_t cpu_align(size_t bytes)
 {
     return (bytes + 63) & ~(size_t)63;
@@ -41,7 +45,7 @@ size_t cpu_linear_workspace_bytes(const struct context_options *options);
 size_t cpu_rows_workspace_bytes(const struct context_options *options); /* layernorm, gelu */
 size_t cpu_attention_workspace_bytes(const struct context_options *options);
 
-/* linear.c. open fails where the CPU lacks the instructions for the dtype. */
+/* linear.c */
 bool cpu_linear_open(struct context *ctx, struct error *error);
 void cpu_linear_close(struct context *ctx);
 bool cpu_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,

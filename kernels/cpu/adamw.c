@@ -1,0 +1,107 @@
+/* The optimiser over the flat buffers: one pass that reads gradient, master, m and v and writes the last three (28
+ * bytes a parameter, and 2 more for a bfloat16 working copy). */
+#include <math.h>
+
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/cpu.h"
+
+bool cpu_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error)
+{
+    (void)error;
+    double *partials = (double *)(void *)ctx->workspace; /* one a cache line */
+#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int thread = 0; thread < ctx->threads; thread++) {
+        size_t begin, end;
+        cpu_span(count, ctx->threads, thread, &begin, &end);
+        double squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (size_t i = begin; i < end; i++)
+            squares += (double)x[i] * (double)x[i];
+        partials[8 * thread] = squares;
+    }
+    *sum = 0;
+    for (int thread = 0; thread < ctx->threads; thread++)
+        *sum += partials[8 * thread];
+    return true;
+}
+
+/* What a step multiplies by, worked out once in float64. */
+struct coefficients {
+    float gradient_scale, m_keep, m_take, v_keep, v_take, step_size, inverse_sqrt_v_correction, eps, shrink;
+};
+
+static struct coefficients coefficients_of(const struct adamw *adamw, double gradient_norm)
+{
+    double beta1 = (double)adamw->beta1, beta2 = (double)adamw->beta2, lr = (double)adamw->lr;
+    double clip = (double)adamw->clip_grad_norm, step = (double)adamw->step;
+    double scale = clip > 0 ? clip / (gradient_norm + 1e-6) : 1.0;
+    return (struct coefficients){
+        .gradient_scale = (float)(scale < 1.0 ? scale : 1.0),
+        .m_keep = (float)beta1,
+        .m_take = (float)(1.0 - beta1),
+        .v_keep = (float)beta2,
+        .v_take = (float)(1.0 - beta2),
+        .step_size = (float)(lr / (1.0 - pow(beta1, step))),
+        .inverse_sqrt_v_correction = (float)(1.0 / sqrt(1.0 - pow(beta2, step))),
+        .eps = adamw->eps,
+        .shrink = (float)(1.0 - lr * (double)adamw->weight_decay),
+    };
+}
+
+/* 64 numbers: what one byte of `decay` speaks for. */
+ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *restrict v,
+                             const float *restrict gradient, float shrink, const struct coefficients *k)
+{
+#pragma omp simd
+    for (int i = 0; i < 64; i++) {
+        float g = gradient[i] * k->gradient_scale;
+        float first = fmaf(k->m_take, g, k->m_keep * m[i]);
+        float second = fmaf(k->v_take, g * g, k->v_keep * v[i]);
+        m[i] = first;
+        v[i] = second;
+        float denominator = fmaf(sqrtf(second), k->inverse_sqrt_v_correction, k->eps);
+        master[i] = fmaf(-k->step_size, first / denominator, master[i] * shrink);
+    }
+}
+
+static void round_span(void *restrict working, const float *restrict master, size_t count, enum dtype dtype)
+{
+    if (dtype == DTYPE_FLOAT32)
+        memcpy(working, master, count * sizeof *master);
+    else
+        for (size_t i = 0; i < count; i++)
+            store(working, i, master[i], DTYPE_BFLOAT16);
+}
+
+bool cpu_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
+                      const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
+                      const struct adamw *adamw, struct error *error)
+{
+    (void)error;
+    if (!isfinite(*gradient_sum_of_squares))
+        return true;
+    const struct coefficients k = coefficients_of(adamw, sqrt(*gradient_sum_of_squares));
+    bool copy = working && working != master;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (size_t block = 0; block < count / 64; block++) {
+        size_t first = block * 64;
+        update_64(master + first, m + first, v + first, gradient + first, decay[block] ? k.shrink : 1.0f, &k);
+        if (copy)
+            round_span(at(working, first, ctx->dtype), master + first, 64, ctx->dtype);
+    }
+    return true;
+}
+
+bool cpu_round_parameters(struct context *ctx, void *working, const float *master, size_t count, struct error *error)
+{
+    (void)error;
+    if (working == master)
+        return true;
+#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int thread = 0; thread < ctx->threads; thread++) {
+        size_t begin, end;
+        cpu_span(count, ctx->threads, thread, &begin, &end);
+        round_span(at(working, begin, ctx->dtype), master + begin, end - begin, ctx->dtype);
+    }
+    return true;
+}

@@ -1,0 +1,92 @@
+#include <string.h>
+
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/cpu.h"
+
+ALWAYS_INLINE void add_rows(void *restrict out, const void *restrict row, const float *restrict position, size_t dim,
+                            enum dtype dtype)
+{
+    for (size_t i = 0; i < dim; i++)
+        store(out, i, load(row, i, dtype) + position[i], dtype);
+}
+
+bool cpu_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
+                       size_t batch, size_t patches, size_t dim, struct error *error)
+{
+    (void)error;
+    enum dtype dtype = ctx->dtype;
+    size_t tokens = patches + 1;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (size_t row = 0; row < batch * tokens; row++) {
+        size_t image = row / tokens, token = row % tokens;
+        void *to = at(out, row * dim, dtype);
+        if (token == 0) {
+            for (size_t i = 0; i < dim; i++)
+                store(to, i, cls[i] + position[i], dtype);
+            continue;
+        }
+        const void *from = const_at(projected, (image * patches + token - 1) * dim, dtype);
+        if (dtype == DTYPE_FLOAT32)
+            add_rows(to, from, position + token * dim, dim, DTYPE_FLOAT32);
+        else
+            add_rows(to, from, position + token * dim, dim, DTYPE_BFLOAT16);
+    }
+    return true;
+}
+
+ALWAYS_INLINE void accumulate_row(float *restrict sum, const void *restrict row, size_t dim, enum dtype dtype)
+{
+    for (size_t i = 0; i < dim; i++)
+        sum[i] += load(row, i, dtype);
+}
+
+/* A thread takes tokens and sums over the images, in order: no partial sums are needed. */
+bool cpu_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
+                        const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error)
+{
+    (void)error;
+    enum dtype dtype = ctx->dtype;
+    size_t tokens = patches + 1;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (size_t token = 0; token < tokens; token++)
+        for (size_t image = 0; image < batch; image++) {
+            const void *from = const_at(out_gradient, (image * tokens + token) * dim, dtype);
+            float *position = position_gradient + token * dim;
+            if (dtype == DTYPE_FLOAT32)
+                accumulate_row(position, from, dim, DTYPE_FLOAT32);
+            else
+                accumulate_row(position, from, dim, DTYPE_BFLOAT16);
+            if (token > 0) {
+                memcpy(at(projected_gradient, (image * patches + token - 1) * dim, dtype), from,
+                       dim * dtype_bytes(dtype));
+            } else {
+                for (size_t i = 0; i < dim; i++)
+                    cls_gradient[i] += load(from, i, dtype);
+            }
+        }
+    return true;
+}
+
+bool cpu_cls_gather(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                    struct error *error)
+{
+    (void)error;
+    for (size_t image = 0; image < batch; image++)
+        memcpy(at(out, image * dim, ctx->dtype), const_at(in, image * tokens * dim, ctx->dtype),
+               dim * dtype_bytes(ctx->dtype));
+    return true;
+}
+
+bool cpu_cls_scatter(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                     struct error *error)
+{
+    (void)error;
+    size_t row_bytes = dim * dtype_bytes(ctx->dtype);
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (size_t image = 0; image < batch; image++) {
+        char *to = at(out, image * tokens * dim, ctx->dtype);
+        memcpy(to, const_at(in, image * dim, ctx->dtype), row_bytes);
+        memset(to + row_bytes, 0, (tokens - 1) * row_bytes);
+    }
+    return true;
+}
