@@ -1,0 +1,191 @@
+#include "tests/unit/op_test.h"
+
+struct shape {
+    size_t rows, in_dim, out_dim;
+};
+
+static struct shape random_shape(struct op_test *test)
+{
+    struct shape shape = {
+        .rows = random_between(test, 0, 4) == 0 ? 1 : random_between(test, 2, 300),
+        .in_dim = random_between(test, 1, 320),
+        .out_dim = random_between(test, 1, 320),
+    };
+    return shape;
+}
+
+static double *reference_forward(const double *in, const double *weight, const double *bias, const struct shape *shape)
+{
+    double *out = calloc(shape->rows * shape->out_dim, sizeof *out);
+    for (size_t row = 0; row < shape->rows; row++)
+        for (size_t o = 0; o < shape->out_dim; o++) {
+            double sum = bias ? bias[o] : 0;
+            for (size_t i = 0; i < shape->in_dim; i++)
+                sum += in[row * shape->in_dim + i] * weight[o * shape->in_dim + i];
+            out[row * shape->out_dim + o] = sum;
+        }
+    return out;
+}
+
+static void forward_trial(struct op_test *test)
+{
+    struct error error;
+    struct shape shape = random_shape(test);
+    bool with_bias = random_between(test, 0, 1);
+    struct tensor *in = tensor_random(test, shape.rows * shape.in_dim, test->dtype, 1);
+    struct tensor *weight = tensor_random(test, shape.out_dim * shape.in_dim, test->dtype, 1);
+    struct tensor *bias = tensor_random(test, shape.out_dim, test->dtype, 1);
+    struct tensor *out = tensor_zeros(test, shape.rows * shape.out_dim, test->dtype);
+    struct tensor *again = tensor_zeros(test, shape.rows * shape.out_dim, test->dtype);
+    assert_ok(test->k->linear_forward(test->ctx, out->data, in->data, weight->data, with_bias ? bias->data : NULL,
+                                      shape.rows, shape.in_dim, shape.out_dim, &error),
+              &error);
+    assert_ok(test->k->linear_forward(test->ctx, again->data, in->data, weight->data, with_bias ? bias->data : NULL,
+                                      shape.rows, shape.in_dim, shape.out_dim, &error),
+              &error);
+    double *expected = reference_forward(in->exact, weight->exact, with_bias ? bias->exact : NULL, &shape);
+    assert_close("out", out, expected, tolerance(test->dtype));
+    assert_same_bits("out", out, again);
+    free(expected);
+}
+
+/* Adds to the parameters' gradients, writes the input's. */
+static void reference_backward(double *in_gradient, double *weight_gradient, double *bias_gradient,
+                               const double *out_gradient, const double *in, const double *weight,
+                               const struct shape *shape)
+{
+    size_t in_dim = shape->in_dim, out_dim = shape->out_dim;
+    memset(in_gradient, 0, shape->rows * in_dim * sizeof *in_gradient);
+    for (size_t row = 0; row < shape->rows; row++)
+        for (size_t o = 0; o < out_dim; o++) {
+            double gradient = out_gradient[row * out_dim + o];
+            bias_gradient[o] += gradient;
+            for (size_t i = 0; i < in_dim; i++) {
+                in_gradient[row * in_dim + i] += gradient * weight[o * in_dim + i];
+                weight_gradient[o * in_dim + i] += gradient * in[row * in_dim + i];
+            }
+        }
+}
+
+static void backward_trial(struct op_test *test)
+{
+    struct error error;
+    struct shape shape = random_shape(test);
+    size_t weights = shape.out_dim * shape.in_dim;
+    struct tensor *in = tensor_random(test, shape.rows * shape.in_dim, test->dtype, 1);
+    struct tensor *weight = tensor_random(test, weights, test->dtype, 1);
+    struct tensor *out_gradient = tensor_random(test, shape.rows * shape.out_dim, test->dtype, 1);
+    /* What is there already must be added to. */
+    struct tensor *weight_gradient = tensor_random(test, weights, DTYPE_FLOAT32, 3);
+    struct tensor *bias_gradient = tensor_random(test, shape.out_dim, DTYPE_FLOAT32, 3);
+    struct tensor *weight_again = tensor_copy(test, weight_gradient);
+    struct tensor *bias_again = tensor_copy(test, bias_gradient);
+    struct tensor *in_gradient = tensor_zeros(test, in->count, test->dtype);
+
+    assert_ok(test->k->linear_backward(test->ctx, in_gradient->data, weight_gradient->data, bias_gradient->data,
+                                       out_gradient->data, in->data, weight->data, shape.rows, shape.in_dim,
+                                       shape.out_dim, &error),
+              &error);
+    assert_ok(test->k->linear_backward(test->ctx, NULL, weight_again->data, bias_again->data, out_gradient->data,
+                                       in->data, weight->data, shape.rows, shape.in_dim, shape.out_dim, &error),
+              &error);
+    assert_same_bits("weight_gradient", weight_gradient, weight_again);
+    assert_same_bits("bias_gradient", bias_gradient, bias_again);
+
+    reference_backward(in_gradient->exact, weight_gradient->exact, bias_gradient->exact, out_gradient->exact, in->exact,
+                       weight->exact, &shape);
+    assert_close("in_gradient", in_gradient, in_gradient->exact, tolerance(test->dtype));
+    /* Sums of bfloat16 products are kept in float32. */
+    assert_close("weight_gradient", weight_gradient, weight_gradient->exact, 2e-6);
+    assert_close("bias_gradient", bias_gradient, bias_gradient->exact, 2e-6);
+
+    /* No bias: its gradient is not asked for. */
+    assert_ok(test->k->linear_backward(test->ctx, in_gradient->data, weight_again->data, NULL, out_gradient->data,
+                                       in->data, weight->data, shape.rows, shape.in_dim, shape.out_dim, &error),
+              &error);
+    assert_same_bits("bias_gradient", bias_gradient, bias_again);
+}
+
+struct loss {
+    const struct shape *shape;
+    const double *in, *weight, *bias, *out_gradient;
+};
+
+static double loss_of(void *argument)
+{
+    const struct loss *loss = argument;
+    double *out = reference_forward(loss->in, loss->weight, loss->bias, loss->shape), sum = 0;
+    for (size_t i = 0; i < loss->shape->rows * loss->shape->out_dim; i++)
+        sum += out[i] * loss->out_gradient[i];
+    free(out);
+    return sum;
+}
+
+static void derivative_trial(struct op_test *test)
+{
+    struct shape shape = {random_between(test, 1, 5), random_between(test, 1, 6), random_between(test, 1, 7)};
+    struct tensor *in = tensor_random(test, shape.rows * shape.in_dim, test->dtype, 1);
+    struct tensor *weight = tensor_random(test, shape.out_dim * shape.in_dim, test->dtype, 1);
+    struct tensor *bias = tensor_random(test, shape.out_dim, test->dtype, 1);
+    struct tensor *out_gradient = tensor_random(test, shape.rows * shape.out_dim, test->dtype, 1);
+    struct tensor *in_gradient = tensor_zeros(test, in->count, test->dtype);
+    struct tensor *weight_gradient = tensor_zeros(test, weight->count, DTYPE_FLOAT32);
+    struct tensor *bias_gradient = tensor_zeros(test, bias->count, DTYPE_FLOAT32);
+    struct loss loss = {&shape, in->exact, weight->exact, bias->exact, out_gradient->exact};
+    reference_backward(in_gradient->exact, weight_gradient->exact, bias_gradient->exact, out_gradient->exact, in->exact,
+                       weight->exact, &shape);
+    assert_derivative("in", loss_of, &loss, in->exact, in->count, in_gradient->exact);
+    assert_derivative("weight", loss_of, &loss, weight->exact, weight->count, weight_gradient->exact);
+    assert_derivative("bias", loss_of, &loss, bias->exact, bias->count, bias_gradient->exact);
+}
+
+static void forward_matches_float64(void **state)
+{
+    (void)state;
+    op_test_each(forward_trial, 12);
+}
+
+static void backward_matches_float64(void **state)
+{
+    (void)state;
+    op_test_each(backward_trial, 12);
+}
+
+static void reference_matches_central_differences(void **state)
+{
+    (void)state;
+    op_test_each(derivative_trial, 2);
+}
+
+/* More shapes than the cache of primitives holds, then the first again. */
+static void many_shapes_are_remade(void **state)
+{
+    (void)state;
+    struct op_test test;
+    assert_true(op_test_open(&test, kernels_cpu(), DTYPE_FLOAT32, 1));
+    for (size_t rows = 1; rows <= 140; rows++) {
+        struct error error;
+        struct shape shape = {rows <= 70 ? rows : rows - 70, 3, 2};
+        struct tensor *in = tensor_random(&test, shape.rows * 3, DTYPE_FLOAT32, 1);
+        struct tensor *weight = tensor_random(&test, 6, DTYPE_FLOAT32, 1);
+        struct tensor *out = tensor_zeros(&test, shape.rows * 2, DTYPE_FLOAT32);
+        assert_ok(test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, shape.rows, 3, 2, &error),
+                  &error);
+        double *expected = reference_forward(in->exact, weight->exact, NULL, &shape);
+        assert_close("out", out, expected, 2e-6);
+        free(expected);
+        op_test_release_tensors(&test);
+    }
+    test.k->close(test.ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forward_matches_float64),
+        cmocka_unit_test(backward_matches_float64),
+        cmocka_unit_test(reference_matches_central_differences),
+        cmocka_unit_test(many_shapes_are_remade),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
