@@ -1,7 +1,6 @@
 /* Relations between keys, and the presets. */
 #include "src/config_schema.h"
 
-#include <math.h>
 #include <string.h>
 
 struct preset {
@@ -63,10 +62,9 @@ bool config_check_model(const struct config_reading *reading)
     if (image % patch != 0)
         return config_refuse(reading, "model.image_size", "%lld is not a multiple of model.patch_size %lld", image,
                              patch);
-    double hidden = config->model.mlp_ratio * (double)dim;
-    if (hidden < 1 || hidden != floor(hidden))
-        return config_refuse(reading, "model.mlp_ratio", "%g x model.dim %lld = %g is not a whole number of units",
-                             config->model.mlp_ratio, dim, hidden);
+    if (config_hidden_dim(config) == 0)
+        return config_refuse(reading, "model.mlp_ratio", "%g of model.dim %lld leaves no hidden unit",
+                             config->model.mlp_ratio, dim);
     return true;
 }
 

@@ -30,7 +30,7 @@ const struct config_key config_keys[] = {
     {"model.heads", INTEGER(model.heads), .minimum = 1, .maximum = 4096, .unit = "",
      .meaning = "attention heads; divides dim"},
     {"model.mlp_ratio", REAL(model.mlp_ratio), .initial = "4.0", .minimum = 0, .above = true, .maximum = 64, .unit = "",
-     .meaning = "width of the MLP's hidden layer over dim"},
+     .meaning = "width of the MLP's hidden layer over dim (rounded down)"},
     {"model.classes", INTEGER(model.classes), .initial = "0", .minimum = 0, .maximum = 1000000, .unit = "classes",
      .meaning = "outputs of the head; 0 = as many as the dataset has"},
     {"model.layer_scale", REAL(model.layer_scale), .initial = "0.0", .minimum = 0, .maximum = 1, .unit = "",
@@ -85,7 +85,7 @@ const struct config_key config_keys[] = {
     {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
      .meaning =
          "the optimiser: AdamW as PyTorch's, without decay on one-dimensional parameters, cls_token and pos_embed"},
-    {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .maximum = 1000, .unit = "",
+    {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .unit = "",
      .meaning = "learning rate after the warm-up"},
     {"optim.min_lr", REAL(optim.min_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
      .meaning = "learning rate at the end of the cosine; at most lr"},

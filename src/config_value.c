@@ -174,6 +174,10 @@ bool config_value_set(struct config *config, const struct config_key *key, const
 static void format_real(double value, char *text, size_t text_bytes)
 {
     char digits[40];
+    if (value == floor(value) && fabs(value) < 1e15) {
+        snprintf(text, text_bytes, "%.1f", value);
+        return;
+    }
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, value);
         if (strtod(digits, NULL) == value)

@@ -1,0 +1,113 @@
+/* One function a kind of record; docs/logs.md says what the fields mean. */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "src/json_line.h"
+#include "src/run_log_files.h"
+
+/* Where the disk is full a part of a line may have been written: it is cut off again, so that a later line starts
+ * on its own. */
+static bool append(struct run_log *log, enum run_log_file which, struct json_line *line, struct error *error)
+{
+    int file = log->files[which];
+    struct stat before;
+    ssize_t written = -1;
+    if (json_line_end(line) && fstat(file, &before) == 0) {
+        do
+            written = write(file, line->text, line->bytes);
+        while (written < 0 && errno == EINTR);
+        if (written >= 0 && (size_t)written < line->bytes)
+            errno = ftruncate(file, before.st_size) == 0 ? ENOSPC : errno;
+    } else {
+        errno = ENOMEM;
+    }
+    bool ok = written >= 0 && (size_t)written == line->bytes;
+    json_line_free(line);
+    return ok || error_runtime(error, "%s: cannot be written: %s", log->paths[which], strerror(errno));
+}
+
+bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error)
+{
+    struct json_line line;
+    json_line_begin(&line);
+    json_line_whole(&line, "step", (int64_t)metrics->step);
+    json_line_number(&line, "epoch", metrics->epoch);
+    json_line_number(&line, "loss", metrics->loss);
+    json_line_number(&line, "top1", metrics->top1);
+    json_line_number(&line, "lr", metrics->lr);
+    json_line_number(&line, "grad_norm", metrics->grad_norm);
+    json_line_number(&line, "images_per_s", metrics->images_per_s);
+    json_line_number(&line, "step_time_s", metrics->step_time_s);
+    json_line_number(&line, "data_wait_s", metrics->data_wait_s);
+    json_line_number(&line, "comm_wait_s", metrics->comm_wait_s);
+    json_line_number(&line, "mfu", metrics->mfu > 0 ? metrics->mfu : NAN);
+    json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
+    json_line_time(&line, "time");
+    return append(log, RUN_LOG_METRICS, &line, error);
+}
+
+bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *metrics, struct error *error)
+{
+    struct json_line line;
+    json_line_begin(&line);
+    json_line_whole(&line, "step", (int64_t)metrics->step);
+    json_line_text(&line, "split", metrics->split);
+    json_line_number(&line, "epoch", metrics->epoch);
+    json_line_number(&line, "top1", metrics->top1);
+    json_line_number(&line, "top5", metrics->top5);
+    json_line_number(&line, "loss", metrics->loss);
+    json_line_whole(&line, "images", (int64_t)metrics->images);
+    json_line_number(&line, "seconds", metrics->seconds);
+    json_line_time(&line, "time");
+    return append(log, RUN_LOG_METRICS, &line, error);
+}
+
+bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error)
+{
+    const struct {
+        const char *name;
+        const double *values;
+    } lists[] = {
+        {"q_norm_mean", record->q_norm_mean}, {"q_norm_std", record->q_norm_std},
+        {"q_norm_min", record->q_norm_min},   {"q_norm_max", record->q_norm_max},
+        {"k_norm_mean", record->k_norm_mean}, {"k_norm_std", record->k_norm_std},
+        {"k_norm_min", record->k_norm_min},   {"k_norm_max", record->k_norm_max},
+        {"logit_max", record->logit_max},     {"entropy_mean", record->entropy_mean},
+        {"entropy_min", record->entropy_min},
+    };
+    struct json_line line;
+    json_line_begin(&line);
+    json_line_whole(&line, "step", (int64_t)record->step);
+    json_line_whole(&line, "layer", (int64_t)record->layer);
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        json_line_numbers(&line, lists[i].name, lists[i].values, record->heads);
+    json_line_number(&line, "qkv_grad_norm", record->qkv_grad_norm);
+    return append(log, RUN_LOG_NORMS, &line, error);
+}
+
+static void place(struct json_line *line, const char *key, long value)
+{
+    if (value < 0)
+        json_line_null(line, key);
+    else
+        json_line_whole(line, key, value);
+}
+
+bool run_log_event(struct run_log *log, const struct event *event, struct error *error)
+{
+    struct json_line line;
+    json_line_begin(&line);
+    json_line_whole(&line, "step", (int64_t)event->step);
+    json_line_text(&line, "kind", event->kind);
+    json_line_text(&line, "severity", event->severity);
+    place(&line, "layer", event->layer);
+    place(&line, "head", event->head);
+    json_line_number(&line, "value", event->value);
+    json_line_number(&line, "threshold", event->threshold);
+    json_line_text(&line, "message", event->message);
+    json_line_time(&line, "time");
+    return append(log, RUN_LOG_EVENTS, &line, error);
+}
