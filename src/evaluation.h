@@ -1,0 +1,22 @@
+/* Top-1, top-5 and loss over a dataset: every image exactly once, on any number of ranks. */
+#ifndef QUEST_EVALUATION_H
+#define QUEST_EVALUATION_H
+
+#include "src/comm.h"
+#include "src/input.h"
+#include "src/model.h"
+
+struct evaluation {
+    double top1, top5, loss; /* fractions; mean cross-entropy in nats, without smoothing */
+    uint64_t images;
+};
+
+/* Collective. Runs the model over this rank's span of the dataset, as `input` (loader in evaluation mode) gives it.
+ * logits: float32 [this rank's images, classes] in file order, or NULL. *stopped is set, and the results are void,
+ * where a stop signal came. */
+bool evaluate(struct evaluation *evaluation, struct model *model, struct comm *comm, const struct input_options *input,
+              float *logits, bool *stopped, struct error *error);
+/* Images of rank `rank`'s span: [rank * n / world_size, (rank + 1) * n / world_size). */
+size_t evaluation_span(size_t images, size_t rank, size_t world_size);
+
+#endif
