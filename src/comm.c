@@ -125,8 +125,8 @@ bool comm_agree(struct comm *comm, bool ok, struct error *error)
     struct error shared = *error;
     MPI_Bcast(&shared, sizeof shared, MPI_BYTE, first_bad, comm->world);
     *error = shared;
-    /* A mistake that every rank sees (a wrong key, a missing file) belongs to none of them. */
-    if (bad_count < comm->size)
+    /* A mistake that every rank sees (a wrong key, a missing file) belongs to none of them; rank 0 acts for all. */
+    if (bad_count < comm->size && first_bad != 0)
         error_prefix(error, "rank %d (%s)", first_bad, comm->hosts[first_bad]);
     return false;
 }

@@ -22,8 +22,8 @@ int comm_local_size(const struct comm *comm);
 const char *comm_host(const struct comm *comm);
 
 /* Collective: every rank calls it with its own outcome. Where all succeeded returns true; otherwise false on every
- * rank, and the error of the lowest failing rank is in everybody's `error` (prefixed with rank and host where there are
- * several ranks and the others did not fail the same way). This is how one bad rank ends the job with one message. */
+ * rank, and the error of the lowest failing rank is in everybody's `error` (prefixed with rank and host where it is
+ * not rank 0's, which acts for all, nor everybody's). This is how one bad rank ends the job with one message. */
 bool comm_agree(struct comm *comm, bool ok, struct error *error);
 /* Ends the process: on an agreed error rank 0 prints it; a rank that is alone with its error prints it and aborts the
  * job. Never returns. */

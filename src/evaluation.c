@@ -23,7 +23,9 @@ static bool download_logits(struct model *model, float *logits, size_t count, st
         return false;
     if (model->dtype == DTYPE_BFLOAT16)
         for (size_t i = numbers; i-- > 0;) {
-            uint32_t bits = (uint32_t)((const uint16_t *)(const void *)logits)[i] << 16;
+            uint16_t half;
+            memcpy(&half, (const char *)logits + i * sizeof half, sizeof half);
+            uint32_t bits = (uint32_t)half << 16;
             memcpy(logits + i, &bits, sizeof bits);
         }
     return true;

@@ -1,6 +1,7 @@
 /* Memory of the model: counted by the same functions that hand it out, so plan and allocation cannot differ. */
 #include "src/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,6 +205,22 @@ static bool upload_decay(struct model *model, struct error *error)
     return ok;
 }
 
+/* The context's workspace is already taken by now, and part of the plan. */
+static bool check_memory(struct model *model, const struct model_options *options,
+                         const struct context_options *context, struct error *error)
+{
+    size_t available;
+    char where[64];
+    if (!options->plan)
+        return true;
+    if (!model->kernels->memory_available(model->context, &available, error))
+        return false;
+    available = available / options->ranks_on_device + model->kernels->workspace_bytes(context);
+    snprintf(where, sizeof where, "the %s%s", strcmp(model->kernels->name, "cpu") == 0 ? "host" : "GPU",
+             options->ranks_on_device > 1 ? " (this rank's share)" : "");
+    return memory_plan_check(options->plan, available, model->batch, where, error);
+}
+
 bool model_open(struct model **out, const struct model_options *options, struct error *error)
 {
     *out = NULL;
@@ -215,8 +232,8 @@ bool model_open(struct model **out, const struct model_options *options, struct 
         return false;
     }
     struct context_options context = context_options(model, options);
-    if (!model->kernels->open(&model->context, &context, error) || !allocate(model, options->config, error) ||
-        (model->training && !upload_decay(model, error))) {
+    if (!model->kernels->open(&model->context, &context, error) || !check_memory(model, options, &context, error) ||
+        !allocate(model, options->config, error) || (model->training && !upload_decay(model, error))) {
         model_close(model);
         return false;
     }

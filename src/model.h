@@ -83,6 +83,9 @@ struct model_options {
     size_t batch; /* images a rank and micro-step */
     bool training;
     int device, threads;
+    /* Where given: checked against the device's free memory (shared by so many ranks) before the model is allocated. */
+    const struct memory_plan *plan;
+    size_t ranks_on_device;
 };
 
 /* Adds what the model will allocate to the plan; no memory is taken. */

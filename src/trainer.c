@@ -1,0 +1,268 @@
+#include "src/trainer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/clock.h"
+#include "src/device.h"
+#include "src/schedule.h"
+
+/* ---- data ---- */
+
+static bool open_datasets(struct trainer *trainer, struct error *error)
+{
+    struct config *config = trainer->config;
+    if (!dataset_open(&trainer->train, config->data.train, error))
+        return false;
+    trainer->has_val = config->data.val[0] != '\0';
+    if (trainer->has_val && !dataset_open(&trainer->val, config->data.val, error))
+        return false;
+    if (config->model.classes == 0)
+        config->model.classes = (int64_t)trainer->train.classes;
+    const struct dataset *sets[] = {&trainer->train, trainer->has_val ? &trainer->val : &trainer->train};
+    for (size_t i = 0; i < 2; i++) {
+        if (sets[i]->classes > (size_t)config->model.classes)
+            return error_input(error, "%s: %zu classes, but model.classes is %lld", sets[i]->path, sets[i]->classes,
+                               (long long)config->model.classes);
+        if (sets[i]->channels != trainer->train.channels)
+            return error_input(error, "%s: %zu channels, but %s has %zu", sets[i]->path, sets[i]->channels,
+                               trainer->train.path, trainer->train.channels);
+    }
+    return true;
+}
+
+static bool split_batch(struct trainer *trainer, struct error *error)
+{
+    size_t global = (size_t)trainer->config->train.batch_size, ranks = (size_t)comm_world_size(trainer->comm);
+    trainer->accumulate = (size_t)trainer->config->train.accumulate;
+    if (global % (ranks * trainer->accumulate) != 0)
+        return error_input(error,
+                           "train.batch_size %zu cannot be divided evenly over %zu ranks x %zu micro-steps "
+                           "(train.accumulate); take a multiple of %zu",
+                           global, ranks, trainer->accumulate, ranks * trainer->accumulate);
+    trainer->batch = global / (ranks * trainer->accumulate);
+    return true;
+}
+
+static struct loader_options loader_options(const struct trainer *trainer, const struct dataset *dataset)
+{
+    const struct config *config = trainer->config;
+    return (struct loader_options){
+        .dataset = dataset,
+        .image_size = (size_t)config->model.image_size,
+        .patch_size = (size_t)config->model.patch_size,
+        .rank = (size_t)comm_rank(trainer->comm),
+        .world_size = (size_t)comm_world_size(trainer->comm),
+        .batch = trainer->batch,
+        .accumulate = trainer->accumulate,
+        .seed = (uint64_t)config->train.seed,
+        .workers = (size_t)config->data.workers,
+        .prefetch = (size_t)config->data.prefetch,
+    };
+}
+
+static void set_input_options(struct trainer *trainer)
+{
+    const struct config *config = trainer->config;
+    struct loader_options train = loader_options(trainer, &trainer->train);
+    train.steps = trainer->last_step > trainer->first_step ? trainer->last_step - trainer->first_step : 0;
+    train.first_step = trainer->first_step;
+    train.shuffle = config->data.shuffle;
+    train.augment = (struct augment){
+        .flip = config->data.augment.flip,
+        .crop_padding = (size_t)config->data.augment.crop_padding,
+        .random_resized_crop = config->data.augment.random_resized_crop,
+        .crop_scale_min = config->data.augment.crop_scale_min,
+        .crop_scale_max = config->data.augment.crop_scale_max,
+    };
+    trainer->train_input_options = (struct input_options){.kernels = trainer->kernels,
+                                                          .loader = train,
+                                                          .drop_path = config->model.drop_path,
+                                                          .depth = (size_t)config->model.depth};
+    if (trainer->has_val) {
+        struct loader_options val = loader_options(trainer, &trainer->val);
+        val.evaluation = true;
+        trainer->val_input_options = (struct input_options){.kernels = trainer->kernels, .loader = val};
+    }
+    if (trainer->model)
+        trainer->train_input_options.context = trainer->val_input_options.context = trainer->model->context;
+}
+
+/* ---- memory ---- */
+
+static struct comm_gradient_options gradient_options(const struct trainer *trainer)
+{
+    const struct config *config = trainer->config;
+    return (struct comm_gradient_options){
+        .kernels = trainer->kernels,
+        .context = trainer->model->context,
+        .gradient = trainer->model->gradient,
+        .count = trainer->model->parameters.total,
+        .bucket_mib = config->comm.bucket_mib,
+        .dtype = config->comm.dtype,
+        .timeout_s = config->comm.timeout_s,
+    };
+}
+
+static bool open_model(struct trainer *trainer, struct error *error)
+{
+    struct memory_plan plan = {0};
+    bool on_host = trainer->kernels == kernels_cpu();
+    struct model_options options = {
+        .kernels = trainer->kernels,
+        .config = trainer->config,
+        .channels = trainer->train.channels,
+        .batch = trainer->batch,
+        .training = true,
+        .device = trainer->device,
+        .plan = &plan,
+        .ranks_on_device = on_host ? (size_t)comm_local_size(trainer->comm) : 1,
+    };
+    if (!model_plan(&plan, &options, error))
+        return false;
+    input_plan(&plan, &trainer->train_input_options, "input");
+    if (trainer->has_val)
+        input_plan(&plan, &trainer->val_input_options, "evaluation input");
+    if (on_host)
+        memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
+    if (!trainer->progress.silent)
+        memory_plan_print(&plan, stdout);
+    return model_open(&trainer->model, &options, error) &&
+           model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
+}
+
+static bool open_records(struct trainer *trainer, struct error *error)
+{
+    size_t images = trainer->accumulate * trainer->batch;
+    for (size_t i = 0; i < 2; i++) {
+        struct step_record *record = &trainer->records[i];
+        struct context *context = trainer->model->context;
+        if (!trainer->kernels->allocate_host(context, (void **)&record->loss, images * sizeof(float), "losses",
+                                             error) ||
+            !trainer->kernels->allocate_host(context, (void **)&record->label_rank, images * sizeof(int32_t),
+                                             "label ranks", error) ||
+            !trainer->kernels->allocate_host(context, (void **)&record->sum_of_squares,
+                                             (1 + trainer->model->depth) * sizeof(double), "gradient norms", error))
+            return false;
+    }
+    return norm_statistics_open(&trainer->norms, trainer->model->depth, trainer->model->heads, error);
+}
+
+/* ---- opening ---- */
+
+static void describe(struct trainer *trainer)
+{
+    char device[256];
+    const struct model *model = trainer->model;
+    trainer->kernels->describe(model->context, device, sizeof device);
+    progress_say(&trainer->progress, "device: %d rank%s, each on %s", comm_world_size(trainer->comm),
+                 comm_world_size(trainer->comm) > 1 ? "s" : "", device);
+    progress_say(
+        &trainer->progress,
+        "model: %.2f M parameters, dim %zu, depth %zu, %zu heads, %zu tokens, attention %s, %s; %.2f GFLOP an image "
+        "forward",
+        1e-6 * (double)model->parameters.learned, model->dim, model->depth, model->heads, model->tokens,
+        attention_kind_name(model->kind), dtype_name(model->dtype), 1e-9 * model_forward_flops(model));
+    progress_say(
+        &trainer->progress,
+        "run: %llu steps of %lld images (%zu a rank and micro-step, %zu micro-step%s), %zu training images; logs in %s",
+        (unsigned long long)trainer->total_steps, (long long)trainer->config->train.batch_size, trainer->batch,
+        trainer->accumulate, trainer->accumulate > 1 ? "s" : "", trainer->train.images, trainer->options.run_directory);
+}
+
+/* What each rank does alone, up to the allocated model. */
+static bool open_alone(struct trainer *trainer, struct error *error)
+{
+    struct trainer_options *options = &trainer->options;
+    if (!device_choose(&trainer->kernels, &trainer->device, options->device, trainer->comm, error) ||
+        !open_datasets(trainer, error) || !split_batch(trainer, error))
+        return false;
+    trainer->total_steps = schedule_total_steps(trainer->config, trainer->train.images);
+    trainer->last_step =
+        options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
+    progress_open(&trainer->progress, comm_rank(trainer->comm) != 0, trainer->total_steps,
+                  trainer_epoch(trainer, trainer->total_steps));
+    if (comm_rank(trainer->comm) == 0 && !run_log_open(&trainer->log, options->run_directory, options->resume, error))
+        return false;
+    set_input_options(trainer);
+    return open_model(trainer, error) && open_records(trainer, error);
+}
+
+static bool write_config(struct trainer *trainer, struct error *error)
+{
+    if (!trainer->log)
+        return true;
+    char *yaml = config_format(trainer->config);
+    bool ok = yaml ? run_log_config(trainer->log, yaml, error) : error_runtime(error, "out of memory");
+    free(yaml);
+    return ok && run_log_rewind(trainer->log, trainer->step, error);
+}
+
+bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_options *options, struct error *error)
+{
+    struct trainer *trainer = calloc(1, sizeof *trainer);
+    *out = trainer;
+    if (!trainer)
+        return error_runtime(error, "out of memory");
+    trainer->comm = comm;
+    trainer->options = *options;
+    trainer->config = &trainer->options.config;
+    trainer->train.file = trainer->val.file = -1;
+    trainer->best_top1 = -1;
+    if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_load(trainer, error) ||
+        !comm_agree(comm, write_config(trainer, error), error))
+        return false;
+    trainer->first_step = trainer->step;
+    trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
+    if (trainer->asynchronous) {
+        double bytes_per_s;
+        trainer->kernels->limits(trainer->model->context, &trainer->peak_flops, &bytes_per_s);
+    }
+    describe(trainer);
+    set_input_options(trainer);
+    struct comm_gradient_options gradient = gradient_options(trainer);
+    bool ok = trainer->step >= trainer->last_step || input_open(&trainer->input, &trainer->train_input_options, error);
+    return comm_agree(comm, ok, error) && comm_agree(comm, comm_gradient_plan(comm, &gradient, error), error);
+}
+
+void trainer_close(struct trainer *trainer)
+{
+    if (!trainer)
+        return;
+    comm_gradient_close(trainer->comm);
+    input_close(trainer->input);
+    for (size_t i = 0; i < 2 && trainer->model; i++) {
+        struct step_record *record = &trainer->records[i];
+        void *buffers[] = {record->loss, record->label_rank, record->sum_of_squares};
+        for (size_t j = 0; j < 3; j++)
+            if (buffers[j])
+                trainer->kernels->release_host(trainer->model->context, buffers[j]);
+    }
+    norm_statistics_close(&trainer->norms);
+    model_close(trainer->model);
+    if (trainer->train.file >= 0)
+        dataset_close(&trainer->train);
+    if (trainer->has_val && trainer->val.file >= 0)
+        dataset_close(&trainer->val);
+    if (trainer->log)
+        run_log_close(trainer->log);
+    progress_close(&trainer->progress);
+    free(trainer);
+}
+
+double trainer_epoch(const struct trainer *trainer, uint64_t step)
+{
+    return (double)step * (double)trainer->config->train.batch_size / (double)trainer->train.images;
+}
+
+void trainer_restart_window(struct trainer *trainer)
+{
+    memset(&trainer->window, 0, sizeof trainer->window);
+    trainer->window.begin_s = clock_s();
+}
+
+void trainer_log_result(struct trainer *trainer, bool ok, const struct error *error)
+{
+    if (!ok)
+        progress_warn(&trainer->progress, "%s; the training goes on", error->message);
+}

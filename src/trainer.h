@@ -1,0 +1,91 @@
+/* One training run: wires data, model, communication, optimiser, logs and checkpoints together.
+ *   trainer.c             opening and closing
+ *   trainer_loop.c        the steps
+ *   trainer_records.c     what a finished step says: metrics, norms, numbers that are not finite
+ *   trainer_checkpoint.c  saving, resuming, --init */
+#ifndef QUEST_TRAINER_H
+#define QUEST_TRAINER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "data_loaders/dataset.h"
+#include "src/comm.h"
+#include "src/config.h"
+#include "src/input.h"
+#include "src/model.h"
+#include "src/norm_statistics.h"
+#include "src/progress.h"
+#include "src/run_log.h"
+
+struct trainer_options {
+    struct config config;
+    const char *run_directory;
+    const char *init; /* file with /params to start from, or NULL */
+    const char *device;
+    bool resume;
+    uint64_t max_steps; /* stop when this step is done, counted from the start of the run; 0 = at the end */
+};
+
+/* What a queued step leaves to be read once the device has finished it. */
+struct step_record {
+    uint64_t step;
+    bool pending, logged, with_norms;
+    double lr;
+    float *loss;            /* [accumulate * batch], host */
+    int32_t *label_rank;    /* [accumulate * batch], host */
+    double *sum_of_squares; /* [1 + depth], host */
+};
+
+struct trainer {
+    struct comm *comm;
+    struct trainer_options options;
+    struct config *config; /* = &options.config, with classes filled in */
+    const struct kernels *kernels;
+    int device;
+    struct dataset train, val;
+    bool has_val;
+    size_t batch, accumulate; /* images a rank and micro-step; micro-steps */
+    struct model *model;
+    struct input_options train_input_options, val_input_options;
+    struct input *input;
+    struct run_log *log; /* rank 0 only, elsewhere NULL */
+    struct progress progress;
+    struct norm_statistics norms;
+    struct step_record records[2]; /* of odd and of even steps */
+    bool asynchronous;             /* the device runs behind the host: a step is read one step late */
+    double peak_flops;             /* of the device, for model FLOP utilisation; 0 = unknown */
+
+    uint64_t step, first_step, total_steps, last_step; /* step: the last one done; last_step: where this call ends */
+    uint64_t saved_step;                               /* of the newest checkpoint; 0 = none */
+    double best_top1;
+    struct {
+        double begin_s, data_wait_s, comm_wait_s;
+        uint64_t steps, skipped_images;
+    } window; /* since the last logged step */
+};
+
+/* Collective; errors are agreed. */
+bool trainer_open(struct trainer **trainer, struct comm *comm, const struct trainer_options *options,
+                  struct error *error);
+/* Runs to the end, --max-steps, or a stop signal. *agreed: whether all ranks return the same error. */
+bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error);
+void trainer_close(struct trainer *trainer);
+
+/* ---- between the trainer's files ---- */
+
+/* Parameters (and, resuming, moments, step and best top-1) from --resume, --init or the seed. Collective, agreed. */
+bool trainer_load(struct trainer *trainer, struct error *error);
+/* Rank 0 writes a checkpoint of the last finished step and prunes old ones; others wait. A failure is a warning and an
+ * event: the run goes on with the previous checkpoint. *saved tells, on every rank. */
+bool trainer_save(struct trainer *trainer, bool *saved, struct error *error);
+/* Marks the newest checkpoint as the best. */
+void trainer_mark_best(struct trainer *trainer);
+/* Reads a finished step: logs it, or fails (agreed) with what was not finite. */
+bool trainer_finish_record(struct trainer *trainer, struct step_record *record, struct error *error);
+double trainer_epoch(const struct trainer *trainer, uint64_t step);
+void trainer_restart_window(struct trainer *trainer);
+/* A log that cannot be written does not stop the training: says so. */
+void trainer_log_result(struct trainer *trainer, bool ok, const struct error *error);
+
+#endif

@@ -1,0 +1,222 @@
+/* The training loop: load, forward, loss, backward, reduce, clip and update, log. */
+#include <math.h>
+
+#include "src/clock.h"
+#include "src/evaluation.h"
+#include "src/schedule.h"
+#include "src/stop_signal.h"
+#include "src/trainer.h"
+
+static bool gradient_ready(void *owner, size_t done, struct error *error)
+{
+    return comm_gradient_ready(owner, done, error);
+}
+
+/* Forward and backward over one micro-batch; the gradient is reduced as the last one finishes it. */
+static bool micro_step(struct trainer *trainer, struct step_record *record, size_t micro, struct error *error)
+{
+    struct model *model = trainer->model;
+    const struct config *config = trainer->config;
+    bool last = micro + 1 == trainer->accumulate;
+    float gradient_scale = 1.0f / (float)config->train.batch_size;
+    struct input_batch batch;
+
+    if (!input_next(trainer->input, &batch, &trainer->window.data_wait_s, error))
+        return false;
+    model->path_scale = batch.path_scale;
+    trainer->window.skipped_images += batch.host->skipped;
+    size_t first = micro * trainer->batch, count = batch.count;
+    return model_forward(model, batch.pixels, count, true, record->with_norms, error) &&
+           model_loss(model, batch.labels, count, (float)config->train.label_smoothing, gradient_scale, error) &&
+           trainer->kernels->download(model->context, record->loss + first, model->loss, count * sizeof(float),
+                                      error) &&
+           trainer->kernels->download(model->context, record->label_rank + first, model->label_rank,
+                                      count * sizeof(int32_t), error) &&
+           model_backward(model, count, true, last ? gradient_ready : NULL, trainer->comm, error) &&
+           input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
+}
+
+/* Sums of squares of the whole gradient, for clipping, and on logged steps of each block's qkv gradient. */
+static bool measure_gradient(struct trainer *trainer, bool with_norms, struct error *error)
+{
+    struct model *model = trainer->model;
+    const struct parameters *parameters = &model->parameters;
+    for (size_t block = 0; with_norms && block < model->depth; block++) {
+        const struct block_offsets *at = &parameters->blocks[block];
+        if (!trainer->kernels->sum_of_squares(model->context, model->sum_of_squares + 1 + block,
+                                              model->gradient + at->qkv_weight, at->norm1_weight - at->qkv_weight,
+                                              error))
+            return false;
+    }
+    return trainer->kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, parameters->total,
+                                            error);
+}
+
+static bool update(struct trainer *trainer, uint64_t step, double lr, struct error *error)
+{
+    struct model *model = trainer->model;
+    const struct config *config = trainer->config;
+    struct adamw adamw = {
+        .lr = (float)lr,
+        .beta1 = (float)config->optim.beta1,
+        .beta2 = (float)config->optim.beta2,
+        .eps = (float)config->optim.eps,
+        .weight_decay = (float)config->optim.weight_decay,
+        .step = step,
+        .clip_grad_norm = (float)config->optim.clip_grad_norm,
+    };
+    return trainer->kernels->adamw_update(model->context, model->master, model->m, model->v, model->working,
+                                          model->gradient, model->decay, model->sum_of_squares, model->parameters.total,
+                                          &adamw, error);
+}
+
+static bool is_logged(const struct trainer *trainer, uint64_t step, int64_t every)
+{
+    return every > 0 && (step % (uint64_t)every == 0 || step == 1 || step == trainer->total_steps);
+}
+
+static bool run_step(struct trainer *trainer, uint64_t step, struct error *error)
+{
+    struct model *model = trainer->model;
+    struct step_record *record = &trainer->records[step % 2];
+    double comm_wait_s;
+
+    record->step = step;
+    record->lr = schedule_learning_rate(trainer->config, step, trainer->total_steps);
+    record->with_norms = is_logged(trainer, step, trainer->config->norms.every);
+    record->logged = is_logged(trainer, step, trainer->config->log.every);
+    if (!model_zero_gradient(model, error) ||
+        (record->with_norms && !norm_statistics_begin(&trainer->norms, model, error)))
+        return false;
+    for (size_t micro = 0; micro < trainer->accumulate; micro++)
+        if (!micro_step(trainer, record, micro, error))
+            return false;
+    if (!comm_gradient_finish(trainer->comm, step, &comm_wait_s, error) ||
+        !measure_gradient(trainer, record->with_norms, error) || !update(trainer, step, record->lr, error) ||
+        (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
+        !trainer->kernels->download(model->context, record->sum_of_squares, model->sum_of_squares,
+                                    (1 + model->depth) * sizeof(double), error) ||
+        !trainer->kernels->mark(model->context, (int)(step % 2), error))
+        return false;
+    trainer->window.comm_wait_s += comm_wait_s;
+    trainer->window.steps++;
+    record->pending = true;
+    trainer->step = step;
+    return true;
+}
+
+/* Reads the steps that the device has not been asked about yet. */
+static bool finish_records(struct trainer *trainer, struct error *error)
+{
+    for (size_t i = 1; i <= 2; i++)
+        if (!trainer_finish_record(trainer, &trainer->records[(trainer->step + i) % 2], error))
+            return false;
+    return true;
+}
+
+static bool epoch_ends(const struct trainer *trainer, uint64_t step)
+{
+    uint64_t batch = (uint64_t)trainer->config->train.batch_size, images = trainer->train.images;
+    return step * batch / images > (step - 1) * batch / images;
+}
+
+/* every = 0: at the end of each epoch. The end of the run always. */
+static bool is_due(const struct trainer *trainer, uint64_t step, int64_t every)
+{
+    return step == trainer->total_steps || (every > 0 ? step % (uint64_t)every == 0 : epoch_ends(trainer, step));
+}
+
+static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error *error)
+{
+    struct evaluation result;
+    bool stopped;
+    double begin = clock_s();
+    *is_best = false;
+    if (!evaluate(&result, trainer->model, trainer->comm, &trainer->val_input_options, NULL, &stopped, error))
+        return false;
+    if (stopped)
+        return true;
+    double epoch = trainer_epoch(trainer, trainer->step);
+    progress_say(&trainer->progress, "evaluation at step %llu (epoch %.2f): top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
+                 (unsigned long long)trainer->step, epoch, 100 * result.top1, 100 * result.top5, result.loss);
+    *is_best = result.top1 > trainer->best_top1;
+    if (*is_best)
+        trainer->best_top1 = result.top1;
+    struct evaluation_metrics metrics = {.step = trainer->step,
+                                         .images = result.images,
+                                         .split = "val",
+                                         .epoch = epoch,
+                                         .top1 = result.top1,
+                                         .top5 = result.top5,
+                                         .loss = result.loss,
+                                         .seconds = clock_s() - begin};
+    struct error log_error;
+    if (trainer->log)
+        trainer_log_result(trainer, run_log_evaluation(trainer->log, &metrics, &log_error), &log_error);
+    return true;
+}
+
+/* Evaluation and checkpoint after a step, where they are due. A best model is always kept, so it is saved too. */
+static bool after_step(struct trainer *trainer, struct error *error)
+{
+    bool evaluate_now = trainer->has_val && is_due(trainer, trainer->step, trainer->config->train.eval_every);
+    bool save_now = is_due(trainer, trainer->step, trainer->config->checkpoint.every), is_best = false, saved = false;
+    if (!evaluate_now && !save_now)
+        return true;
+    if (!finish_records(trainer, error))
+        return false;
+    if (evaluate_now && !run_evaluation(trainer, &is_best, error))
+        return false;
+    if ((save_now || is_best) && !trainer_save(trainer, &saved, error))
+        return false;
+    if (is_best && saved)
+        trainer_mark_best(trainer);
+    trainer_restart_window(trainer);
+    return true;
+}
+
+/* The last words of a run that ends before its schedule does. */
+static bool stop_early(struct trainer *trainer, struct error *error)
+{
+    bool saved = trainer->saved_step == trainer->step;
+    if (!finish_records(trainer, error) || (!saved && !trainer_save(trainer, &saved, error)))
+        return false;
+    if (!saved)
+        return error_runtime(error,
+                             "stopped at step %llu, but its checkpoint could not be written; the newest is step %llu",
+                             (unsigned long long)trainer->step, (unsigned long long)trainer->saved_step);
+    progress_say(&trainer->progress, "stopped at step %llu of %llu; the same command with --resume goes on from there",
+                 (unsigned long long)trainer->step, (unsigned long long)trainer->total_steps);
+    return true;
+}
+
+bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
+{
+    trainer_restart_window(trainer);
+    *agreed = false;
+    for (uint64_t step = trainer->step + 1; step <= trainer->last_step; step++) {
+        bool stop;
+        if (!comm_any_begin(trainer->comm, stop_signal_raised(), error) || !run_step(trainer, step, error) ||
+            !comm_any_end(trainer->comm, &stop, error))
+            return false;
+        struct step_record *readable = &trainer->records[(step - (trainer->asynchronous ? 1 : 0)) % 2];
+        *agreed = true; /* from here on all ranks see the same numbers and fail together */
+        if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, error))
+            return false;
+        if (stop && step < trainer->total_steps)
+            return stop_early(trainer, error);
+        *agreed = false;
+    }
+    *agreed = true;
+    if (trainer->step < trainer->total_steps)
+        return stop_early(trainer, error);
+    if (!finish_records(trainer, error))
+        return false;
+    if (trainer->saved_step != trainer->step)
+        return error_runtime(
+            error, "the training is done, but its last checkpoint could not be written; the newest is step %llu",
+            (unsigned long long)trainer->saved_step);
+    progress_say(&trainer->progress, "done: %llu steps; logs and checkpoints in %s", (unsigned long long)trainer->step,
+                 trainer->options.run_directory);
+    return true;
+}

@@ -1,0 +1,139 @@
+/* What a finished step says. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "src/clock.h"
+#include "src/trainer.h"
+
+/* Names the first tensor that was not finite: looks on every rank, and takes the lowest rank's finding in the order of
+ * computation. Forward activations come first; where they are clean the gradients are looked at. */
+static bool report_nonfinite(struct trainer *trainer, uint64_t step, struct error *error)
+{
+    struct finding {
+        char name[128];
+        long layer;
+        bool found, in_gradient;
+    } finding = {.layer = -1};
+    struct model *model = trainer->model;
+    bool ok = model_find_nonfinite(model, trainer->batch, &finding.found, finding.name, sizeof finding.name,
+                                   &finding.layer, error);
+    if (ok && !finding.found) {
+        finding.in_gradient = true;
+        ok = model_find_nonfinite_gradient(model, &finding.found, finding.name, sizeof finding.name, &finding.layer,
+                                           error);
+    }
+    /* Ranks whose own activations are clean see only what the all-reduce brought them. */
+    int rank = comm_rank(trainer->comm), size = comm_world_size(trainer->comm);
+    double first = ok && finding.found ? (finding.in_gradient ? size : 0) + rank : 2 * size;
+    if (!comm_reduce(trainer->comm, &first, 1, COMM_MIN, error))
+        return false;
+    int speaker = first >= 2 * size ? 0 : (int)first % size;
+    if (!comm_broadcast(trainer->comm, &finding, sizeof finding, speaker, error))
+        return false;
+    char where[256];
+    if (!finding.found)
+        snprintf(where, sizeof where, "the gradient norm overflowed");
+    else if (finding.layer >= 0)
+        snprintf(where, sizeof where, "layer %ld: the first tensor that holds it is %s", finding.layer, finding.name);
+    else
+        snprintf(where, sizeof where, "the first tensor that holds it is %s", finding.name);
+    char saved[1200] = "there is no checkpoint yet";
+    if (trainer->saved_step > 0)
+        snprintf(saved, sizeof saved, "the last good checkpoint is step %llu in %s",
+                 (unsigned long long)trainer->saved_step, trainer->options.run_directory);
+    error_runtime(error,
+                  "step %llu met a NaN or Inf: %s (rank %d); %s; lower optim.lr, set optim.clip_grad_norm, or read "
+                  "norms.jsonl to see which layer grew",
+                  (unsigned long long)step, where, speaker, saved);
+    if (trainer->log) {
+        struct event event = {.step = step,
+                              .kind = "nonfinite",
+                              .severity = "critical",
+                              .message = error->message,
+                              .layer = finding.layer,
+                              .head = -1,
+                              .value = NAN,
+                              .threshold = NAN};
+        struct error log_error;
+        trainer_log_result(trainer, run_log_event(trainer->log, &event, &log_error), &log_error);
+    }
+    return false;
+}
+
+/* Sums of this step and of the window, over all ranks. */
+static bool reduce_metrics(struct trainer *trainer, const struct step_record *record, double totals[5],
+                           struct error *error)
+{
+    memset(totals, 0, 5 * sizeof *totals);
+    for (size_t i = 0; i < trainer->accumulate * trainer->batch; i++) {
+        totals[0] += (double)record->loss[i];
+        totals[1] += record->label_rank[i] == 0;
+    }
+    totals[2] = trainer->window.data_wait_s;
+    totals[3] = trainer->window.comm_wait_s;
+    totals[4] = (double)trainer->window.skipped_images;
+    return comm_reduce(trainer->comm, totals, 5, COMM_SUM, error);
+}
+
+static bool log_metrics(struct trainer *trainer, const struct step_record *record, struct error *error)
+{
+    double totals[5], batch = (double)trainer->config->train.batch_size, ranks = comm_world_size(trainer->comm);
+    if (!reduce_metrics(trainer, record, totals, error))
+        return false;
+    double steps = (double)trainer->window.steps, step_time_s = (clock_s() - trainer->window.begin_s) / steps;
+    struct step_metrics metrics = {
+        .step = record->step,
+        .epoch = trainer_epoch(trainer, record->step),
+        .loss = totals[0] / batch,
+        .top1 = totals[1] / batch,
+        .lr = record->lr,
+        .grad_norm = sqrt(record->sum_of_squares[0]),
+        .images_per_s = batch / step_time_s,
+        .step_time_s = step_time_s,
+        .data_wait_s = totals[2] / ranks / steps,
+        .comm_wait_s = totals[3] / ranks / steps,
+        .skipped_images = (uint64_t)totals[4],
+    };
+    if (trainer->peak_flops > 0)
+        metrics.mfu = 3 * model_forward_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
+    progress_step(&trainer->progress, &metrics);
+    if (metrics.skipped_images > 0)
+        progress_warn(&trainer->progress, "%llu damaged images were skipped (quest-data verify %s names them)",
+                      (unsigned long long)metrics.skipped_images, trainer->train.path);
+    struct error log_error;
+    if (trainer->log)
+        trainer_log_result(trainer, run_log_step(trainer->log, &metrics, &log_error), &log_error);
+    trainer_restart_window(trainer);
+    return true;
+}
+
+static bool log_norms(struct trainer *trainer, const struct step_record *record, struct error *error)
+{
+    if (!norm_statistics_reduce(&trainer->norms, trainer->comm, error))
+        return false;
+    double rows = (double)trainer->config->train.batch_size * (double)trainer->model->tokens;
+    for (size_t layer = 0; layer < trainer->model->depth && trainer->log; layer++) {
+        struct norm_record norms =
+            norm_statistics_record(&trainer->norms, layer, record->step, rows, sqrt(record->sum_of_squares[1 + layer]));
+        struct error log_error;
+        trainer_log_result(trainer, run_log_norms(trainer->log, &norms, &log_error), &log_error);
+    }
+    return true;
+}
+
+bool trainer_finish_record(struct trainer *trainer, struct step_record *record, struct error *error)
+{
+    if (!record->pending)
+        return true;
+    record->pending = false;
+    if (!trainer->kernels->wait_mark(trainer->model->context, (int)(record->step % 2), error))
+        return false;
+    /* Reduced gradients are the same on every rank, so this is decided alike everywhere. */
+    bool finite = isfinite(record->sum_of_squares[0]);
+    if (record->with_norms && !log_norms(trainer, record, error))
+        return false;
+    if ((record->logged || !finite) && !log_metrics(trainer, record, error))
+        return false;
+    return finite || report_nonfinite(trainer, record->step, error);
+}
