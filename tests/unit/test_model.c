@@ -1,0 +1,254 @@
+/* The whole model on the CPU: its gradient against central differences, and what the trainer relies on. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/model.h"
+#include "src/random.h"
+
+enum { BATCH = 3, CLASSES = 7, IMAGE = 16, PATCH = 4, DEPTH = 2, PIXELS = BATCH * IMAGE * IMAGE * 3 };
+
+struct fixture {
+    struct config config;
+    struct model *model;
+    uint8_t pixels[PIXELS];
+    int32_t labels[BATCH];
+    float *master;
+    float path_scale[2 * DEPTH * BATCH];
+};
+
+static struct model_options model_options(const struct fixture *fixture)
+{
+    return (struct model_options){.kernels = kernels_cpu(),
+                                  .config = &fixture->config,
+                                  .channels = 3,
+                                  .batch = BATCH,
+                                  .training = true,
+                                  .threads = 1};
+}
+
+static void open_fixture(struct fixture *fixture, enum attention_kind kind, double layer_scale, bool recompute)
+{
+    struct error error;
+    memset(fixture, 0, sizeof *fixture);
+    fixture->config.model.image_size = IMAGE;
+    fixture->config.model.patch_size = PATCH;
+    fixture->config.model.dim = 32;
+    fixture->config.model.depth = DEPTH;
+    fixture->config.model.heads = 2;
+    fixture->config.model.classes = CLASSES;
+    fixture->config.model.mlp_ratio = 4;
+    fixture->config.model.layer_scale = layer_scale;
+    fixture->config.attention.kind = kind;
+    fixture->config.train.recompute = recompute;
+    struct model_options options = model_options(fixture);
+    if (!model_open(&fixture->model, &options, &error))
+        fail_msg("%s", error.message);
+    const float mean[] = {0.5f, 0.4f, 0.3f}, deviation[] = {0.2f, 0.25f, 0.3f};
+    assert_true(model_set_normalisation(fixture->model, mean, deviation, &error));
+    size_t total = fixture->model->parameters.total;
+    fixture->master = malloc(total * sizeof(float));
+    parameters_initialise(&fixture->model->parameters, fixture->master, 3);
+    for (size_t i = 0; i < total; i++)
+        fixture->master[i] *= 4; /* away from the nearly linear start */
+    assert_true(model_set_parameters(fixture->model, fixture->master, &error));
+    for (size_t i = 0; i < PIXELS; i++) {
+        uint32_t bits[4];
+        random_bits(bits, 5, 0, i);
+        fixture->pixels[i] = (uint8_t)bits[0];
+    }
+    for (int i = 0; i < BATCH; i++)
+        fixture->labels[i] = (i * 3 + 1) % CLASSES;
+    for (size_t i = 0; i < 2 * DEPTH * BATCH; i++)
+        fixture->path_scale[i] = i % 5 == 2 ? 0.0f : 1.25f;
+}
+
+static void close_fixture(struct fixture *fixture)
+{
+    model_close(fixture->model);
+    free(fixture->master);
+}
+
+static double loss_of(struct fixture *fixture, bool with_path)
+{
+    struct error error;
+    double sum = 0;
+    fixture->model->path_scale = fixture->path_scale;
+    assert_true(model_forward(fixture->model, fixture->pixels, BATCH, with_path, false, &error));
+    assert_true(model_loss(fixture->model, fixture->labels, BATCH, 0.1f, 1.0f, &error));
+    for (size_t i = 0; i < BATCH; i++)
+        sum += (double)fixture->model->loss[i];
+    return sum;
+}
+
+static float *gradient_of(struct fixture *fixture, model_gradient_ready ready, void *owner)
+{
+    struct error error;
+    size_t bytes = fixture->model->parameters.total * sizeof(float);
+    float *gradient = malloc(bytes);
+    assert_true(model_zero_gradient(fixture->model, &error));
+    loss_of(fixture, true);
+    assert_true(model_backward(fixture->model, BATCH, true, ready, owner, &error));
+    memcpy(gradient, fixture->model->gradient, bytes);
+    return gradient;
+}
+
+/* Keeps each prefix as it was announced, to see that it did not change afterwards. */
+struct prefix_check {
+    struct model *model;
+    float *announced;
+    size_t done, calls;
+};
+
+static bool remember(void *owner, size_t done, struct error *error)
+{
+    (void)error;
+    struct prefix_check *check = owner;
+    assert_true(done >= check->done && done <= check->model->parameters.total);
+    memcpy(check->announced + check->done, check->model->gradient + check->done, (done - check->done) * sizeof(float));
+    check->done = done;
+    check->calls++;
+    return true;
+}
+
+static void announced_gradients_are_final(void **state)
+{
+    (void)state;
+    for (int layer_scale = 0; layer_scale < 2; layer_scale++) {
+        struct fixture fixture;
+        open_fixture(&fixture, ATTENTION_QKNORM, layer_scale ? 0.3 : 0, false);
+        size_t total = fixture.model->parameters.total;
+        struct prefix_check check = {fixture.model, malloc(total * sizeof(float)), 0, 0};
+        float *gradient = gradient_of(&fixture, remember, &check);
+        assert_int_equal(check.done, total);
+        assert_true(check.calls > 4 * DEPTH);
+        assert_memory_equal(check.announced, gradient, total * sizeof(float));
+        free(gradient);
+        free(check.announced);
+        close_fixture(&fixture);
+    }
+}
+
+/* Along a random direction u of one tensor: (L(x + e u) - L(x - e u)) / 2 e = g.u */
+static void check_direction(struct fixture *fixture, const struct parameter *parameter, const float *gradient)
+{
+    struct error error;
+    const float step = 4e-3f;
+    size_t bytes = fixture->model->parameters.total * sizeof(float);
+    float *moved = malloc(bytes);
+    double expected = 0, length = 0, sides[2];
+    for (int side = 0; side < 2; side++) {
+        memcpy(moved, fixture->master, bytes);
+        for (size_t i = 0; i < parameter->count; i++) {
+            uint32_t bits[4];
+            random_bits(bits, 11, random_stream(parameter->name), i);
+            float g = gradient[parameter->offset + i];
+            float direction = (bits[0] & 1 ? 1.0f : -1.0f) / sqrtf((float)parameter->count);
+            moved[parameter->offset + i] += (side ? -step : step) * direction;
+            if (side == 0) {
+                expected += (double)(g * direction);
+                length += (double)(g * g);
+            }
+        }
+        assert_true(model_set_parameters(fixture->model, moved, &error));
+        sides[side] = loss_of(fixture, true);
+    }
+    double measured = (sides[0] - sides[1]) / (2 * (double)step);
+    if (fabs(measured - expected) > 1e-3 + 0.02 * sqrt(length))
+        fail_msg("%s: central difference %g, gradient %g (length %g)", parameter->name, measured, expected,
+                 sqrt(length));
+    free(moved);
+}
+
+static void gradient_matches_central_differences(void **state)
+{
+    (void)state;
+    for (enum attention_kind kind = 0; kind < ATTENTION_KINDS; kind++) {
+        struct fixture fixture;
+        open_fixture(&fixture, kind, kind % 2 ? 0.5 : 0, false);
+        float *gradient = gradient_of(&fixture, NULL, NULL);
+        for (size_t i = 0; i < fixture.model->parameters.count; i++)
+            check_direction(&fixture, &fixture.model->parameters.list[i], gradient);
+        free(gradient);
+        close_fixture(&fixture);
+    }
+}
+
+static void recomputation_changes_no_bit(void **state)
+{
+    (void)state;
+    for (int layer_scale = 0; layer_scale < 2; layer_scale++) {
+        float *gradients[2];
+        size_t bytes = 0;
+        for (int recompute = 0; recompute < 2; recompute++) {
+            struct fixture fixture;
+            open_fixture(&fixture, ATTENTION_QUEST, layer_scale ? 0.3 : 0, recompute);
+            bytes = fixture.model->parameters.total * sizeof(float);
+            gradients[recompute] = gradient_of(&fixture, NULL, NULL);
+            close_fixture(&fixture);
+        }
+        assert_memory_equal(gradients[0], gradients[1], bytes);
+        free(gradients[0]);
+        free(gradients[1]);
+    }
+}
+
+static void first_nonfinite_tensor_is_named(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    bool found;
+    char name[128];
+    long layer;
+    open_fixture(&fixture, ATTENTION_QUEST, 0, false);
+    loss_of(&fixture, false);
+    assert_true(model_find_nonfinite(fixture.model, BATCH, &found, name, sizeof name, &layer, &error));
+    assert_false(found);
+    /* Finite weights that overflow: found where it first shows, not where it ends. */
+    float *weight = fixture.master + fixture.model->parameters.blocks[1].fc1_weight;
+    for (size_t i = 0; i < 32; i++)
+        weight[i] = 3e38f;
+    assert_true(model_set_parameters(fixture.model, fixture.master, &error));
+    loss_of(&fixture, false);
+    assert_true(model_find_nonfinite(fixture.model, BATCH, &found, name, sizeof name, &layer, &error));
+    assert_true(found);
+    assert_string_equal(name, "blocks.1.mlp.fc1 output");
+    assert_int_equal(layer, 1);
+    close_fixture(&fixture);
+}
+
+static void plan_grows_with_the_batch_and_shrinks_by_recomputation(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    struct memory_plan small = {0}, large = {0}, recomputed = {0};
+    open_fixture(&fixture, ATTENTION_QUEST, 0, false);
+    struct model_options options = model_options(&fixture);
+    assert_true(model_plan(&small, &options, &error));
+    options.batch = 10 * BATCH;
+    assert_true(model_plan(&large, &options, &error));
+    fixture.config.train.recompute = true;
+    assert_true(model_plan(&recomputed, &options, &error));
+    assert_true(memory_plan_total(&large) > memory_plan_total(&small));
+    assert_true(memory_plan_total(&recomputed) < memory_plan_total(&large));
+    close_fixture(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(announced_gradients_are_final),
+        cmocka_unit_test(gradient_matches_central_differences),
+        cmocka_unit_test(recomputation_changes_no_bit),
+        cmocka_unit_test(first_nonfinite_tensor_is_named),
+        cmocka_unit_test(plan_grows_with_the_batch_and_shrinks_by_recomputation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

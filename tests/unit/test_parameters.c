@@ -1,0 +1,214 @@
+/* Layout, initialisation, schedule, stochastic depth and memory plan: what a run rests on before its first step. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/memory_plan.h"
+#include "src/parameters.h"
+#include "src/schedule.h"
+#include "src/stochastic_depth.h"
+
+static struct config small_config(enum attention_kind kind, double layer_scale)
+{
+    struct config config = {0};
+    config.model.image_size = 16;
+    config.model.patch_size = 4;
+    config.model.dim = 48;
+    config.model.depth = 3;
+    config.model.heads = 3;
+    config.model.classes = 7;
+    config.model.mlp_ratio = 4;
+    config.model.layer_scale = layer_scale;
+    config.attention.kind = kind;
+    return config;
+}
+
+static void plan(struct parameters *parameters, enum attention_kind kind, double layer_scale)
+{
+    struct error error;
+    struct config config = small_config(kind, layer_scale);
+    assert_true(parameters_plan(parameters, &config, 3, &error));
+}
+
+static const struct parameter *find(const struct parameters *parameters, const char *name)
+{
+    for (size_t i = 0; i < parameters->count; i++)
+        if (strcmp(parameters->list[i].name, name) == 0)
+            return &parameters->list[i];
+    fail_msg("no parameter %s", name);
+    return NULL;
+}
+
+static void tensors_tile_the_buffer(void **state)
+{
+    (void)state;
+    for (enum attention_kind kind = 0; kind < ATTENTION_KINDS; kind++) {
+        struct parameters parameters;
+        size_t next = 0;
+        plan(&parameters, kind, 0.1);
+        for (size_t i = 0; i < parameters.count; i++) {
+            assert_int_equal(parameters.list[i].offset, next);
+            next = (next + parameters.list[i].count + 63) / 64 * 64;
+        }
+        assert_int_equal(parameters.total, next);
+        parameters_free(&parameters);
+    }
+}
+
+static void names_and_shapes_are_timms(void **state)
+{
+    (void)state;
+    struct parameters parameters;
+    plan(&parameters, ATTENTION_QKNORM_DS, 0.1);
+    const struct {
+        const char *name;
+        size_t shape[4];
+        bool decay;
+    } expected[] = {
+        {"cls_token", {1, 1, 48}, false},
+        {"pos_embed", {1, 17, 48}, false},
+        {"patch_embed.proj.weight", {48, 3, 4, 4}, true},
+        {"blocks.2.attn.qkv.weight", {144, 48}, true},
+        {"blocks.0.attn.q_scale", {16}, false},
+        {"blocks.1.mlp.fc2.weight", {48, 192}, true},
+        {"blocks.2.ls2.gamma", {48}, false},
+        {"head.bias", {7}, false},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const struct parameter *parameter = find(&parameters, expected[i].name);
+        assert_memory_equal(parameter->shape, expected[i].shape, sizeof expected[i].shape);
+        assert_int_equal(parameter->decay, expected[i].decay);
+    }
+    parameters_free(&parameters);
+}
+
+static void initialisation_has_timms_moments(void **state)
+{
+    (void)state;
+    struct parameters parameters;
+    plan(&parameters, ATTENTION_QKNORM_DS, 0.1);
+    size_t bytes = parameters.total * sizeof(float);
+    float *master = malloc(bytes), *again = malloc(bytes);
+    parameters_initialise(&parameters, master, 1);
+    parameters_initialise(&parameters, again, 1);
+    assert_memory_equal(master, again, bytes);
+    parameters_initialise(&parameters, again, 2);
+    assert_memory_not_equal(master, again, bytes);
+
+    const struct parameter *weight = find(&parameters, "blocks.1.mlp.fc1.weight");
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < weight->count; i++) {
+        double x = (double)master[weight->offset + i];
+        sum += x;
+        squares += x * x;
+    }
+    assert_true(fabs(sum / (double)weight->count) < 0.001);
+    assert_true(fabs(sqrt(squares / (double)weight->count) - 0.02) < 0.001);
+    const struct parameter *patch = find(&parameters, "patch_embed.proj.weight");
+    float largest = 0;
+    for (size_t i = 0; i < patch->count; i++)
+        largest = fmaxf(largest, fabsf(master[patch->offset + i]));
+    assert_true(largest <= 1 / sqrtf(48) && largest > 0.9f / sqrtf(48));
+    assert_true(master[find(&parameters, "blocks.0.attn.k_scale")->offset] == 2.0f); /* 16^(1/4) */
+    assert_true(master[find(&parameters, "blocks.0.ls1.gamma")->offset] == 0.1f);
+    free(master);
+    free(again);
+    parameters_free(&parameters);
+}
+
+static void decay_mask_follows_the_tensors(void **state)
+{
+    (void)state;
+    struct parameters parameters;
+    plan(&parameters, ATTENTION_QUEST, 0);
+    uint8_t *decay = malloc(parameters.total / 64);
+    parameters_decay_mask(&parameters, decay);
+    for (size_t i = 0; i < parameters.count; i++)
+        for (size_t at = 0; at < parameters.list[i].count; at += 64)
+            assert_int_equal(decay[(parameters.list[i].offset + at) / 64], parameters.list[i].decay);
+    free(decay);
+    parameters_free(&parameters);
+}
+
+static void learning_rate_warms_up_and_decays(void **state)
+{
+    (void)state;
+    struct config config = {0};
+    config.optim.lr = 1.0;
+    config.optim.min_lr = 0.1;
+    config.optim.warmup_steps = 10;
+    config.optim.schedule = SCHEDULE_COSINE;
+    assert_true(fabs(schedule_learning_rate(&config, 1, 110) - 0.1) < 1e-12);
+    assert_true(fabs(schedule_learning_rate(&config, 10, 110) - 1.0) < 1e-12);
+    assert_true(fabs(schedule_learning_rate(&config, 11, 110) - 1.0) < 1e-12);
+    assert_true(fabs(schedule_learning_rate(&config, 61, 110) - 0.55) < 1e-12);
+    assert_true(schedule_learning_rate(&config, 110, 110) < 0.101);
+    config.optim.schedule = SCHEDULE_CONSTANT;
+    assert_true(schedule_learning_rate(&config, 110, 110) == 1.0);
+    config.train.batch_size = 32;
+    config.train.epochs = 3;
+    assert_int_equal(schedule_total_steps(&config, 100), 10); /* 300 samples in batches of 32, rounded up */
+}
+
+static void dropped_paths_have_the_right_rate_and_scale(void **state)
+{
+    (void)state;
+    enum { DEPTH_HERE = 3, IMAGES = 4000 };
+    float *scale = malloc(2 * DEPTH_HERE * IMAGES * sizeof *scale);
+    float *shifted = malloc(2 * DEPTH_HERE * IMAGES * sizeof *shifted);
+    uint64_t *positions = malloc(IMAGES * sizeof *positions);
+    for (uint64_t i = 0; i < IMAGES; i++)
+        positions[i] = i;
+    stochastic_depth_draw(scale, 0.4, DEPTH_HERE, IMAGES, 7, positions, IMAGES);
+    stochastic_depth_draw(shifted, 0.4, DEPTH_HERE, IMAGES, 7, positions + 5, IMAGES - 5);
+    for (size_t branch = 0; branch < 2 * DEPTH_HERE; branch++) {
+        double drop = 0.2 * (double)(branch / 2), kept = 0;
+        for (size_t i = 0; i < IMAGES; i++) {
+            float value = scale[branch * IMAGES + i];
+            assert_true(value == 0.0f || fabs((double)value - 1 / (1 - drop)) < 1e-6);
+            kept += value > 0;
+            if (i >= 5) /* an image's draw depends on its position only */
+                assert_true(value == shifted[branch * IMAGES + i - 5]);
+        }
+        assert_true(fabs(kept / IMAGES - (1 - drop)) < 0.03);
+    }
+    free(scale);
+    free(shifted);
+    free(positions);
+}
+
+static void memory_plan_says_which_batch_fits(void **state)
+{
+    (void)state;
+    struct memory_plan memory = {0};
+    struct error error;
+    memory_plan_add(&memory, "parameters", 100 << 20, false);
+    memory_plan_add(&memory, "activations", 800 << 20, true);
+    assert_int_equal(memory_plan_total(&memory), 900 << 20);
+    assert_true(memory_plan_check(&memory, 900 << 20, 8, "GPU 0", &error));
+    assert_false(memory_plan_check(&memory, 550 << 20, 8, "GPU 0", &error));
+    assert_int_equal(error.status, ERROR_INPUT);
+    assert_non_null(strstr(error.message, "350 MiB more"));
+    assert_non_null(strstr(error.message, ": 4 images a rank"));
+    assert_false(memory_plan_check(&memory, 50 << 20, 8, "GPU 0", &error));
+    assert_non_null(strstr(error.message, "smaller model"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tensors_tile_the_buffer),
+        cmocka_unit_test(names_and_shapes_are_timms),
+        cmocka_unit_test(initialisation_has_timms_moments),
+        cmocka_unit_test(decay_mask_follows_the_tensors),
+        cmocka_unit_test(learning_rate_warms_up_and_decays),
+        cmocka_unit_test(dropped_paths_have_the_right_rate_and_scale),
+        cmocka_unit_test(memory_plan_says_which_batch_fits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
