@@ -20,7 +20,8 @@ CFLAGS   ?= -O3 -g
 OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -DQUEST_VERSION='"$(VERSION)"' \
 	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lm -lpthread
-LINK     := $(CC) -fopenmp $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+# Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
+LINK     := $(CC) -fopenmp -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c data_loaders/*.c)
 PROGRAMS := $(patsubst src/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/quest_*.c))
@@ -38,21 +39,27 @@ LIBRARY  := $(BUILD)/libquest.a
 
 all: $(PROGRAMS)
 
+# `make V=1` shows the commands.
+Q := $(if $(V),,@)
+
 $(BUILD)/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/bin/quest-%: $(BUILD)/o/src/quest_%.o $(LIBRARY)
 	@mkdir -p $(@D)
-	$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -o $@
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -o $@
 
 $(BUILD)/tests/%: $(BUILD)/o/tests/unit/%.o $(LIBRARY)
 	@mkdir -p $(@D)
-	$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
 
 unit: $(UNIT)
 
