@@ -44,6 +44,7 @@ static void open_fixture(struct fixture *fixture, enum attention_kind kind, doub
     fixture->config.model.classes = CLASSES;
     fixture->config.model.mlp_ratio = 4;
     fixture->config.model.layer_scale = layer_scale;
+    fixture->config.model.drop_path = 0.2; /* path_scale below stands for its draws */
     fixture->config.attention.kind = kind;
     fixture->config.train.recompute = recompute;
     struct model_options options = model_options(fixture);
