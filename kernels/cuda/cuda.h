@@ -71,8 +71,7 @@ static inline size_t maximum(size_t a, size_t b)
 
 size_t cuda_linear_workspace_bytes(const struct context_options *options);
 size_t cuda_attention_workspace_bytes(const struct context_options *options);
-size_t cuda_layernorm_workspace_bytes(const struct context_options *options);
-size_t cuda_gelu_workspace_bytes(const struct context_options *options);
+size_t cuda_column_sum_workspace_bytes(const struct context_options *options); /* LayerNorm and GELU too */
 size_t cuda_optimiser_workspace_bytes(const struct context_options *options);
 
 /* ---- ops: as kernels.h says ---- */
@@ -84,6 +83,15 @@ bool cuda_linear_forward(struct context *ctx, void *out, const void *in, const v
 bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
                           const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
                           size_t out_dim, struct error *error);
+
+/* sums[a][column] += partial[0][a][column] + partial[1][a][column] + ... for up to three arrays of dim numbers. Reads 4
+ * bytes a partial number. */
+bool cuda_column_sum_finish(struct context *ctx, float *const sums[], int arrays, const float *partial, size_t lines,
+                            size_t dim, struct error *error);
+/* sums float32 [dim] += column sums of x T [rows, dim]. */
+bool cuda_column_sum(struct context *ctx, float *sums, const void *x, size_t rows, size_t dim, struct error *error);
+/* out T [rows, dim] += bias T [dim]. */
+bool cuda_add_bias(struct context *ctx, void *out, const void *bias, size_t rows, size_t dim, struct error *error);
 
 bool cuda_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
                             const float *shift, const int32_t *partner, const float *weight, size_t batch,

@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
+
 typedef __nv_bfloat16 bfloat16;
 
 /* COUNT neighbouring numbers, moved in one access: 16 bytes where rows start on a multiple of 16 bytes, else one. */
@@ -64,6 +66,28 @@ template <int COUNT, typename T> __device__ __forceinline__ void store_pack(T *x
     bits raw;
     memcpy(&raw, &value, sizeof raw);
     reinterpret_cast<bits *>(x)[index] = raw;
+}
+
+/* ---- choosing a kernel ---- */
+
+template <typename T, int COUNT> struct access {
+    typedef T type;
+    static constexpr int width = COUNT;
+};
+
+/* Calls f(access<T, COUNT>{}) with the type and the widest access under which every row of `dim` numbers starts on a
+ * multiple of it. */
+template <typename F> static bool with_access(enum dtype dtype, size_t dim, F f)
+{
+    if (dtype == DTYPE_FLOAT32)
+        return dim % wide<float> == 0 ? f(access<float, wide<float>>{}) : f(access<float, 1>{});
+    return dim % wide<bfloat16> == 0 ? f(access<bfloat16, wide<bfloat16>>{}) : f(access<bfloat16, 1>{});
+}
+
+/* Calls f with a value of the type. */
+template <typename F> static bool with_type(enum dtype dtype, F f)
+{
+    return dtype == DTYPE_FLOAT32 ? f(float()) : f(bfloat16());
 }
 
 /* ---- sums over the lanes of a warp, the same on every lane; the order is fixed ---- */

@@ -1,0 +1,140 @@
+/* Tokens from projected patches, and the CLS rows (kernels.h). Everything here is copies and sums in 16-byte packs. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/vector.cuh"
+
+enum { EMBED_THREADS = 128, IMAGES_IN_FLIGHT = 4 };
+
+/* A thread takes one pack of one token and walks through images_per_chunk images (grid.y chunks), so that the position,
+ * in float32 twice as wide as an activation, is read once a chunk. 2 sizeof(T) bytes a number. */
+template <typename T, int VEC>
+__global__ void __launch_bounds__(EMBED_THREADS)
+    embed_forward_kernel(T *out, const T *projected, const float *cls, const float *position, size_t batch,
+                         size_t tokens, size_t dim, size_t images_per_chunk)
+{
+    size_t at = (blockIdx.x * (size_t)EMBED_THREADS + threadIdx.x) * VEC;
+    if (at >= tokens * dim)
+        return;
+    size_t token = at / dim;
+    float add[VEC];
+#pragma unroll
+    for (int i = 0; i < VEC; i++)
+        add[i] = position[at + i] + (token == 0 ? cls[at + i] : 0.0f);
+    size_t end = min(batch, (blockIdx.y + 1) * images_per_chunk);
+    for (size_t image = blockIdx.y * images_per_chunk; image < end; image += IMAGES_IN_FLIGHT) {
+        pack<T, VEC> x[IMAGES_IN_FLIGHT];
+#pragma unroll
+        for (int n = 0; n < IMAGES_IN_FLIGHT; n++)
+            if (token > 0 && image + n < end)
+                x[n] = load_pack<VEC>(projected + (image + n) * (tokens - 1) * dim + at - dim, 0);
+#pragma unroll
+        for (int n = 0; n < IMAGES_IN_FLIGHT; n++) {
+            if (image + n >= end)
+                break;
+#pragma unroll
+            for (int i = 0; i < VEC; i++)
+                x[n].value[i] = from_float<T>(add[i] + (token > 0 ? to_float(x[n].value[i]) : 0.0f));
+            store_pack<VEC>(out + (image + n) * tokens * dim + at, 0, x[n]);
+        }
+    }
+}
+
+bool cuda_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
+                        size_t batch, size_t patches, size_t dim, struct error *error)
+{
+    size_t images_per_chunk = 64; /* the positions then cost 2 % beside bfloat16 activations */
+    return with_access(ctx->dtype, dim, [&](auto a) {
+        typedef typename decltype(a)::type T;
+        dim3 grid(div_up((patches + 1) * dim, EMBED_THREADS * a.width), div_up(batch, images_per_chunk));
+        embed_forward_kernel<T, a.width><<<grid, EMBED_THREADS, 0, ctx->compute>>>(
+            (T *)out, (const T *)projected, cls, position, batch, patches + 1, dim, images_per_chunk);
+        return cuda_launched(ctx, "embed_forward", error);
+    });
+}
+
+/* As forward; a thread walks through the whole batch, so its sums need no partner. 2 sizeof(T) bytes a number, and 8
+ * bytes a position. */
+template <typename T, int VEC>
+__global__ void __launch_bounds__(EMBED_THREADS)
+    embed_backward_kernel(T *projected_gradient, float *cls_gradient, float *position_gradient, const T *out_gradient,
+                          size_t batch, size_t tokens, size_t dim)
+{
+    size_t at = (blockIdx.x * (size_t)EMBED_THREADS + threadIdx.x) * VEC;
+    if (at >= tokens * dim)
+        return;
+    size_t token = at / dim;
+    float sum[VEC] = {};
+    for (size_t image = 0; image < batch; image += IMAGES_IN_FLIGHT) {
+        pack<T, VEC> x[IMAGES_IN_FLIGHT];
+#pragma unroll
+        for (int n = 0; n < IMAGES_IN_FLIGHT; n++)
+            if (image + n < batch)
+                x[n] = load_pack<VEC>(out_gradient + (image + n) * tokens * dim + at, 0);
+#pragma unroll
+        for (int n = 0; n < IMAGES_IN_FLIGHT; n++) {
+            if (image + n >= batch)
+                break;
+#pragma unroll
+            for (int i = 0; i < VEC; i++)
+                sum[i] += to_float(x[n].value[i]);
+            if (token > 0)
+                store_pack<VEC>(projected_gradient + (image + n) * (tokens - 1) * dim + at - dim, 0, x[n]);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < VEC; i++) {
+        position_gradient[at + i] += sum[i];
+        if (token == 0)
+            cls_gradient[at + i] += sum[i];
+    }
+}
+
+bool cuda_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
+                         const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error)
+{
+    return with_access(ctx->dtype, dim, [&](auto a) {
+        typedef typename decltype(a)::type T;
+        embed_backward_kernel<T, a.width>
+            <<<div_up((patches + 1) * dim, EMBED_THREADS * a.width), EMBED_THREADS, 0, ctx->compute>>>(
+                (T *)projected_gradient, cls_gradient, position_gradient, (const T *)out_gradient, batch, patches + 1,
+                dim);
+        return cuda_launched(ctx, "embed_backward", error);
+    });
+}
+
+bool cuda_cls_gather(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                     struct error *error)
+{
+    size_t row_bytes = dim * dtype_bytes(ctx->dtype);
+    return CUDA_TRY(cudaMemcpy2DAsync(out, row_bytes, in, tokens * row_bytes, row_bytes, batch,
+                                      cudaMemcpyDeviceToDevice, ctx->compute),
+                    error);
+}
+
+/* A thread a pack of `out`, [batch, tokens, dim]: writes sizeof(T) bytes a number. */
+template <typename T, int VEC>
+__global__ void cls_scatter_kernel(T *out, const T *in, size_t count, size_t tokens, size_t dim)
+{
+    size_t at = (blockIdx.x * (size_t)blockDim.x + threadIdx.x) * VEC;
+    if (at >= count)
+        return;
+    size_t row = at / dim;
+    pack<T, VEC> x;
+#pragma unroll
+    for (int i = 0; i < VEC; i++)
+        x.value[i] = from_float<T>(0.0f);
+    if (row % tokens == 0)
+        x = load_pack<VEC>(in + row / tokens * dim + at % dim, 0);
+    store_pack<VEC>(out + at, 0, x);
+}
+
+bool cuda_cls_scatter(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                      struct error *error)
+{
+    return with_access(ctx->dtype, dim, [&](auto a) {
+        typedef typename decltype(a)::type T;
+        size_t count = batch * tokens * dim;
+        cls_scatter_kernel<T, a.width>
+            <<<div_up(count, 256 * a.width), 256, 0, ctx->compute>>>((T *)out, (const T *)in, count, tokens, dim);
+        return cuda_launched(ctx, "cls_scatter", error);
+    });
+}

@@ -1,0 +1,111 @@
+/* What LayerNorm's forward and backward kernels share: their tensors, and how a warp holds a row. */
+#ifndef QUEST_KERNELS_CUDA_LAYERNORM_CUH
+#define QUEST_KERNELS_CUDA_LAYERNORM_CUH
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/vector.cuh"
+
+enum { LAYERNORM_WARPS = 8, LAYERNORM_THREADS = 32 * LAYERNORM_WARPS, ROWS_PER_TURN = 8 };
+#define LAYERNORM_EPSILON 1e-6f
+
+template <typename T> struct layernorm_forward_tensors {
+    T *residual_out, *normed;
+    float *mean, *rstd;
+    const T *residual_in, *branch;
+    const float *gamma, *path_scale, *weight, *bias;
+    size_t rows, tokens, dim;
+};
+
+template <typename T> struct layernorm_backward_tensors {
+    T *residual_gradient, *branch_gradient;
+    const T *normed_gradient, *residual_out, *branch;
+    const float *mean, *rstd, *gamma, *path_scale, *weight;
+    float *partial; /* [blocks, arrays, dim]: sums for the weight, the bias and, with `gamma_wanted`, gamma */
+    bool gamma_wanted;
+    size_t rows, tokens, dim;
+};
+
+/* Blocks of a kernel that stays: two a multiprocessor, each for at least one turn of its eight warps. */
+static inline unsigned layernorm_blocks(const struct context *ctx, size_t rows)
+{
+    return (unsigned)minimum(2 * (size_t)ctx->properties.multiprocessors,
+                             div_up(rows, LAYERNORM_WARPS * (size_t)ROWS_PER_TURN));
+}
+
+/* Number of 256 wide pieces whose registers hold a row, or 0 where the strided kernels must take it. */
+template <typename T> static int layernorm_eighths(size_t dim)
+{
+    return dim % wide<T> == 0 && dim <= 1280 ? (int)div_up(dim, 256) : 0;
+}
+
+/* VEC numbers of a float array, which starts on a multiple of 16 bytes, from shared memory. */
+template <int VEC> __device__ __forceinline__ pack<float, VEC> load_floats(const float *x, int index)
+{
+    pack<float, VEC> value;
+#pragma unroll
+    for (int i = 0; i < VEC / 4; i++) {
+        float4 four = reinterpret_cast<const float4 *>(x)[index * (VEC / 4) + i];
+        value.value[4 * i] = four.x;
+        value.value[4 * i + 1] = four.y;
+        value.value[4 * i + 2] = four.z;
+        value.value[4 * i + 3] = four.w;
+    }
+    return value;
+}
+
+/* x = residual_in + path_scale * gamma * branch, rounded to T as it is stored (the backward pass sees the stored one);
+ * lanes past the end of the row hold zeros. */
+template <typename T, int VEC, int PACKS>
+__device__ __forceinline__ void add_branch(float (&x)[PACKS][VEC], const layernorm_forward_tensors<T> &t,
+                                           const float *gamma, float path_scale, size_t start, int packs)
+{
+    int lane = threadIdx.x % 32;
+    pack<T, VEC> residual[PACKS], branch[PACKS];
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+        if (p * 32 + lane < packs) {
+            residual[p] = load_pack<VEC>(t.residual_in, start + p * 32 + lane);
+            if (t.branch)
+                branch[p] = load_pack<VEC>(t.branch, start + p * 32 + lane);
+        }
+    }
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+        int index = p * 32 + lane;
+        bool inside = index < packs;
+        if (inside && t.branch) {
+            pack<float, VEC> scale = load_floats<VEC>(gamma, index);
+#pragma unroll
+            for (int i = 0; i < VEC; i++)
+                residual[p].value[i] = from_float<T>(to_float(residual[p].value[i]) +
+                                                     path_scale * scale.value[i] * to_float(branch[p].value[i]));
+            store_pack<VEC>(t.residual_out, start + index, residual[p]);
+        }
+#pragma unroll
+        for (int i = 0; i < VEC; i++)
+            x[p][i] = inside ? to_float(residual[p].value[i]) : 0.0f;
+    }
+}
+
+template <int VEC, int PACKS>
+__device__ __forceinline__ void row_moments(const float (&x)[PACKS][VEC], int packs, size_t dim, float *mean,
+                                            float *rstd)
+{
+    int lane = threadIdx.x % 32;
+    float sum = 0, squares = 0;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++)
+#pragma unroll
+        for (int i = 0; i < VEC; i++)
+            sum += x[p][i];
+    *mean = warp_sum(sum) / dim;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++)
+        if (p * 32 + lane < packs)
+#pragma unroll
+            for (int i = 0; i < VEC; i++)
+                squares += (x[p][i] - *mean) * (x[p][i] - *mean);
+    *rstd = rsqrtf(warp_sum(squares) / dim + LAYERNORM_EPSILON);
+}
+
+#endif

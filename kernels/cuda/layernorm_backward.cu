@@ -1,0 +1,247 @@
+/* The backward pass of residual add, LayerScale, stochastic depth and LayerNorm (kernels.h). With g = normed_gradient *
+ * weight and xhat = (residual_out - mean) * rstd:
+ *   residual_gradient += rstd * (g - mean(g) - xhat * mean(g * xhat)),  branch_gradient = path_scale * gamma * that
+ *
+ * Rows in registers, as in layernorm.cu: one warp a row, eight neighbouring rows a turn. A lane also keeps the sums
+ * over rows of its columns, for the gradients of weight, bias and gamma; at the end the block's warps are added in
+ * order and one line of partial sums a block is written, which column_sum_finish adds up. Traffic: 4 sizeof(T) bytes a
+ * number (5 with a branch gradient, 6 with gamma's), 8 bytes a row, and a block, which stays for at least 64 rows, 8 or
+ * 12 bytes a column. Limit on an A100: 2.0 TB/s. */
+#include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/layernorm.cuh"
+
+/* sum[p][i] of all warps, in order of the warps, to line[column]; `shared` holds dim numbers. */
+template <int VEC, int PACKS>
+__device__ __forceinline__ void store_row_sums(float *line, float *shared, const float (&sum)[PACKS][VEC], int packs)
+{
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
+        __syncthreads();
+        if (warp != turn)
+            continue;
+#pragma unroll
+        for (int p = 0; p < PACKS; p++)
+            if (p * 32 + lane < packs)
+#pragma unroll
+                for (int i = 0; i < VEC; i++) {
+                    int at = i * packs + p * 32 + lane; /* lane fastest: no bank conflicts */
+                    shared[at] = turn == 0 ? sum[p][i] : shared[at] + sum[p][i];
+                }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < packs * VEC; i += LAYERNORM_THREADS)
+        line[i] = shared[i % VEC * packs + i / VEC];
+}
+
+template <typename T, int VEC, int PACKS, bool GAMMA>
+__global__ void __launch_bounds__(LAYERNORM_THREADS, 1)
+    residual_layernorm_backward_kernel(layernorm_backward_tensors<T> t)
+{
+    extern __shared__ float shared[];
+    float *weight = shared, *gamma = shared + t.dim, *scratch = shared + 2 * t.dim;
+    for (size_t i = threadIdx.x; i < t.dim; i += blockDim.x) {
+        weight[i] = t.weight[i];
+        gamma[i] = t.gamma ? t.gamma[i] : 1.0f;
+    }
+    __syncthreads();
+    int lane = threadIdx.x % 32, packs = t.dim / VEC;
+    float weight_sum[PACKS][VEC] = {}, bias_sum[PACKS][VEC] = {}, gamma_sum[GAMMA ? PACKS : 1][VEC] = {};
+
+    size_t first = (blockIdx.x * (size_t)LAYERNORM_WARPS + threadIdx.x / 32) * ROWS_PER_TURN;
+    for (; first < t.rows; first += gridDim.x * (size_t)LAYERNORM_WARPS * ROWS_PER_TURN) {
+        int rows = min((size_t)ROWS_PER_TURN, t.rows - first);
+        float means = lane < rows ? t.mean[first + lane] : 0, rstds = lane < rows ? t.rstd[first + lane] : 0;
+        for (int r = 0; r < rows; r++) {
+            size_t row = first + r, start = row * packs;
+            float mean = __shfl_sync(0xffffffffu, means, r), rstd = __shfl_sync(0xffffffffu, rstds, r);
+            pack<T, VEC> x[PACKS], gradient[PACKS];
+#pragma unroll
+            for (int p = 0; p < PACKS; p++) {
+                if (p * 32 + lane < packs) {
+                    x[p] = load_pack<VEC>(t.residual_out, start + p * 32 + lane);
+                    gradient[p] = load_pack<VEC>(t.normed_gradient, start + p * 32 + lane);
+                }
+            }
+            float sum = 0, product = 0;
+#pragma unroll
+            for (int p = 0; p < PACKS; p++) {
+                if (p * 32 + lane >= packs)
+                    break;
+                pack<float, VEC> w = load_floats<VEC>(weight, p * 32 + lane);
+#pragma unroll
+                for (int i = 0; i < VEC; i++) {
+                    float xhat = (to_float(x[p].value[i]) - mean) * rstd, dy = to_float(gradient[p].value[i]);
+                    sum += dy * w.value[i];
+                    product += dy * w.value[i] * xhat;
+                    weight_sum[p][i] += dy * xhat;
+                    bias_sum[p][i] += dy;
+                }
+            }
+            sum = warp_sum(sum) / t.dim;
+            product = warp_sum(product) / t.dim;
+            float path_scale = t.path_scale ? t.path_scale[row / t.tokens] : 1.0f;
+#pragma unroll
+            for (int p = 0; p < PACKS; p++) {
+                int index = p * 32 + lane;
+                if (index >= packs)
+                    break;
+                pack<float, VEC> w = load_floats<VEC>(weight, index), scale = load_floats<VEC>(gamma, index);
+                pack<T, VEC> total = load_pack<VEC>(t.residual_gradient, start + index), branch;
+                if (GAMMA)
+                    branch = load_pack<VEC>(t.branch, start + index);
+#pragma unroll
+                for (int i = 0; i < VEC; i++) {
+                    float xhat = (to_float(x[p].value[i]) - mean) * rstd;
+                    float change = rstd * (to_float(gradient[p].value[i]) * w.value[i] - sum - xhat * product);
+                    float whole = to_float(total.value[i]) + change;
+                    total.value[i] = from_float<T>(whole);
+                    if (GAMMA)
+                        gamma_sum[p][i] += path_scale * to_float(branch.value[i]) * whole;
+                    x[p].value[i] = from_float<T>(path_scale * scale.value[i] * whole); /* x is done with */
+                }
+                store_pack<VEC>(t.residual_gradient, start + index, total);
+                if (t.branch_gradient)
+                    store_pack<VEC>(t.branch_gradient, start + index, x[p]);
+            }
+        }
+    }
+    float *line = t.partial + blockIdx.x * (size_t)(GAMMA ? 3 : 2) * t.dim;
+    store_row_sums<VEC, PACKS>(line, scratch, weight_sum, packs);
+    store_row_sums<VEC, PACKS>(line + t.dim, scratch, bias_sum, packs);
+    if (GAMMA)
+        store_row_sums(line + 2 * t.dim, scratch, gamma_sum, packs);
+}
+
+template <typename T, int EIGHTHS>
+static bool backward_in_registers(struct context *ctx, const layernorm_backward_tensors<T> &t, unsigned blocks,
+                                  struct error *error)
+{
+    constexpr int vec = wide<T>, packs = 8 * EIGHTHS / vec;
+    size_t shared_bytes = 3 * t.dim * sizeof(float);
+    if (t.gamma_wanted)
+        residual_layernorm_backward_kernel<T, vec, packs, true>
+            <<<blocks, LAYERNORM_THREADS, shared_bytes, ctx->compute>>>(t);
+    else
+        residual_layernorm_backward_kernel<T, vec, packs, false>
+            <<<blocks, LAYERNORM_THREADS, shared_bytes, ctx->compute>>>(t);
+    return cuda_launched(ctx, "residual_layernorm_backward", error);
+}
+
+/* Rows of any length: a warp a row, which is read twice. */
+template <typename T> __global__ void residual_layernorm_backward_strided_kernel(layernorm_backward_tensors<T> t)
+{
+    int lane = threadIdx.x % 32;
+    size_t row = blockIdx.x * (size_t)LAYERNORM_WARPS + threadIdx.x / 32;
+    if (row >= t.rows)
+        return;
+    size_t start = row * t.dim;
+    float mean = t.mean[row], rstd = t.rstd[row], path_scale = t.path_scale ? t.path_scale[row / t.tokens] : 1.0f;
+    float sum = 0, product = 0;
+    for (size_t i = lane; i < t.dim; i += 32) {
+        float g = to_float(t.normed_gradient[start + i]) * t.weight[i];
+        sum += g;
+        product += g * (to_float(t.residual_out[start + i]) - mean) * rstd;
+    }
+    sum = warp_sum(sum) / t.dim;
+    product = warp_sum(product) / t.dim;
+    for (size_t i = lane; i < t.dim; i += 32) {
+        float g = to_float(t.normed_gradient[start + i]) * t.weight[i];
+        float xhat = (to_float(t.residual_out[start + i]) - mean) * rstd;
+        float whole = to_float(t.residual_gradient[start + i]) + rstd * (g - sum - xhat * product);
+        t.residual_gradient[start + i] = from_float<T>(whole);
+        if (t.branch_gradient)
+            t.branch_gradient[start + i] = from_float<T>(path_scale * (t.gamma ? t.gamma[i] : 1.0f) * whole);
+    }
+}
+
+/* The column sums that go with it: a thread a column and chunk of 64 rows. grid (dim / 256, lines). */
+template <typename T>
+__global__ void layernorm_column_sums_kernel(layernorm_backward_tensors<T> t, size_t rows_per_chunk)
+{
+    size_t column = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (column >= t.dim)
+        return;
+    size_t end = min(t.rows, (blockIdx.y + 1) * rows_per_chunk);
+    float weight_sum = 0, bias_sum = 0, gamma_sum = 0;
+    for (size_t row = blockIdx.y * rows_per_chunk; row < end; row++) {
+        size_t at = row * t.dim + column;
+        float dy = to_float(t.normed_gradient[at]);
+        weight_sum += dy * (to_float(t.residual_out[at]) - t.mean[row]) * t.rstd[row];
+        bias_sum += dy;
+        if (t.gamma_wanted)
+            gamma_sum += (t.path_scale ? t.path_scale[row / t.tokens] : 1.0f) * to_float(t.branch[at]) *
+                         to_float(t.residual_gradient[at]);
+    }
+    float *line = t.partial + blockIdx.y * (size_t)(t.gamma_wanted ? 3 : 2) * t.dim;
+    line[column] = weight_sum;
+    line[t.dim + column] = bias_sum;
+    if (t.gamma_wanted)
+        line[2 * t.dim + column] = gamma_sum;
+}
+
+template <typename T>
+static bool backward_strided(struct context *ctx, const layernorm_backward_tensors<T> &t, unsigned lines,
+                             struct error *error)
+{
+    residual_layernorm_backward_strided_kernel<T>
+        <<<div_up(t.rows, LAYERNORM_WARPS), LAYERNORM_THREADS, 0, ctx->compute>>>(t);
+    if (!cuda_launched(ctx, "residual_layernorm_backward_strided", error))
+        return false;
+    dim3 grid(div_up(t.dim, 256), lines);
+    layernorm_column_sums_kernel<T><<<grid, 256, 0, ctx->compute>>>(t, div_up(t.rows, lines));
+    return cuda_launched(ctx, "layernorm_column_sums", error);
+}
+
+template <typename T>
+static bool backward(struct context *ctx, const layernorm_backward_tensors<T> &t, unsigned lines, struct error *error)
+{
+    switch (layernorm_eighths<T>(t.dim)) {
+    case 1:
+        return backward_in_registers<T, 1>(ctx, t, lines, error);
+    case 2:
+        return backward_in_registers<T, 2>(ctx, t, lines, error);
+    case 3:
+        return backward_in_registers<T, 3>(ctx, t, lines, error);
+    case 4:
+        return backward_in_registers<T, 4>(ctx, t, lines, error);
+    case 5:
+        return backward_in_registers<T, 5>(ctx, t, lines, error);
+    default:
+        return backward_strided<T>(ctx, t, lines, error);
+    }
+}
+
+bool cuda_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
+                                      float *weight_gradient, float *bias_gradient, float *gamma_gradient,
+                                      const void *normed_gradient, const void *residual_out, const void *branch,
+                                      const float *mean, const float *rstd, const float *gamma, const float *path_scale,
+                                      const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error)
+{
+    bool gamma_wanted = gamma && gamma_gradient;
+    int arrays = gamma_wanted ? 3 : 2;
+    unsigned lines = layernorm_blocks(ctx, rows);
+    void *partial;
+    if (!cuda_workspace(ctx, &partial, (size_t)lines * arrays * dim * sizeof(float), "layernorm_backward", error))
+        return false;
+    bool launched = with_type(ctx->dtype, [&](auto type) {
+        typedef decltype(type) T;
+        layernorm_backward_tensors<T> t = {(T *)residual_gradient,
+                                           (T *)branch_gradient,
+                                           (const T *)normed_gradient,
+                                           (const T *)residual_out,
+                                           (const T *)branch,
+                                           mean,
+                                           rstd,
+                                           gamma,
+                                           path_scale,
+                                           weight,
+                                           (float *)partial,
+                                           gamma_wanted,
+                                           rows,
+                                           tokens,
+                                           dim};
+        return backward<T>(ctx, t, lines, error);
+    });
+    float *sums[3] = {weight_gradient, bias_gradient, gamma_gradient};
+    return launched && cuda_column_sum_finish(ctx, sums, arrays, (float *)partial, lines, dim, error);
+}
