@@ -246,6 +246,22 @@ bool comm_find_silent_rank(struct comm *comm, int *silent, struct error *error)
 
 /* ---- gradients ---- */
 
+bool comm_gradient_timed_out(struct comm *comm, uint64_t step, double timeout_s, struct error *error)
+{
+    int silent;
+    if (!comm_find_silent_rank(comm, &silent, error))
+        return false;
+    if (silent < 0)
+        return error_runtime(
+            error,
+            "the gradient all-reduce of step %llu took longer than comm.timeout_s = %g s though every rank "
+            "is waiting in it; look at the network between the hosts",
+            (unsigned long long)step, timeout_s);
+    return error_runtime(
+        error, "rank %d (%s) stopped answering in the gradient all-reduce of step %llu (comm.timeout_s = %g s)", silent,
+        comm->hosts[silent], (unsigned long long)step, timeout_s);
+}
+
 static const struct comm_gradient_backend *backend_for(const struct comm_gradient_options *options)
 {
 #ifndef QUEST_NO_CUDA

@@ -32,6 +32,9 @@ const char *comm_host_of(const struct comm *comm, int rank);
  * that kept silent to *rank, or -1 where all are waiting (the network, then, not a rank). */
 bool comm_find_silent_rank(struct comm *comm, int *rank, struct error *error);
 
+/* Fills `error` after a gradient all-reduce that did not end in time: which rank is silent, or that all wait. false. */
+bool comm_gradient_timed_out(struct comm *comm, uint64_t step, double timeout_s, struct error *error);
+
 /* Bucket b is gradient[start(b) .. start(b + 1)). */
 static inline size_t comm_bucket_count(const struct comm_gradient_options *options)
 {

@@ -123,22 +123,6 @@ static bool mpi_ready(struct comm_gradient *state, size_t done, struct error *er
     return mpi_progress(state, error);
 }
 
-static bool timed_out(struct comm_gradient *state, uint64_t step, struct error *error)
-{
-    int silent;
-    if (!comm_find_silent_rank(state->comm, &silent, error))
-        return false;
-    if (silent < 0)
-        return error_runtime(
-            error,
-            "the gradient all-reduce of step %llu took longer than comm.timeout_s = %g s though every rank "
-            "is waiting in it; look at the network between the hosts",
-            (unsigned long long)step, state->options.timeout_s);
-    return error_runtime(
-        error, "rank %d (%s) stopped answering in the gradient all-reduce of step %llu (comm.timeout_s = %g s)", silent,
-        comm_host_of(state->comm, silent), (unsigned long long)step, state->options.timeout_s);
-}
-
 static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_s, struct error *error)
 {
     double begin = clock_s(), deadline = begin + state->options.timeout_s;
@@ -147,7 +131,7 @@ static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_
         if (MPI_Testall((int)state->started, state->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
             return error_runtime(error, "the gradient all-reduce of step %llu failed", (unsigned long long)step);
         if (!done && turn % 256 == 255 && clock_s() > deadline)
-            return timed_out(state, step, error);
+            return comm_gradient_timed_out(state->comm, step, state->options.timeout_s, error);
     }
     if (state->wire)
         for (size_t i = 0; i < state->options.count; i++)

@@ -16,6 +16,12 @@ static size_t workspace_bytes(const struct context_options *options)
     return bytes;
 }
 
+static int cuda_device_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 /* The device must exist and be one that our kernels are compiled for. */
 static bool choose_device(struct context *ctx, struct error *error)
 {
@@ -282,6 +288,7 @@ const struct kernels *kernels_cuda(void)
 {
     static const struct kernels table = {
         .name = "cuda",
+        .device_count = cuda_device_count,
         .workspace_bytes = workspace_bytes,
         .open = cuda_open,
         .close = cuda_close,

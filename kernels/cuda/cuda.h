@@ -140,6 +140,12 @@ bool cuda_round_parameters(struct context *ctx, void *working, const float *mast
 bool cuda_find_nonfinite(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
                          struct error *error);
 
+/* ---- gradients on the wire, for src/comm_gradient_nccl.c; on the communication stream ---- */
+
+/* wire bfloat16 [count] = gradient float32 [count], and back; both start on a multiple of 16 bytes. */
+bool cuda_wire_pack(struct context *ctx, void *wire, const float *gradient, size_t count, struct error *error);
+bool cuda_wire_unpack(struct context *ctx, float *gradient, const void *wire, size_t count, struct error *error);
+
 #ifdef __cplusplus
 }
 #endif
