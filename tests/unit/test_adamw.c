@@ -1,0 +1,129 @@
+#include "tests/unit/op_test.h"
+
+/* PyTorch's AdamW, written after torch.optim.AdamW's documentation. */
+static void reference_step(double *master, double *m, double *v, const double *gradient, const uint8_t *decay,
+                           size_t count, const struct adamw *adamw)
+{
+    double norm = 0, lr = (double)adamw->lr, beta1 = (double)adamw->beta1, beta2 = (double)adamw->beta2;
+    for (size_t i = 0; i < count; i++)
+        norm += gradient[i] * gradient[i];
+    norm = sqrt(norm);
+    double clip = adamw->clip_grad_norm > 0 ? fmin(1, (double)adamw->clip_grad_norm / (norm + 1e-6)) : 1;
+    for (size_t i = 0; i < count; i++) {
+        double g = gradient[i] * clip;
+        if (decay[i / 64])
+            master[i] -= lr * (double)adamw->weight_decay * master[i];
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        double m_hat = m[i] / (1 - pow(beta1, (double)adamw->step)),
+               v_hat = v[i] / (1 - pow(beta2, (double)adamw->step));
+        master[i] -= lr * m_hat / (sqrt(v_hat) + (double)adamw->eps);
+    }
+}
+
+static void trial(struct op_test *test)
+{
+    struct error error;
+    size_t count = 64 * random_between(test, 1, 40);
+    struct tensor *master = tensor_random(test, count, DTYPE_FLOAT32, 1),
+                  *working = tensor_zeros(test, count, test->dtype);
+    struct tensor *m = tensor_zeros(test, count, DTYPE_FLOAT32), *v = tensor_zeros(test, count, DTYPE_FLOAT32);
+    uint8_t *decay = malloc(count / 64);
+    for (size_t i = 0; i < count / 64; i++)
+        decay[i] = (uint8_t)random_between(test, 0, 1);
+    struct adamw adamw = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
+    adamw.clip_grad_norm = random_between(test, 0, 1) ? 1.0f : 0.0f;
+    for (adamw.step = 1; adamw.step <= 5; adamw.step++) {
+        struct tensor *gradient = tensor_random(test, count, DTYPE_FLOAT32, 0.2);
+        double sum, exact = 0;
+        assert_ok(test->k->sum_of_squares(test->ctx, &sum, gradient->data, count, &error), &error);
+        for (size_t i = 0; i < count; i++)
+            exact += gradient->exact[i] * gradient->exact[i];
+        assert_true(fabs(sum - exact) <= 1e-12 * exact);
+        assert_ok(test->k->adamw_update(test->ctx, master->data, m->data, v->data, working->data, gradient->data, decay,
+                                        &sum, count, &adamw, &error),
+                  &error);
+        reference_step(master->exact, m->exact, v->exact, gradient->exact, decay, count, &adamw);
+    }
+    assert_close("master", master, master->exact, 2e-6);
+    assert_close("m", m, m->exact, 2e-6);
+    assert_close("v", v, v->exact, 2e-6);
+    assert_close("working", working, master->exact, tolerance(test->dtype));
+    struct tensor *rounded = tensor_zeros(test, count, test->dtype);
+    assert_ok(test->k->round_parameters(test->ctx, rounded->data, master->data, count, &error), &error);
+    assert_same_bits("round_parameters and adamw_update", rounded, working);
+    free(decay);
+}
+
+static void broken_gradient_trial(struct op_test *test)
+{
+    struct error error;
+    const double sums[] = {NAN, INFINITY};
+    uint8_t decay = 1;
+    struct adamw adamw = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .step = 1};
+    struct tensor *gradient = tensor_random(test, 64, DTYPE_FLOAT32, 1);
+    struct tensor *state[3], *before[3];
+    for (int i = 0; i < 3; i++) {
+        state[i] = tensor_random(test, 64, DTYPE_FLOAT32, 1);
+        before[i] = tensor_copy(test, state[i]);
+    }
+    for (int bad = 0; bad < 2; bad++)
+        assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, NULL, gradient->data,
+                                        &decay, &sums[bad], 64, &adamw, &error),
+                  &error);
+    for (int i = 0; i < 3; i++)
+        assert_same_bits("state before and after a gradient that is not finite", state[i], before[i]);
+}
+
+/* The master may be its own working copy. */
+static void shared_memory_trial(struct op_test *test)
+{
+    struct error error;
+    uint8_t decay = 0;
+    double sum = 1;
+    struct adamw adamw = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .step = 1};
+    struct tensor *gradient = tensor_random(test, 64, DTYPE_FLOAT32, 1);
+    struct tensor *master = tensor_random(test, 64, DTYPE_FLOAT32, 1), *other = tensor_copy(test, master);
+    struct tensor *zeros[4];
+    for (int i = 0; i < 4; i++)
+        zeros[i] = tensor_zeros(test, 64, DTYPE_FLOAT32);
+    if (test->dtype != DTYPE_FLOAT32)
+        return;
+    assert_ok(test->k->adamw_update(test->ctx, master->data, zeros[0]->data, zeros[1]->data, master->data,
+                                    gradient->data, &decay, &sum, 64, &adamw, &error),
+              &error);
+    assert_ok(test->k->adamw_update(test->ctx, other->data, zeros[2]->data, zeros[3]->data, NULL, gradient->data,
+                                    &decay, &sum, 64, &adamw, &error),
+              &error);
+    assert_same_bits("working equal to master and none", master, other);
+    assert_ok(test->k->round_parameters(test->ctx, master->data, master->data, 64, &error), &error);
+    assert_same_bits("round_parameters onto itself", master, other);
+}
+
+static void matches_float64(void **state)
+{
+    (void)state;
+    op_test_each(trial, 10);
+}
+
+static void gradient_that_is_not_finite_changes_nothing(void **state)
+{
+    (void)state;
+    op_test_each(broken_gradient_trial, 1);
+}
+
+static void master_may_be_the_working_copy(void **state)
+{
+    (void)state;
+    op_test_each(shared_memory_trial, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matches_float64),
+        cmocka_unit_test(gradient_that_is_not_finite_changes_nothing),
+        cmocka_unit_test(master_may_be_the_working_copy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
