@@ -7,6 +7,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum error_status {
     ERROR_NONE = 0,
     ERROR_RUNTIME = 1, /* the work failed: disk full, a rank lost, a number that is not finite */
@@ -25,4 +29,7 @@ bool error_runtime(struct error *error, const char *format, ...) __attribute__((
 /* Puts "<context>: " in front of a message that a lower layer wrote; returns false. */
 bool error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __cplusplus
+}
+#endif
 #endif
