@@ -24,17 +24,17 @@ bool cpu_supports(enum dtype dtype, struct error *error)
     return error_input(error, "this CPU has no bfloat16 instructions (AVX512-BF16 or AMX); use fp32 precision");
 }
 
-/* Transparent huge pages spare a step over hundreds of MiB most of its TLB misses. */
+/* Transparent huge pages spare a step over hundreds of MiB most of its TLB misses. Only whole ones are asked for, so
+ * that no more memory is taken than was planned; it is advice, and a kernel without them may say no. */
 static bool allocate_zeroed(void **memory, size_t bytes, const char *what, struct error *error)
 {
     const size_t huge_page = (size_t)2 << 20;
     size_t alignment = bytes >= huge_page ? huge_page : 64;
-    size_t whole = (bytes + alignment - 1) / alignment * alignment;
-    *memory = bytes <= SIZE_MAX - alignment ? aligned_alloc(alignment, whole > 0 ? whole : alignment) : NULL;
+    *memory = bytes <= PTRDIFF_MAX ? aligned_alloc(alignment, cpu_align(bytes > 0 ? bytes : 1)) : NULL;
     if (!*memory)
         return error_runtime(error, "out of memory: %.1f MiB for %s", (double)bytes / 1048576.0, what);
-    if (alignment == huge_page)
-        madvise(*memory, whole, MADV_HUGEPAGE); /* advice: a kernel without them says no, and nothing is lost */
+    if (bytes >= huge_page)
+        madvise(*memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
     memset(*memory, 0, bytes);
     return true;
 }
