@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/bench_gemm.h"
 #include "src/bench_step.h"
 #include "src/comm.h"
 
@@ -11,6 +12,7 @@ static const struct benchmark {
     bool (*run)(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error);
 } benchmarks[] = {
     {"step", "whole training steps of a preset", bench_step},
+    {"gemm", "a square matrix product, the measure of the others", bench_gemm},
 };
 
 static void print_usage(void)
