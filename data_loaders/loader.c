@@ -4,10 +4,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "data_loaders/sample.h"
 #include "data_loaders/sampler.h"
+#include "src/clock.h"
 
 enum {
     HELD_BATCHES = 2, /* what the trainer may hold: one that it computes on, one that is being uploaded */
@@ -360,10 +360,9 @@ size_t loader_memory_bytes(const struct loader_options *options)
 
 bool loader_next(struct loader *loader, struct batch **batch, double *wait_s, struct error *error)
 {
-    struct timespec before, after;
+    const double start_s = clock_s();
     bool ok = true;
     *batch = NULL;
-    clock_gettime(CLOCK_MONOTONIC, &before);
     pthread_mutex_lock(&loader->lock);
     if (loader->next_to_use < loader->batches) {
         struct slot *slot = &loader->slots[loader->next_to_use % loader->slot_count];
@@ -379,9 +378,8 @@ bool loader_next(struct loader *loader, struct batch **batch, double *wait_s, st
         }
     }
     pthread_mutex_unlock(&loader->lock);
-    clock_gettime(CLOCK_MONOTONIC, &after);
     if (wait_s)
-        *wait_s = (double)(after.tv_sec - before.tv_sec) + 1e-9 * (double)(after.tv_nsec - before.tv_nsec);
+        *wait_s = clock_s() - start_s;
     return ok;
 }
 

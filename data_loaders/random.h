@@ -1,10 +1,11 @@
-/* Counter-based random numbers (Philox 4x32-10; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
- * a draw is a function of what it is for and of the sample, never of the thread, the rank or the time. */
+/* Random numbers of the data path, on the counters of src/random.h: a draw is a function of what it is for and of the
+ * sample, never of the thread, the rank or the time. */
 #ifndef QUEST_DATA_RANDOM_H
 #define QUEST_DATA_RANDOM_H
 
-#include <Random123/philox.h>
 #include <stdint.h>
+
+#include "src/random.h"
 
 /* What a draw is for: different purposes never share numbers. */
 enum random_purpose { RANDOM_PERMUTATION = 0x5045524d, RANDOM_AUGMENT = 0x41554721, RANDOM_SYNTHETIC = 0x53594e54 };
@@ -16,10 +17,9 @@ struct random_words {
 /* Draw number `draw` of item `item` (a position, an image) under `seed`. */
 static inline struct random_words random_draw(uint64_t seed, enum random_purpose purpose, uint64_t item, uint32_t draw)
 {
-    philox4x32_ctr_t counter = {{(uint32_t)item, (uint32_t)(item >> 32), draw, (uint32_t)purpose}};
-    philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
-    philox4x32_ctr_t drawn = philox4x32(counter, key);
-    return (struct random_words){{drawn.v[0], drawn.v[1], drawn.v[2], drawn.v[3]}};
+    struct random_words words;
+    random_bits(words.word, seed, (uint64_t)purpose << 32 | draw, item);
+    return words;
 }
 
 /* In [0, 1). */

@@ -1,0 +1,86 @@
+#include "data_loaders/import.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data_loaders/dataset_write.h"
+
+enum { SIDE = 32, PLANE = SIDE * SIDE, RECORD = 1 + 3 * PLANE, RECORDS = 10000, CLASSES = 10 };
+
+static const char *const class_names[CLASSES] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                                 "dog",      "frog",       "horse", "ship", "truck"};
+
+/* Planes of red, green and blue -> pixels. */
+static void interleave(uint8_t *pixels, const uint8_t *planes)
+{
+    for (size_t i = 0; i < PLANE; i++)
+        for (size_t c = 0; c < 3; c++)
+            pixels[3 * i + c] = planes[c * PLANE + i];
+}
+
+static bool append_records(struct dataset_writer *writer, FILE *file, const char *path, struct error *error)
+{
+    uint8_t record[RECORD], pixels[3 * PLANE];
+    size_t index = 0;
+    for (size_t got; (got = fread(record, 1, RECORD, file)) > 0; index++) {
+        if (got != RECORD || index >= RECORDS)
+            return error_input(error, "%s: is not %d records of %d bytes; download it again", path, RECORDS, RECORD);
+        if (record[0] >= CLASSES)
+            return error_input(error, "%s: record %zu has label %u, but CIFAR-10 has %d classes", path, index,
+                               record[0], CLASSES);
+        interleave(pixels, record + 1);
+        struct pixel_sums sums = {0};
+        pixel_sums_add(&sums, &(struct pixels){pixels, SIDE, SIDE, 3, 3 * SIDE});
+        if (!dataset_writer_append(writer, pixels, sizeof pixels, record[0], &sums, error))
+            return false;
+    }
+    if (ferror(file))
+        return error_input(error, "%s: %s", path, strerror(errno));
+    return index == RECORDS ||
+           error_input(error, "%s: holds %zu of %d records; download it again", path, index, RECORDS);
+}
+
+static bool append_batch(struct dataset_writer *writer, const char *directory, const char *name, struct error *error)
+{
+    char path[PATH_MAX];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, name) >= sizeof path)
+        return error_input(error, "%s: the path is too long", directory);
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return error_input(error, "%s: %s (the binary version of CIFAR-10 is expected)", path, strerror(errno));
+    bool ok = append_records(writer, file, path, error);
+    fclose(file);
+    return ok;
+}
+
+static bool import_split(const char *directory, const char *const *batches, size_t count, const char *out, bool force,
+                         struct error *error)
+{
+    struct dataset_layout layout = {.encoding = ENCODING_RAW,
+                                    .height = SIDE,
+                                    .width = SIDE,
+                                    .channels = 3,
+                                    .classes = CLASSES,
+                                    .class_names = class_names};
+    struct dataset_writer *writer;
+    if (!dataset_writer_open(&writer, out, &layout, force, error))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!append_batch(writer, directory, batches[i], error)) {
+            dataset_writer_discard(writer);
+            return false;
+        }
+    return dataset_writer_finish(writer, error);
+}
+
+bool import_cifar10(const char *directory, const char *out_train, const char *out_test, bool force, struct error *error)
+{
+    static const char *const train[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+                                        "data_batch_5.bin"};
+    static const char *const test[] = {"test_batch.bin"};
+    return import_split(directory, train, 5, out_train, force, error) &&
+           import_split(directory, test, 1, out_test, force, error);
+}
