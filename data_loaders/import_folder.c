@@ -8,7 +8,7 @@
 #include "data_loaders/image_convert.h"
 #include "data_loaders/image_read.h"
 #include "data_loaders/ordered_work.h"
-#include "data_loaders/progress.h"
+#include "data_loaders/work_progress.h"
 
 struct importing {
     const struct import_folder_options *options;
@@ -17,7 +17,7 @@ struct importing {
     struct dataset streams;        /* only says what image_readers decode: RGB streams */
     struct image_reader **readers; /* [workers], jpeg only */
     size_t height, width, skipped; /* raw: what every image must have */
-    struct progress progress;
+    struct work_progress progress;
 };
 
 struct imported {
@@ -80,7 +80,7 @@ static bool keep(void *owner, size_t item, void *result, struct error *error)
     const struct folder_file *file = &importing->list.files[item];
     bool ok = imported != NULL || error_runtime(error, "%s: no memory", file->path);
     if (ok && imported->error.status != ERROR_NONE) {
-        progress_clear(&importing->progress);
+        work_progress_clear(&importing->progress);
         fprintf(stderr, "skipped: %s\n", imported->error.message);
         importing->skipped++;
     } else if (ok) {
@@ -88,7 +88,7 @@ static bool keep(void *owner, size_t item, void *result, struct error *error)
                                    file->label, &imported->sums, error);
     }
     drop(owner, result);
-    progress_update(&importing->progress, item + 1);
+    work_progress_update(&importing->progress, item + 1);
     return ok;
 }
 
@@ -145,15 +145,15 @@ static bool convert_all(struct importing *importing, size_t workers, size_t *ima
                                 .take = keep,
                                 .drop = drop,
                                 .thread_end = thread_end};
-    importing->progress = progress_begin("importing", importing->list.file_count);
+    importing->progress = work_progress_begin("importing", importing->list.file_count);
     bool ok = ordered_work_run(&work, error);
     *images = dataset_writer_images(importing->writer);
     if (!ok) {
-        progress_clear(&importing->progress);
+        work_progress_clear(&importing->progress);
         dataset_writer_discard(importing->writer);
         return false;
     }
-    progress_end(&importing->progress, *images);
+    work_progress_end(&importing->progress, *images);
     return dataset_writer_finish(importing->writer, error);
 }
 

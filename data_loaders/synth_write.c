@@ -4,12 +4,12 @@
 
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/ordered_work.h"
-#include "data_loaders/progress.h"
+#include "data_loaders/work_progress.h"
 
 struct drawing {
     const struct synth_options *options;
     struct dataset_writer *writer;
-    struct progress progress;
+    struct work_progress progress;
 };
 
 struct drawn {
@@ -38,7 +38,7 @@ static bool keep(void *owner, size_t image, void *result, struct error *error)
                                             synth_label(options, image), &drawn->sums, error)
                     : error_runtime(error, "no memory for image %zu", image);
     free(drawn);
-    progress_update(&drawing->progress, image + 1);
+    work_progress_update(&drawing->progress, image + 1);
     return ok;
 }
 
@@ -52,7 +52,7 @@ bool synth_write(const struct synth_options *options, const char *path, bool for
 {
     if (!synth_check(options, error))
         return false;
-    struct drawing drawing = {.options = options, .progress = progress_begin("drawing", options->images)};
+    struct drawing drawing = {.options = options, .progress = work_progress_begin("drawing", options->images)};
     struct dataset_layout layout = {.encoding = ENCODING_RAW,
                                     .height = options->size,
                                     .width = options->size,
@@ -68,10 +68,10 @@ bool synth_write(const struct synth_options *options, const char *path, bool for
                                 .take = keep,
                                 .drop = drop};
     if (!ordered_work_run(&work, error)) {
-        progress_clear(&drawing.progress);
+        work_progress_clear(&drawing.progress);
         dataset_writer_discard(drawing.writer);
         return false;
     }
-    progress_end(&drawing.progress, options->images);
+    work_progress_end(&drawing.progress, options->images);
     return dataset_writer_finish(drawing.writer, error);
 }

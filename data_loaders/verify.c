@@ -7,7 +7,7 @@
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/image_read.h"
 #include "data_loaders/ordered_work.h"
-#include "data_loaders/progress.h"
+#include "data_loaders/work_progress.h"
 
 /* Other programs may have summed in float32, or measured a sample of the pixels before a decoder update. */
 static const double TOLERANCE = 2e-3;
@@ -17,7 +17,7 @@ struct verifying {
     struct image_reader **readers;
     struct pixel_sums sums;
     size_t damaged, first_damaged;
-    struct progress progress;
+    struct work_progress progress;
 };
 
 struct verified {
@@ -52,7 +52,7 @@ static bool note(void *owner, size_t image, void *result, struct error *error)
         *error = verified->error;
         ok = false;
     } else if (ok && verified->error.status == ERROR_INPUT) {
-        progress_clear(&verifying->progress);
+        work_progress_clear(&verifying->progress);
         fprintf(stderr, "damaged: %s\n", verified->error.message);
         if (verifying->damaged++ == 0)
             verifying->first_damaged = image;
@@ -60,7 +60,7 @@ static bool note(void *owner, size_t image, void *result, struct error *error)
         pixel_sums_merge(&verifying->sums, &verified->sums);
     }
     free(verified);
-    progress_update(&verifying->progress, image + 1);
+    work_progress_update(&verifying->progress, image + 1);
     return ok;
 }
 
@@ -91,12 +91,12 @@ static bool look_at_all(struct verifying *verifying, size_t workers, struct erro
             return false;
     struct ordered_work work = {
         .items = dataset->images, .workers = workers, .owner = verifying, .make = look, .take = note, .drop = drop};
-    verifying->progress = progress_begin("verifying", dataset->images);
+    verifying->progress = work_progress_begin("verifying", dataset->images);
     bool ok = ordered_work_run(&work, error);
     if (ok)
-        progress_end(&verifying->progress, dataset->images);
+        work_progress_end(&verifying->progress, dataset->images);
     else
-        progress_clear(&verifying->progress);
+        work_progress_clear(&verifying->progress);
     return ok;
 }
 

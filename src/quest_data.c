@@ -12,10 +12,9 @@
 #include "data_loaders/import.h"
 #include "data_loaders/synth.h"
 #include "data_loaders/verify.h"
+#include "src/command_line.h"
 #include "src/error.h"
 #include "src/stop_signal.h"
-
-const char *argp_program_version = "quest-data " QUEST_VERSION;
 
 enum option_key {
     OPTION_OUT = 'o',
@@ -36,34 +35,43 @@ enum option_key {
 struct arguments {
     const char *argument; /* DIR, KIND or F.h5 */
     const char *out, *out_train, *out_test;
-    enum encoding encoding;
-    size_t size, workers;
-    bool force, json;
+    size_t size, workers, seed;
+    bool jpeg, force, json;
     struct synth_options synth;
+    struct error *error; /* what is wrong with the command line */
 };
 
-static unsigned long long number(const char *text, unsigned long long most, const char *option,
-                                 struct argp_state *state)
+static error_t number(struct arguments *arguments, size_t *value, const char *text, size_t most, const char *option)
 {
     char *end;
     errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || value > most)
-        argp_error(state, "%s: '%s' is not a whole number from 0 to %llu", option, text, most);
-    return value;
+    unsigned long long parsed = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || parsed > most) {
+        error_input(arguments->error, "%s: '%s' is not a whole number from 0 to %zu", option, text, most);
+        return EINVAL;
+    }
+    *value = parsed;
+    return 0;
 }
 
-static error_t parse_choice(int key, const char *text, struct argp_state *state, struct arguments *arguments)
+/* *second = whether `text` is the second of two words. */
+static error_t choice(struct arguments *arguments, bool *second, const char *text, const char *const words[2],
+                      const char *option)
 {
-    if (key == OPTION_ENCODING) {
-        if (strcmp(text, "raw") != 0 && strcmp(text, "jpeg") != 0)
-            argp_error(state, "--encoding: '%s' is neither raw nor jpeg", text);
-        arguments->encoding = strcmp(text, "jpeg") == 0 ? ENCODING_JPEG : ENCODING_RAW;
-    } else {
-        if (strcmp(text, "train") != 0 && strcmp(text, "test") != 0)
-            argp_error(state, "--split: '%s' is neither train nor test", text);
-        arguments->synth.test_split = strcmp(text, "test") == 0;
+    *second = strcmp(text, words[1]) == 0;
+    if (*second || strcmp(text, words[0]) == 0)
+        return 0;
+    error_input(arguments->error, "%s: '%s' is neither %s nor %s", option, text, words[0], words[1]);
+    return EINVAL;
+}
+
+static error_t parse_argument(struct arguments *arguments, const char *text)
+{
+    if (arguments->argument) {
+        error_input(arguments->error, "'%s' is one argument too many", text);
+        return EINVAL;
     }
+    arguments->argument = text;
     return 0;
 }
 
@@ -81,24 +89,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
         arguments->out_test = text;
         return 0;
     case OPTION_SIZE:
-        arguments->size = number(text, 16384, "--size", state);
-        arguments->synth.size = arguments->size;
-        return 0;
+        return number(arguments, &arguments->size, text, 16384, "--size");
     case OPTION_WORKERS:
-        arguments->workers = number(text, 1024, "--workers", state);
-        return 0;
+        return number(arguments, &arguments->workers, text, 1024, "--workers");
     case OPTION_IMAGES:
-        arguments->synth.images = number(text, 1000000000, "--images", state);
-        return 0;
+        return number(arguments, &arguments->synth.images, text, 1000000000, "--images");
     case OPTION_CLASSES:
-        arguments->synth.classes = number(text, SYNTH_CLASSES, "--classes", state);
-        return 0;
+        return number(arguments, &arguments->synth.classes, text, SYNTH_CLASSES, "--classes");
     case OPTION_SEED:
-        arguments->synth.seed = number(text, UINT64_MAX, "--seed", state);
-        return 0;
+        return number(arguments, &arguments->seed, text, SIZE_MAX, "--seed");
     case OPTION_ENCODING:
+        return choice(arguments, &arguments->jpeg, text, (const char *const[]){"raw", "jpeg"}, "--encoding");
     case OPTION_SPLIT:
-        return parse_choice(key, text, state, arguments);
+        return choice(arguments, &arguments->synth.test_split, text, (const char *const[]){"train", "test"}, "--split");
     case OPTION_FORCE:
         arguments->force = true;
         return 0;
@@ -106,14 +109,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         arguments->json = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (arguments->argument)
-            argp_error(state, "'%s' is one argument too many", text);
-        arguments->argument = text;
-        return 0;
-    case ARGP_KEY_END:
-        if (!arguments->argument)
-            argp_error(state, "an argument is missing");
-        return 0;
+        return parse_argument(arguments, text);
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -141,7 +137,7 @@ static int run_import_folder(const struct arguments *arguments)
         return missing("--out");
     struct import_folder_options options = {.directory = arguments->argument,
                                             .out = arguments->out,
-                                            .encoding = arguments->encoding,
+                                            .encoding = arguments->jpeg ? ENCODING_JPEG : ENCODING_RAW,
                                             .size = arguments->size,
                                             .workers = arguments->workers,
                                             .force = arguments->force};
@@ -171,6 +167,9 @@ static int run_synth(const struct arguments *arguments)
 {
     struct error error;
     struct synth_options options = arguments->synth;
+    options.seed = arguments->seed;
+    if (arguments->size > 0)
+        options.size = arguments->size;
     if (!arguments->out)
         return missing("--out");
     if (!synth_kind_from_name(&options.kind, arguments->argument)) {
@@ -270,6 +269,22 @@ static void usage(FILE *stream)
         fprintf(stream, "  %-15s %-5s %s\n", commands[i].name, commands[i].argp.args_doc, commands[i].argp.doc);
 }
 
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    struct error error;
+    struct arguments arguments = {.synth = {.images = 10000, .size = 32, .classes = 10}, .error = &error};
+    char name[64];
+    snprintf(name, sizeof name, "quest-data %s", command->name);
+    argv[0] = name; /* so that messages and --help name the command */
+    if (!command_line_parse(&command->argp, argc, argv, &arguments, &error))
+        return fail(&error);
+    if (!arguments.argument) {
+        error_input(&error, "%s: %s is missing; %s --help explains it", name, command->argp.args_doc, name);
+        return fail(&error);
+    }
+    return command->run(&arguments);
+}
+
 int main(int argc, char **argv)
 {
     struct error error;
@@ -278,27 +293,17 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc >= 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
-        puts(argp_program_version);
+        puts("QUEST-Train " QUEST_VERSION);
         return 0;
     }
     /* A file that reaches its size limit is then an error of write(2), reported like a full disk. */
     signal(SIGXFSZ, SIG_IGN);
     if (!stop_signal_install(&error))
         return fail(&error);
-    argp_err_exit_status = ERROR_INPUT;
-    for (size_t i = 0; argc >= 2 && i < COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i].name) != 0)
-            continue;
-        char name[64];
-        snprintf(name, sizeof name, "quest-data %s", commands[i].name);
-        argv[1] = name; /* so that messages and --help name the command */
-        struct arguments arguments = {.synth = {.images = 10000, .size = 32, .classes = 10}};
-        if (argp_parse(&commands[i].argp, argc - 1, argv + 1, 0, NULL, &arguments) != 0)
-            return ERROR_INPUT;
-        return commands[i].run(&arguments);
-    }
-    if (argc >= 2)
-        fprintf(stderr, "error: '%s' is no command of quest-data\n", argv[1]);
-    usage(stderr);
-    return ERROR_INPUT;
+    for (size_t i = 0; argc >= 2 && i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return run_command(&commands[i], argc - 1, argv + 1);
+    error_input(&error, "quest-data: there is no command '%s'; quest-data --help lists them",
+                argc >= 2 ? argv[1] : "(none given)");
+    return fail(&error);
 }

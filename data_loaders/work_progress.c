@@ -1,4 +1,4 @@
-#include "data_loaders/progress.h"
+#include "data_loaders/work_progress.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -7,13 +7,13 @@
 
 enum { BAR_CELLS = 30 };
 
-struct progress progress_begin(const char *what, size_t total)
+struct work_progress work_progress_begin(const char *what, size_t total)
 {
     double now_s = clock_s();
-    return (struct progress){what, total, isatty(STDERR_FILENO) == 1, now_s, now_s};
+    return (struct work_progress){what, total, isatty(STDERR_FILENO) == 1, now_s, now_s};
 }
 
-static void draw(const struct progress *progress, size_t done, double now_s)
+static void draw(const struct work_progress *progress, size_t done, double now_s)
 {
     double elapsed_s = now_s - progress->start_s, rate = elapsed_s > 0 ? (double)done / elapsed_s : 0;
     double fraction = progress->total ? (double)done / (double)progress->total : 1;
@@ -32,7 +32,7 @@ static void draw(const struct progress *progress, size_t done, double now_s)
     fflush(stderr);
 }
 
-void progress_update(struct progress *progress, size_t done)
+void work_progress_update(struct work_progress *progress, size_t done)
 {
     double now_s = clock_s();
     if (now_s - progress->shown_s < (progress->terminal ? 0.1 : 10.0))
@@ -41,15 +41,15 @@ void progress_update(struct progress *progress, size_t done)
     draw(progress, done, now_s);
 }
 
-void progress_clear(const struct progress *progress)
+void work_progress_clear(const struct work_progress *progress)
 {
     if (progress->terminal)
         fputs("\r\033[K", stderr);
 }
 
-void progress_end(struct progress *progress, size_t done)
+void work_progress_end(struct work_progress *progress, size_t done)
 {
-    progress_clear(progress);
+    work_progress_clear(progress);
     double elapsed_s = clock_s() - progress->start_s;
     fprintf(stderr, "%s: %zu images in %.1f s\n", progress->what, done, elapsed_s);
 }
