@@ -24,3 +24,15 @@ $(BUILD)/o/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2> $(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
 	@grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas) >&2 || true
 	@awk '$(SPILLS)' $(@:.o=.ptxas) >&2 || { rm -f $@; echo "error: $<: registers are spilled (above)" >&2; exit 1; }
+
+# Tests of the backend: `make cuda-tests` builds them, tests/cuda/run runs them on a GPU or in the simulator.
+CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(wildcard tests/cuda/test_*.c))
+
+.DEFAULT_GOAL := all
+cuda-tests: $(CUDA_TESTS)
+
+$(BUILD)/tests/cuda/%: $(BUILD)/o/tests/cuda/%.o $(BUILD)/o/tests/cuda/twins.o $(BUILD)/libquest.a
+	@mkdir -p $(@D)
+	$(LINK) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
+
+.PHONY: cuda-tests

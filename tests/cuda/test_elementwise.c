@@ -1,0 +1,100 @@
+/* GELU, embedding, CLS rows and patches on CUDA beside the CPU. */
+#include "tests/cuda/twins.h"
+
+#include <stdlib.h>
+
+static size_t random_dim(struct twins *t)
+{
+    return random_between(t, 0, 3) ? 8 * random_between(t, 1, 60) : random_between(t, 1, 70);
+}
+
+static void gelu_trial(struct twins *t)
+{
+    size_t rows = random_between(t, 1, 500), dim = random_dim(t);
+    struct twin *in = twin_random(t, rows * dim, t->dtype, 4), *bias = twin_random(t, dim, t->dtype, 1),
+                *out = twin_random(t, rows * dim, t->dtype, 1);
+    TWINS_RUN(t, gelu_forward, SIDE(out), SIDE(in), SIDE(bias), rows, dim);
+    assert_twins_agree(t, "out", out, twins_bound(t));
+    struct twin *out_gradient = twin_random(t, rows * dim, t->dtype, 1),
+                *bias_gradient = twin_random(t, dim, DTYPE_FLOAT32, 3);
+    struct twin *in_gradient = random_between(t, 0, 1) ? out_gradient : twin_random(t, rows * dim, t->dtype, 1);
+    TWINS_RUN(t, gelu_backward, SIDE(in_gradient), SIDE(bias_gradient), SIDE(out_gradient), SIDE(in), SIDE(bias), rows,
+              dim);
+    assert_twins_agree(t, "in_gradient", in_gradient, twins_bound(t));
+    assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);
+}
+
+static void embed_trial(struct twins *t)
+{
+    size_t batch = random_between(t, 1, 9), patches = random_between(t, 1, 80), dim = random_dim(t);
+    size_t tokens = patches + 1;
+    struct twin *projected = twin_random(t, batch * patches * dim, t->dtype, 1),
+                *cls = twin_random(t, dim, DTYPE_FLOAT32, 1),
+                *position = twin_random(t, tokens * dim, DTYPE_FLOAT32, 1),
+                *out = twin_random(t, batch * tokens * dim, t->dtype, 1);
+    TWINS_RUN(t, embed_forward, SIDE(out), SIDE(projected), SIDE(cls), SIDE(position), batch, patches, dim);
+    assert_twins_agree(t, "out", out, twins_bound(t));
+    struct twin *out_gradient = twin_random(t, batch * tokens * dim, t->dtype, 1);
+    TWINS_RUN(t, embed_backward, SIDE(projected), SIDE(cls), SIDE(position), SIDE(out_gradient), batch, patches, dim);
+    assert_twins_agree(t, "projected_gradient", projected, 0);
+    assert_twins_agree(t, "cls_gradient", cls, 1e-5);
+    assert_twins_agree(t, "position_gradient", position, 1e-5);
+}
+
+static void cls_trial(struct twins *t)
+{
+    size_t batch = random_between(t, 1, 9), tokens = random_between(t, 1, 80), dim = random_dim(t);
+    struct twin *all = twin_random(t, batch * tokens * dim, t->dtype, 1),
+                *rows = twin_random(t, batch * dim, t->dtype, 1);
+    TWINS_RUN(t, cls_gather, SIDE(rows), SIDE(all), batch, tokens, dim);
+    assert_twins_agree(t, "gathered", rows, 0);
+    TWINS_RUN(t, cls_scatter, SIDE(all), SIDE(rows), batch, tokens, dim);
+    assert_twins_agree(t, "scattered", all, 0);
+}
+
+static void patches_trial(struct twins *t)
+{
+    static const size_t sizes[] = {4, 5, 8, 14, 16};
+    size_t batch = random_between(t, 1, 5), patches = random_between(t, 1, 50), channels = random_between(t, 1, 4);
+    size_t patch = sizes[random_between(t, 0, 4)], count = batch * patches * patch * patch * channels;
+    uint8_t *bytes = malloc(count);
+    int32_t *others = malloc(batch * sizeof *others);
+    assert_true(bytes && others);
+    for (size_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)random_bits(t);
+    for (size_t i = 0; i < batch; i++)
+        others[i] = (int32_t)random_between(t, 0, batch - 1);
+    bool mixed = random_between(t, 0, 1);
+    struct twin *pixels = twin_raw(t, bytes, count), *out = twin_random(t, count, t->dtype, 1),
+                *scale = twin_random(t, channels, DTYPE_FLOAT32, 0.02),
+                *shift = twin_random(t, channels, DTYPE_FLOAT32, 2),
+                *partner = mixed ? twin_raw(t, others, batch * sizeof *others) : NULL,
+                *weight = mixed ? twin_random(t, batch * patches, DTYPE_FLOAT32, 1) : NULL;
+    TWINS_RUN(t, patches_normalise, SIDE(out), SIDE(pixels), SIDE(scale), SIDE(shift), SIDE(partner), SIDE(weight),
+              batch, patches, patch, channels);
+    assert_twins_agree(t, "out", out, twins_bound(t));
+    free(bytes);
+    free(others);
+}
+
+#define MATCHES_CPU(name, trials)                \
+    static void name##_matches_cpu(void **state) \
+    {                                            \
+        (void)state;                             \
+        twins_each(name##_trial, trials);        \
+    }
+MATCHES_CPU(gelu, 16)
+MATCHES_CPU(embed, 16)
+MATCHES_CPU(cls, 8)
+MATCHES_CPU(patches, 24)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gelu_matches_cpu),
+        cmocka_unit_test(embed_matches_cpu),
+        cmocka_unit_test(cls_matches_cpu),
+        cmocka_unit_test(patches_matches_cpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

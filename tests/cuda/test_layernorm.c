@@ -1,0 +1,108 @@
+/* residual_layernorm on CUDA beside the CPU: rows that fit in registers, and any other length; with and without each of
+ * branch, gamma and path scale. */
+#include "tests/cuda/twins.h"
+
+struct shape {
+    size_t batch, tokens, dim;
+};
+
+static struct shape random_shape(struct twins *t)
+{
+    struct shape shape = {random_between(t, 1, 4), random_between(t, 1, 70), 0};
+    switch (random_between(t, 0, 3)) {
+    case 0:
+        shape.dim = random_between(t, 1, 70);
+        break;
+    case 1:
+        shape.dim = 48;
+        break;
+    default:
+        shape.dim = 8 * random_between(t, 1, 170);
+    }
+    return shape;
+}
+
+static void forward_trial(struct twins *t)
+{
+    struct shape s = random_shape(t);
+    size_t rows = s.batch * s.tokens, count = rows * s.dim;
+    struct twin *residual = twin_random(t, count, t->dtype, 2), *weight = twin_random(t, s.dim, DTYPE_FLOAT32, 1),
+                *bias = twin_random(t, s.dim, DTYPE_FLOAT32, 1), *branch = NULL, *gamma = NULL, *path_scale = NULL,
+                *out = NULL;
+    if (random_between(t, 0, 3)) {
+        branch = twin_random(t, count, t->dtype, 2);
+        gamma = random_between(t, 0, 1) ? twin_random(t, s.dim, DTYPE_FLOAT32, 1) : NULL;
+        path_scale = random_between(t, 0, 1) ? twin_random(t, s.batch, DTYPE_FLOAT32, 1) : NULL;
+        out = random_between(t, 0, 1) ? residual : twin_random(t, count, t->dtype, 1);
+    }
+    struct twin *normed = twin_random(t, count, t->dtype, 1), *mean = twin_random(t, rows, DTYPE_FLOAT32, 1),
+                *rstd = twin_random(t, rows, DTYPE_FLOAT32, 1);
+    TWINS_RUN(t, residual_layernorm_forward, SIDE(out), SIDE(normed), SIDE(mean), SIDE(rstd), SIDE(residual),
+              SIDE(branch), SIDE(gamma), SIDE(path_scale), SIDE(weight), SIDE(bias), rows, s.tokens, s.dim);
+    if (out)
+        assert_twins_agree(t, "residual_out", out, twins_bound(t));
+    /* Of one number the LayerNorm is rounding errors alone. */
+    if (s.dim > 2) {
+        assert_twins_agree(t, "normed", normed, twins_bound(t));
+        assert_twins_agree(t, "mean", mean, twins_bound(t));
+        assert_twins_agree(t, "rstd", rstd, twins_bound(t));
+    }
+}
+
+static void backward_trial(struct twins *t)
+{
+    struct shape s = random_shape(t);
+    if (s.dim < 3)
+        s.dim = 3;
+    size_t rows = s.batch * s.tokens, count = rows * s.dim;
+    struct twin *x = twin_random(t, count, t->dtype, 2), *weight = twin_random(t, s.dim, DTYPE_FLOAT32, 1),
+                *bias = twin_random(t, s.dim, DTYPE_FLOAT32, 1), *normed = twin_random(t, count, t->dtype, 1),
+                *mean = twin_random(t, rows, DTYPE_FLOAT32, 1), *rstd = twin_random(t, rows, DTYPE_FLOAT32, 1);
+    TWINS_RUN(t, residual_layernorm_forward, NULL, SIDE(normed), SIDE(mean), SIDE(rstd), SIDE(x), NULL, NULL, NULL,
+              SIDE(weight), SIDE(bias), rows, s.tokens, s.dim);
+    struct twin *branch = NULL, *gamma = NULL, *gamma_gradient = NULL, *path_scale = NULL, *branch_gradient = NULL;
+    if (random_between(t, 0, 1)) {
+        branch = twin_random(t, count, t->dtype, 2);
+        gamma = twin_random(t, s.dim, DTYPE_FLOAT32, 1);
+        gamma_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3);
+    }
+    if (random_between(t, 0, 1))
+        path_scale = twin_random(t, s.batch, DTYPE_FLOAT32, 1);
+    if (gamma || path_scale)
+        branch_gradient = twin_random(t, count, t->dtype, 1);
+    struct twin *normed_gradient = twin_random(t, count, t->dtype, 1),
+                *residual_gradient = twin_random(t, count, t->dtype, 1),
+                *weight_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3),
+                *bias_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3);
+    TWINS_RUN(t, residual_layernorm_backward, SIDE(residual_gradient), SIDE(branch_gradient), SIDE(weight_gradient),
+              SIDE(bias_gradient), SIDE(gamma_gradient), SIDE(normed_gradient), SIDE(x), SIDE(branch), SIDE(mean),
+              SIDE(rstd), SIDE(gamma), SIDE(path_scale), SIDE(weight), rows, s.tokens, s.dim);
+    assert_twins_agree(t, "residual_gradient", residual_gradient, twins_bound(t));
+    assert_twins_agree(t, "weight_gradient", weight_gradient, 1e-4);
+    assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);
+    if (branch_gradient)
+        assert_twins_agree(t, "branch_gradient", branch_gradient, twins_bound(t));
+    if (gamma_gradient)
+        assert_twins_agree(t, "gamma_gradient", gamma_gradient, twins_bound(t));
+}
+
+static void forward_matches_cpu(void **state)
+{
+    (void)state;
+    twins_each(forward_trial, 20);
+}
+
+static void backward_matches_cpu(void **state)
+{
+    (void)state;
+    twins_each(backward_trial, 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forward_matches_cpu),
+        cmocka_unit_test(backward_matches_cpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,124 @@
+/* AdamW, the gradient's norm, rounding and the search for numbers that are not finite, on CUDA beside the CPU. */
+#include "tests/cuda/twins.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static struct twin *random_flags(struct twins *t, size_t count)
+{
+    uint8_t *flags = malloc(count);
+    assert_non_null(flags);
+    for (size_t i = 0; i < count; i++)
+        flags[i] = (uint8_t)random_between(t, 0, 1);
+    struct twin *twin = twin_raw(t, flags, count);
+    free(flags);
+    return twin;
+}
+
+static void adamw_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 300);
+    struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *m = twin_random(t, count, DTYPE_FLOAT32, 0),
+                *v = twin_random(t, count, DTYPE_FLOAT32, 0), *decay = random_flags(t, count / 64),
+                *working = twin_random(t, count, t->dtype, 1);
+    double nothing = 0;
+    struct twin *sum = twin_raw(t, &nothing, sizeof nothing);
+    struct adamw adamw = {.lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.05f};
+    adamw.clip_grad_norm = random_between(t, 0, 1) ? 1.0f : 0.0f;
+    for (adamw.step = 1; adamw.step <= 3; adamw.step++) {
+        struct twin *gradient = twin_random(t, count, DTYPE_FLOAT32, adamw.step == 2 ? 1e-3 : 1);
+        TWINS_RUN(t, sum_of_squares, SIDE(sum), SIDE(gradient), count);
+        TWINS_RUN(t, adamw_update, SIDE(master), SIDE(m), SIDE(v), SIDE(working), SIDE(gradient), SIDE(decay),
+                  SIDE(sum), count, &adamw);
+        assert_twins_agree(t, "master", master, 1e-5);
+        assert_twins_agree(t, "working", working, twins_bound(t));
+        assert_twins_agree(t, "m", m, 1e-5);
+        assert_twins_agree(t, "v", v, 1e-5);
+    }
+}
+
+/* A NaN or an infinite norm must leave everything as it is. */
+static void refuses_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 40);
+    struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *m = twin_random(t, count, DTYPE_FLOAT32, 1),
+                *v = twin_random(t, count, DTYPE_FLOAT32, 1), *decay = random_flags(t, count / 64),
+                *working = twin_random(t, count, t->dtype, 1), *gradient = twin_random(t, count, DTYPE_FLOAT32, 1);
+    double bad = random_between(t, 0, 1) ? (double)NAN : (double)INFINITY;
+    struct twin *sum = twin_raw(t, &bad, sizeof bad);
+    struct adamw adamw = {.lr = 1, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.5f, .step = 1};
+    /* Only on the CUDA sides: the CPU's copy keeps what was there before. */
+    for (int side = 1; side < SIDES; side++) {
+        struct error error;
+        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
+                                                 SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
+                  &error);
+    }
+    assert_twins_agree(t, "master", master, 0);
+    assert_twins_agree(t, "m", m, 0);
+    assert_twins_agree(t, "v", v, 0);
+    assert_twins_agree(t, "working", working, 0);
+}
+
+static void norm_trial(struct twins *t)
+{
+    size_t count = random_between(t, 0, 2) ? random_between(t, 1, 5000) : random_between(t, 600000, 700000);
+    struct twin *x = twin_random(t, count, DTYPE_FLOAT32, 1);
+    double nothing = 0, sums[SIDES];
+    struct twin *sum = twin_raw(t, &nothing, sizeof nothing);
+    TWINS_RUN(t, sum_of_squares, SIDE(sum), SIDE(x), count);
+    TWINS_RUN(t, download, &sums[side], SIDE(sum), sizeof nothing);
+    for (int side = 0; side < SIDES; side++) {
+        struct error error;
+        assert_ok(t->sides[side].k->synchronise(t->sides[side].ctx, &error), &error);
+    }
+    assert_true(sums[1] == sums[2]);
+    assert_true(fabs(sums[0] - sums[1]) <= 1e-12 * sums[0]);
+}
+
+static void round_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 100);
+    struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *working = twin_random(t, count, t->dtype, 1);
+    TWINS_RUN(t, round_parameters, SIDE(working), SIDE(master), count);
+    assert_twins_agree(t, "working", working, twins_bound(t) / 4); /* half a last place is 2e-3 */
+}
+
+static void nonfinite_trial(struct twins *t)
+{
+    size_t count = random_between(t, 1, 3000), at = random_between(t, 0, count - 1), first;
+    struct twin *x = twin_random(t, count, t->dtype, 1);
+    const struct side *cuda = &t->sides[1];
+    struct error error;
+    assert_ok(cuda->k->find_nonfinite(cuda->ctx, &first, x->data[1], t->dtype, count, &error), &error);
+    assert_int_equal(first, count);
+    static const float infinity = INFINITY;
+    size_t width = dtype_bytes(t->dtype);
+    /* The upper half of a little-endian float32 is its bfloat16. */
+    const char *bits = (const char *)&infinity + (4 - width);
+    for (size_t i = at; i < count; i += 1 + count / 3)
+        assert_ok(cuda->k->upload(cuda->ctx, (char *)x->data[1] + i * width, bits, width, &error), &error);
+    assert_ok(cuda->k->find_nonfinite(cuda->ctx, &first, x->data[1], t->dtype, count, &error), &error);
+    assert_int_equal(first, at);
+}
+
+#define MATCHES(name, trials)                \
+    static void name##_matches(void **state) \
+    {                                        \
+        (void)state;                         \
+        twins_each(name##_trial, trials);    \
+    }
+MATCHES(adamw, 8)
+MATCHES(refuses, 4)
+MATCHES(norm, 6)
+MATCHES(round, 4)
+MATCHES(nonfinite, 8)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(adamw_matches), cmocka_unit_test(refuses_matches),   cmocka_unit_test(norm_matches),
+        cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
