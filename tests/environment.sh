@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by every test that starts programs: the checkout's programs, and ranks that share two cores politely.
 QUEST_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export QUEST_ROOT

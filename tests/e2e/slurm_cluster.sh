@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A Slurm cluster of two nodes on this host, in a folder of its own: munged, slurmctld and two slurmd under the node
 # names n0 and n1, on ports of their own. Sourced by slurm.bats; everything it starts is ended by slurm_stop.
 #   slurm_start DIR     starts it and exports SLURM_CONF
