@@ -71,10 +71,6 @@ void attention_pack_panel(float *panel, struct rows rows, size_t first, size_t c
 void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
 /* rows [PANEL][head_dim] = the transposed columns [head_dim][PANEL]. */
 void attention_unpack_panel(float *rows, const float *columns, size_t head_dim);
-/* bfloat16 only. A float panel [keys][PANEL], rounded: pairs of keys interleaved, cells [cells_of(keys)][PANEL] ... */
-void attention_round_keys(float *cells, const float *panel, size_t keys);
-/* ... and pairs of lanes, cells [keys][PANEL / 2]. */
-void attention_round_lanes(float *cells, const float *panel, size_t keys);
 
 /* ---- attention_product.c: the matrix products; `lanes` is VECTOR_FLOATS or PANEL ---- */
 
@@ -114,26 +110,57 @@ struct side attention_key_side(enum attention_kind kind, const struct attention_
 /* The number that multiplies all logits of the head besides the factors. */
 float attention_logit_scale(const struct attention_shape *shape, const struct attention_parameters *parameters,
                             size_t head);
-bool attention_side_copies(struct side side);
-float attention_row_norm(const void *x, size_t head_dim, enum dtype dtype);
 
+/* dots [count] = a row . b row; norms [count] = |row|. */
+void attention_row_dots(float *dots, struct rows a, struct rows b, size_t count, size_t head_dim, enum dtype dtype);
+void attention_row_norms(float *norms, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
 /* factors [count], and where the side changes rows (weight, bias or LayerNorm), `copy` T [count][head_dim] gets the
  * new ones; returns the rows that enter the product. */
 struct rows attention_normalise(float *factors, void *copy, struct side side, struct rows rows, size_t count,
                                 size_t head_dim, enum dtype dtype);
-/* One row: gradient T [head_dim] of x from `product_gradient` [head_dim], the gradient of the row that entered the
- * product with the factors as constants. Adds to weight_gradient and bias_gradient [head_dim] where the side has them.
- */
+/* gradient T: rows as far apart as `rows`, the gradient of those. product_gradient [count][head_dim], times `scale`, is
+ * the gradient of the rows that entered the product, with the factors as constants. Adds to weight_gradient and
+ * bias_gradient [head_dim] where the side has them. */
 void attention_normalise_backward(void *gradient, float *weight_gradient, float *bias_gradient,
-                                  const float *product_gradient, const void *x, struct side side, size_t head_dim,
-                                  enum dtype dtype);
+                                  const float *product_gradient, float scale, struct side side, struct rows rows,
+                                  size_t count, size_t head_dim, enum dtype dtype);
+
+/* ---- attention_softmax.c: between the products, over the keys of a panel ---- */
+
+/* What softmax knows of each query of a panel. */
+struct panel_sums {
+    float maximum[PANEL];
+    float sum[PANEL];      /* of exp(logit - maximum) */
+    float weighted[PANEL]; /* of exp(logit - maximum) * (logit - maximum); zero without statistics */
+};
+
+/* What softmax's backward needs of each query: the logits' scale with the query's factor, the factor alone, ... */
+struct panel_lanes {
+    float scale[PANEL], factor[PANEL], logsumexp[PANEL], delta[PANEL];
+};
+
+/* Where softmax's backward puts a panel's P and H, as the products want them. */
+struct panel_weights {
+    float *probabilities, *gradients; /* cells [keys][PANEL], bfloat16 [keys][PANEL / 2] */
+    float *key_pairs;                 /* bfloat16 only: H in cells [cells_of(keys)][PANEL] */
+};
+
+/* weights: cells [cells_of(keys)][PANEL] of exp(logit - maximum), from scores [keys][PANEL], raw products of rows; the
+ * logit is that times lane_scale [PANEL] and key_factors [keys]. weights may be scores in float32. */
+void attention_softmax(float *weights, const float *scores, struct panel_sums *sums, const float *key_factors,
+                       const float *lane_scale, size_t keys, size_t lanes, bool statistics, enum dtype dtype);
+/* From scores as above and gradients [keys][PANEL], dP; both may be the out's in float32. */
+void attention_softmax_backward(const struct panel_weights *out, const float *scores, const float *gradients,
+                                const struct panel_lanes *of, const float *key_factors, size_t keys, size_t lanes,
+                                enum dtype dtype);
 
 /* ---- attention_statistics.c ---- */
 
-/* One task's record: empty; then with the norms of the rows, sum, sum of squares, min and max from record[first] on. */
+/* One task's record: empty; with the norms [count] of rows in record[first] (sum, sum of squares, min, max); with a
+ * panel's logits and entropies. */
 void attention_statistics_begin(double *record);
-void attention_norm_statistics(double *record, enum attention_statistic first, struct rows rows, size_t count,
-                               size_t head_dim, enum dtype dtype);
+void attention_norm_statistics(double *record, enum attention_statistic first, const float *norms, size_t count);
+void attention_panel_statistics(double *record, const struct panel_sums *sums, size_t queries);
 /* statistics [heads] combined with the tasks' records [batch][heads], images in order. */
 void attention_statistics_combine(double *statistics, const double *records, size_t batch, size_t heads);
 
@@ -145,13 +172,13 @@ struct attention_scratch {
     float *key_steps, *value_steps;          /* steps of all keys */
     float *query_steps, *out_gradient_steps; /* steps of all queries */
     float *query_panel, *out_gradient_panel; /* [head_dim][PANEL] */
-    float *scores, *score_gradients;         /* float [tile][tokens][PANEL] */
-    float *rounded, *rounded_gradients;      /* bfloat16 only: lane pairs [tile][tokens][PANEL / 2] */
-    float *key_pairs;                        /* bfloat16 only: key pairs [cells_of(tokens)][PANEL] */
+    float *scores, *score_gradients;         /* float [tokens][PANEL]; float32: [tile][tokens][PANEL] */
+    float *probabilities, *gradients;        /* the tile's: those, or bfloat16 [tile][tokens][PANEL / 2] */
+    float *key_pairs;                        /* bfloat16 only: [cells_of(tokens)][PANEL] */
     float *columns, *panel_rows;             /* float [head_dim][PANEL] and its transpose */
     float *key_gradients, *value_gradients;  /* float [tokens][head_dim] */
-    float *query_factors, *key_factors;      /* float [tokens + PANEL] */
-    float *delta;                            /* float [tokens + PANEL] */
+    float *query_factors, *key_factors;      /* float [tokens] */
+    float *delta;                            /* float [tokens], backward; norms with statistics */
     void *query_copy, *key_copy;             /* T [tokens][head_dim] */
 };
 

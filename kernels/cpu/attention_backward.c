@@ -9,7 +9,6 @@
 #include <omp.h>
 
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/vector_math.h"
 
 /* The arguments of one call. */
 struct backward {
@@ -31,35 +30,6 @@ struct head {
     struct attention_extras *extras;
 };
 
-/* What the lanes of a panel need besides the products. */
-struct panel_lanes {
-    float scale[PANEL], factor[PANEL], logsumexp[PANEL], delta[PANEL];
-};
-
-/* scores: from products to probabilities P^T; gradients: from dP^T to H^T. Both [tokens][PANEL]. */
-ALWAYS_INLINE void softmax_backward_lanes(float *scores, float *gradients, const struct panel_lanes *of,
-                                          const float *key_factors, size_t tokens, size_t lanes)
-{
-    for (size_t key = 0; key < tokens; key++)
-#pragma omp simd
-        for (size_t lane = 0; lane < lanes; lane++) {
-            size_t i = key * PANEL + lane;
-            float logit = scores[i] * key_factors[key] * of->scale[lane];
-            float probability = vector_exp(logit - of->logsumexp[lane]);
-            scores[i] = probability;
-            gradients[i] = probability * (gradients[i] - of->delta[lane]) * key_factors[key] * of->factor[lane];
-        }
-}
-
-static void softmax_backward(float *scores, float *gradients, const struct panel_lanes *of, const float *key_factors,
-                             size_t tokens, size_t lanes)
-{
-    if (lanes == PANEL)
-        softmax_backward_lanes(scores, gradients, of, key_factors, tokens, PANEL);
-    else
-        softmax_backward_lanes(scores, gradients, of, key_factors, tokens, VECTOR_FLOATS);
-}
-
 /* Missing queries get factors of 0 and so P = 1, H = 0: nothing that could spoil a sum with their zero rows. */
 static void gather_lanes(struct panel_lanes *of, const struct head *head, const struct attention_scratch *scratch,
                          size_t first, size_t queries)
@@ -73,20 +43,6 @@ static void gather_lanes(struct panel_lanes *of, const struct head *head, const 
     }
 }
 
-static float row_dot(const void *a, const void *b, size_t head_dim, enum dtype dtype)
-{
-    float sum = 0;
-    if (dtype == DTYPE_FLOAT32)
-#pragma omp simd reduction(+ : sum)
-        for (size_t i = 0; i < head_dim; i++)
-            sum += load(a, i, DTYPE_FLOAT32) * load(b, i, DTYPE_FLOAT32);
-    else
-#pragma omp simd reduction(+ : sum)
-        for (size_t i = 0; i < head_dim; i++)
-            sum += load(a, i, DTYPE_BFLOAT16) * load(b, i, DTYPE_BFLOAT16);
-    return sum;
-}
-
 /* One query's part of the gradient of the logits' scale. In float64: the terms of a head nearly cancel. */
 static double scale_gradient(const float *product_gradient, const void *query, size_t head_dim, enum dtype dtype)
 {
@@ -97,45 +53,32 @@ static double scale_gradient(const float *product_gradient, const void *query, s
     return sum;
 }
 
-/* Scales the gradient of a row that entered the product and takes it back through the row's normalisation. */
-static void finish_row(void *gradient, float *product_gradient, float *weight_gradient, float *bias_gradient,
-                       float scale, const void *x, struct side side, size_t head_dim, enum dtype dtype)
-{
-    for (size_t i = 0; i < head_dim; i++)
-        product_gradient[i] *= scale;
-    attention_normalise_backward(gradient, weight_gradient, bias_gradient, product_gradient, x, side, head_dim, dtype);
-}
-
 /* dQ of a panel, from its columns of H K. */
 static void finish_queries(const struct head *head, const struct attention_scratch *scratch, size_t first,
                            size_t queries, const struct attention_shape *shape, enum dtype dtype)
 {
-    size_t head_dim = shape->head_dim, stride = head->raw_query.stride;
+    size_t head_dim = shape->head_dim, from = first * head->raw_query.stride;
+    struct rows rows = {const_at(head->raw_query.data, from, dtype), head->raw_query.stride};
     attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
-    for (size_t lane = 0; lane < queries; lane++) {
-        size_t token = first + lane;
-        float *row = scratch->panel_rows + lane * head_dim;
-        const void *x = const_at(head->raw_query.data, token * stride, dtype);
-        if (shape->kind == ATTENTION_QKNORM_HS)
-            head->extras->scale += scale_gradient(row, x, head_dim, dtype);
-        finish_row(at(head->query_gradient, token * stride, dtype), row, head->extras->q_weight, head->extras->q_bias,
-                   head->logit_scale, x, head->query_side, head_dim, dtype);
-    }
+    if (shape->kind == ATTENTION_QKNORM_HS)
+        for (size_t lane = 0; lane < queries; lane++)
+            head->extras->scale += scale_gradient(scratch->panel_rows + lane * head_dim,
+                                                  const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
+    attention_normalise_backward(at(head->query_gradient, from, dtype), head->extras->q_weight, head->extras->q_bias,
+                                 scratch->panel_rows, head->logit_scale, head->query_side, rows, queries, head_dim,
+                                 dtype);
 }
 
 /* dK and dV of all tokens, once every panel has been collected. */
 static void finish_keys(const struct head *head, const struct attention_scratch *scratch,
                         const struct attention_shape *shape, enum dtype dtype)
 {
-    const struct side as_it_is = {.norm = NORM_NONE};
-    size_t head_dim = shape->head_dim, stride = head->raw_key.stride;
-    for (size_t token = 0; token < shape->tokens; token++) {
-        const void *x = const_at(head->raw_key.data, token * stride, dtype);
-        finish_row(at(head->key_gradient, token * stride, dtype), scratch->key_gradients + token * head_dim,
-                   head->extras->k_weight, head->extras->k_bias, head->logit_scale, x, head->key_side, head_dim, dtype);
-        attention_normalise_backward(at(head->value_gradient, token * stride, dtype), NULL, NULL,
-                                     scratch->value_gradients + token * head_dim, x, as_it_is, head_dim, dtype);
-    }
+    const struct side as_they_are = {.norm = NORM_NONE};
+    attention_normalise_backward(head->key_gradient, head->extras->k_weight, head->extras->k_bias,
+                                 scratch->key_gradients, head->logit_scale, head->key_side, head->raw_key,
+                                 shape->tokens, shape->head_dim, dtype);
+    attention_normalise_backward(head->value_gradient, NULL, NULL, scratch->value_gradients, 1, as_they_are,
+                                 head->value, shape->tokens, shape->head_dim, dtype);
 }
 
 /* P and H of a panel, into slot `panel` of the tile, and dQ. */
@@ -146,23 +89,19 @@ static void backward_panel(const struct head *head, const struct attention_scrat
     size_t tokens = shape->tokens, head_dim = shape->head_dim;
     size_t queries = tokens - first < PANEL ? tokens - first : PANEL;
     size_t lanes = queries <= VECTOR_FLOATS ? VECTOR_FLOATS : PANEL;
-    float *scores = scratch->scores + panel * tokens * PANEL;
-    float *gradients = scratch->score_gradients + panel * tokens * PANEL;
-    const float *mixed = gradients;
+    size_t slot = panel * tokens * cells_of(PANEL, dtype);
+    struct panel_weights out = {scratch->probabilities + slot, scratch->gradients + slot, scratch->key_pairs};
+    float *scores = dtype == DTYPE_FLOAT32 ? out.probabilities : scratch->scores;
+    float *gradients = dtype == DTYPE_FLOAT32 ? out.gradients : scratch->score_gradients;
 
     attention_pack_panel(scratch->query_panel, head->query, first, queries, head_dim, dtype);
     attention_pack_panel(scratch->out_gradient_panel, head->out_gradient, first, queries, head_dim, dtype);
     attention_scores(scores, scratch->key_blocks, scratch->query_panel, tokens, lanes, head_dim, dtype);
     attention_scores(gradients, scratch->value_blocks, scratch->out_gradient_panel, tokens, lanes, head_dim, dtype);
     gather_lanes(&lanes_of, head, scratch, first, queries);
-    softmax_backward(scores, gradients, &lanes_of, scratch->key_factors, tokens, lanes);
-    if (dtype != DTYPE_FLOAT32) {
-        attention_round_lanes(scratch->rounded + panel * tokens * PANEL / 2, scores, tokens);
-        attention_round_lanes(scratch->rounded_gradients + panel * tokens * PANEL / 2, gradients, tokens);
-        attention_round_keys(scratch->key_pairs, gradients, tokens);
-        mixed = scratch->key_pairs;
-    }
-    attention_mix(scratch->columns, scratch->key_steps, mixed, tokens, lanes, head_dim, dtype);
+    attention_softmax_backward(&out, scores, gradients, &lanes_of, scratch->key_factors, tokens, lanes, dtype);
+    attention_mix(scratch->columns, scratch->key_steps, dtype == DTYPE_FLOAT32 ? gradients : out.key_pairs, tokens,
+                  lanes, head_dim, dtype);
     finish_queries(head, scratch, first, queries, shape, dtype);
 }
 
@@ -170,16 +109,14 @@ static void backward_panels(const struct head *head, const struct attention_scra
                             const struct attention_shape *shape, enum dtype dtype)
 {
     size_t tokens = shape->tokens, head_dim = shape->head_dim, tile = attention_tile_panels(tokens) * PANEL;
-    const float *probabilities = dtype == DTYPE_FLOAT32 ? scratch->scores : scratch->rounded;
-    const float *gradients = dtype == DTYPE_FLOAT32 ? scratch->score_gradients : scratch->rounded_gradients;
     for (size_t begin = 0; begin < tokens; begin += tile) {
         size_t end = begin + tile < tokens ? begin + tile : tokens;
         size_t steps = cells_of(begin, dtype) * head_dim; /* of the queries before the tile */
         for (size_t first = begin; first < end; first += PANEL)
             backward_panel(head, scratch, (first - begin) / PANEL, first, shape, dtype);
-        attention_collect(scratch->value_gradients, probabilities, scratch->out_gradient_steps + steps, tokens,
+        attention_collect(scratch->value_gradients, scratch->probabilities, scratch->out_gradient_steps + steps, tokens,
                           end - begin, head_dim, begin > 0, dtype);
-        attention_collect(scratch->key_gradients, gradients, scratch->query_steps + steps, tokens, end - begin,
+        attention_collect(scratch->key_gradients, scratch->gradients, scratch->query_steps + steps, tokens, end - begin,
                           head_dim, begin > 0, dtype);
     }
 }
@@ -216,9 +153,7 @@ static void backward_head(const struct backward *call, const struct attention_sc
     attention_pack_steps(scratch->key_steps, head.key, tokens, head_dim, dtype);
     attention_pack_steps(scratch->query_steps, head.query, tokens, head_dim, dtype);
     attention_pack_steps(scratch->out_gradient_steps, head.out_gradient, tokens, head_dim, dtype);
-    for (size_t token = 0; token < tokens; token++)
-        scratch->delta[token] = row_dot(const_at(head.out.data, token * stride, dtype),
-                                        const_at(head.out_gradient.data, token * stride, dtype), head_dim, dtype);
+    attention_row_dots(scratch->delta, head.out, head.out_gradient, tokens, head_dim, dtype);
     backward_panels(&head, scratch, shape, dtype);
     finish_keys(&head, scratch, shape, dtype);
 }

@@ -51,154 +51,192 @@ float attention_logit_scale(const struct attention_shape *shape, const struct at
     }
 }
 
-bool attention_side_copies(struct side side)
+/* A row as vectors; `count` of them are in use. */
+struct row {
+    vector of[MAXIMUM_HEAD_DIM / VECTOR_FLOATS];
+};
+
+ALWAYS_INLINE void load_row(struct row *row, const void *x, size_t count, enum dtype dtype)
 {
-    return side.norm == NORM_LAYER || side.weight;
+    for (size_t i = 0; i < count; i++)
+        row->of[i] = vector_load_as(x, i * VECTOR_FLOATS, dtype);
 }
 
-ALWAYS_INLINE void widen(float *row, const void *x, size_t head_dim, enum dtype dtype)
+ALWAYS_INLINE void store_row(void *x, const struct row *row, size_t count, enum dtype dtype)
 {
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        row[i] = load(x, i, dtype);
+    for (size_t i = 0; i < count; i++)
+        vector_store_as(x, i * VECTOR_FLOATS, row->of[i], dtype);
 }
 
-ALWAYS_INLINE float dot(const float *a, const float *b, size_t head_dim)
+ALWAYS_INLINE float dot(const struct row *a, const struct row *b, size_t count)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < head_dim; i++)
-        sum += a[i] * b[i];
-    return sum;
+    vector sum = {0};
+    for (size_t i = 0; i < count; i++)
+        sum = vector_multiply_add(a->of[i], b->of[i], sum);
+    return vector_sum(sum);
 }
 
-ALWAYS_INLINE float row_sum(const float *x, size_t head_dim)
+ALWAYS_INLINE float mean_of(const struct row *row, size_t count)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < head_dim; i++)
-        sum += x[i];
-    return sum;
+    vector sum = {0};
+    for (size_t i = 0; i < count; i++)
+        sum += row->of[i];
+    return vector_sum(sum) / (float)(count * VECTOR_FLOATS);
 }
 
 /* row = (row - mean) * rstd; returns rstd. */
-ALWAYS_INLINE float standardise(float *row, size_t head_dim)
+ALWAYS_INLINE float standardise(struct row *row, size_t count)
 {
-    float mean = row_sum(row, head_dim) / (float)head_dim;
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        row[i] -= mean;
-    float rstd = 1 / sqrtf(dot(row, row, head_dim) / (float)head_dim + LAYERNORM_EPS);
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        row[i] *= rstd;
+    float mean = mean_of(row, count);
+    for (size_t i = 0; i < count; i++)
+        row->of[i] -= mean;
+    float rstd = 1 / sqrtf(dot(row, row, count) / (float)(count * VECTOR_FLOATS) + LAYERNORM_EPS);
+    for (size_t i = 0; i < count; i++)
+        row->of[i] *= rstd;
     return rstd;
 }
 
-float attention_row_norm(const void *x, size_t head_dim, enum dtype dtype)
+ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t count, enum dtype dtype)
 {
-    float row[MAXIMUM_HEAD_DIM];
+    for (size_t i = 0; i < rows; i++) {
+        struct row left, right;
+        load_row(&left, const_at(a.data, i * a.stride, dtype), count, dtype);
+        load_row(&right, const_at(b.data, i * b.stride, dtype), count, dtype);
+        dots[i] = dot(&left, &right, count);
+    }
+}
+
+void attention_row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t head_dim, enum dtype dtype)
+{
     if (dtype == DTYPE_FLOAT32)
-        widen(row, x, head_dim, DTYPE_FLOAT32);
+        row_dots(dots, a, b, rows, head_dim / VECTOR_FLOATS, DTYPE_FLOAT32);
     else
-        widen(row, x, head_dim, DTYPE_BFLOAT16);
-    return sqrtf(dot(row, row, head_dim));
+        row_dots(dots, a, b, rows, head_dim / VECTOR_FLOATS, DTYPE_BFLOAT16);
+}
+
+void attention_row_norms(float *norms, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
+{
+    attention_row_dots(norms, rows, rows, count, head_dim, dtype);
+    for (size_t i = 0; i < count; i++)
+        norms[i] = sqrtf(norms[i]);
 }
 
 /* copy = weight * x + bias, after LayerNorm where the side has it. */
-ALWAYS_INLINE void transform_row(void *copy, const void *x, struct side side, size_t head_dim, enum dtype dtype)
+ALWAYS_INLINE void transform_rows(void *copy, struct side side, struct rows rows, size_t count, size_t head_dim,
+                                  enum dtype dtype)
 {
-    float row[MAXIMUM_HEAD_DIM];
-    widen(row, x, head_dim, dtype);
-    if (side.norm == NORM_LAYER)
-        standardise(row, head_dim);
-    for (size_t i = 0; i < head_dim; i++)
-        store(copy, i, row[i] * (side.weight ? side.weight[i] : 1) + (side.bias ? side.bias[i] : 0), dtype);
+    size_t vectors = head_dim / VECTOR_FLOATS;
+    struct row weight, bias = {0};
+    load_row(&weight, side.weight, vectors, DTYPE_FLOAT32);
+    if (side.bias)
+        load_row(&bias, side.bias, vectors, DTYPE_FLOAT32);
+    for (size_t i = 0; i < count; i++) {
+        struct row row;
+        load_row(&row, const_at(rows.data, i * rows.stride, dtype), vectors, dtype);
+        if (side.norm == NORM_LAYER)
+            standardise(&row, vectors);
+        for (size_t j = 0; j < vectors; j++)
+            row.of[j] = vector_multiply_add(row.of[j], weight.of[j], bias.of[j]);
+        store_row(at(copy, i * head_dim, dtype), &row, vectors, dtype);
+    }
 }
 
 struct rows attention_normalise(float *factors, void *copy, struct side side, struct rows rows, size_t count,
                                 size_t head_dim, enum dtype dtype)
 {
-    for (size_t i = 0; i < count; i++) {
-        const void *x = const_at(rows.data, i * rows.stride, dtype);
-        factors[i] = side.norm == NORM_UNIT ? 1 / fmaxf(attention_row_norm(x, head_dim, dtype), SMALLEST_NORM) : 1;
-    }
-    if (!attention_side_copies(side))
+    if (side.norm == NORM_UNIT)
+        attention_row_norms(factors, rows, count, head_dim, dtype);
+    for (size_t i = 0; i < count; i++)
+        factors[i] = side.norm == NORM_UNIT ? 1 / fmaxf(factors[i], SMALLEST_NORM) : 1;
+    if (!side.weight)
         return rows;
-    for (size_t i = 0; i < count; i++) {
-        void *out = at(copy, i * head_dim, dtype);
-        const void *x = const_at(rows.data, i * rows.stride, dtype);
-        if (dtype == DTYPE_FLOAT32)
-            transform_row(out, x, side, head_dim, DTYPE_FLOAT32);
-        else
-            transform_row(out, x, side, head_dim, DTYPE_BFLOAT16);
-    }
+    if (dtype == DTYPE_FLOAT32)
+        transform_rows(copy, side, rows, count, head_dim, DTYPE_FLOAT32);
+    else
+        transform_rows(copy, side, rows, count, head_dim, DTYPE_BFLOAT16);
     return (struct rows){copy, head_dim};
+}
+
+ALWAYS_INLINE void add_to(float *sum, const struct row *row, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        vector_store(sum + i * VECTOR_FLOATS, vector_load(sum + i * VECTOR_FLOATS) + row->of[i]);
+}
+
+/* sum += a * b, number by number. */
+ALWAYS_INLINE void add_products_to(float *sum, const struct row *a, const struct row *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        vector_store(sum + i * VECTOR_FLOATS,
+                     vector_multiply_add(a->of[i], b->of[i], vector_load(sum + i * VECTOR_FLOATS)));
 }
 
 /* Through u = weight * x, y = u / |x|: with g the gradient of u at constant |x|,
  *   dx = weight * g - x (g . u) / |x|^2,  and without the second term where |x| was clamped. */
-ALWAYS_INLINE void unit_backward(float *gradient, float *weight_gradient, const float *product_gradient,
-                                 const float *row, struct side side, size_t head_dim)
+ALWAYS_INLINE void unit_backward(struct row *gradient, float *weight_gradient, const struct row *x, struct side side,
+                                 size_t count)
 {
-    float norm = sqrtf(dot(row, row, head_dim)), radial = 0;
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        gradient[i] = side.weight ? side.weight[i] * product_gradient[i] : product_gradient[i];
-    if (norm > SMALLEST_NORM)
-        radial = dot(gradient, row, head_dim) / norm / norm;
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        gradient[i] -= radial * row[i];
-    if (side.weight)
-#pragma omp simd
-        for (size_t i = 0; i < head_dim; i++)
-            weight_gradient[i] += product_gradient[i] * row[i];
+    float norm = sqrtf(dot(x, x, count));
+    if (side.weight) {
+        struct row weight;
+        load_row(&weight, side.weight, count, DTYPE_FLOAT32);
+        add_products_to(weight_gradient, gradient, x, count);
+        for (size_t i = 0; i < count; i++)
+            gradient->of[i] *= weight.of[i];
+    }
+    if (norm <= SMALLEST_NORM)
+        return;
+    float radial = dot(gradient, x, count) / norm / norm;
+    for (size_t i = 0; i < count; i++)
+        gradient->of[i] -= x->of[i] * radial;
 }
 
 /* Through u = weight * z + bias, z = (x - mean) * rstd: with g = weight * du,
  *   dx = rstd * (g - mean(g) - z mean(g z)). */
-ALWAYS_INLINE void layernorm_backward(float *gradient, float *weight_gradient, float *bias_gradient,
-                                      const float *product_gradient, float *row, struct side side, size_t head_dim)
+ALWAYS_INLINE void layernorm_backward(struct row *gradient, float *weight_gradient, float *bias_gradient, struct row *x,
+                                      struct side side, size_t count)
 {
-    float rstd = standardise(row, head_dim);
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++) {
-        gradient[i] = side.weight[i] * product_gradient[i];
-        weight_gradient[i] += product_gradient[i] * row[i];
-        bias_gradient[i] += product_gradient[i];
-    }
-    float mean = row_sum(gradient, head_dim) / (float)head_dim;
-    float along = dot(gradient, row, head_dim) / (float)head_dim;
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        gradient[i] = rstd * (gradient[i] - mean - along * row[i]);
+    struct row weight;
+    float rstd = standardise(x, count);
+    load_row(&weight, side.weight, count, DTYPE_FLOAT32);
+    add_products_to(weight_gradient, gradient, x, count);
+    add_to(bias_gradient, gradient, count);
+    for (size_t i = 0; i < count; i++)
+        gradient->of[i] *= weight.of[i];
+    float mean = mean_of(gradient, count);
+    float along = dot(gradient, x, count) / (float)(count * VECTOR_FLOATS);
+    for (size_t i = 0; i < count; i++)
+        gradient->of[i] = (gradient->of[i] - mean - x->of[i] * along) * rstd;
 }
 
-ALWAYS_INLINE void backward_row(void *gradient, float *weight_gradient, float *bias_gradient,
-                                const float *product_gradient, const void *x, struct side side, size_t head_dim,
-                                enum dtype dtype)
+ALWAYS_INLINE void backward_rows(unsigned char *gradient, float *weight_gradient, float *bias_gradient,
+                                 const float *product_gradient, float scale, struct side side, struct rows rows,
+                                 size_t count, size_t head_dim, enum dtype dtype)
 {
-    float row[MAXIMUM_HEAD_DIM], row_gradient[MAXIMUM_HEAD_DIM];
-    const float *result = row_gradient;
-    widen(row, x, head_dim, dtype);
-    if (side.norm == NORM_UNIT)
-        unit_backward(row_gradient, weight_gradient, product_gradient, row, side, head_dim);
-    else if (side.norm == NORM_LAYER)
-        layernorm_backward(row_gradient, weight_gradient, bias_gradient, product_gradient, row, side, head_dim);
-    else
-        result = product_gradient;
-#pragma omp simd
-    for (size_t i = 0; i < head_dim; i++)
-        store(gradient, i, result[i], dtype);
+    size_t vectors = head_dim / VECTOR_FLOATS;
+    for (size_t i = 0; i < count; i++) {
+        struct row row_gradient, x;
+        load_row(&row_gradient, product_gradient + i * head_dim, vectors, DTYPE_FLOAT32);
+        for (size_t j = 0; j < vectors; j++)
+            row_gradient.of[j] *= scale;
+        if (side.norm != NORM_NONE)
+            load_row(&x, const_at(rows.data, i * rows.stride, dtype), vectors, dtype);
+        if (side.norm == NORM_UNIT)
+            unit_backward(&row_gradient, weight_gradient, &x, side, vectors);
+        else if (side.norm == NORM_LAYER)
+            layernorm_backward(&row_gradient, weight_gradient, bias_gradient, &x, side, vectors);
+        store_row(at(gradient, i * rows.stride, dtype), &row_gradient, vectors, dtype);
+    }
 }
 
 void attention_normalise_backward(void *gradient, float *weight_gradient, float *bias_gradient,
-                                  const float *product_gradient, const void *x, struct side side, size_t head_dim,
-                                  enum dtype dtype)
+                                  const float *product_gradient, float scale, struct side side, struct rows rows,
+                                  size_t count, size_t head_dim, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32)
-        backward_row(gradient, weight_gradient, bias_gradient, product_gradient, x, side, head_dim, DTYPE_FLOAT32);
+        backward_rows(gradient, weight_gradient, bias_gradient, product_gradient, scale, side, rows, count, head_dim,
+                      DTYPE_FLOAT32);
     else
-        backward_row(gradient, weight_gradient, bias_gradient, product_gradient, x, side, head_dim, DTYPE_BFLOAT16);
+        backward_rows(gradient, weight_gradient, bias_gradient, product_gradient, scale, side, rows, count, head_dim,
+                      DTYPE_BFLOAT16);
 }

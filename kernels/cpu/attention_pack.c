@@ -73,7 +73,8 @@ void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t h
 {
     if (dtype == DTYPE_FLOAT32) {
         for (size_t i = 0; i < count; i++)
-            memcpy(steps + i * head_dim, (const float *)rows.data + i * rows.stride, head_dim * sizeof(float));
+            for (size_t j = 0; j < head_dim; j += VECTOR_FLOATS)
+                vector_store(steps + i * head_dim + j, vector_load((const float *)rows.data + i * rows.stride + j));
         return;
     }
     uint32_t *pairs = (uint32_t *)steps;
@@ -94,24 +95,4 @@ void attention_unpack_panel(float *rows, const float *columns, size_t head_dim)
     struct rows of_columns = {columns, PANEL};
     for (size_t i = 0; i < head_dim; i += TILE_ROWS)
         transpose_rows(rows + i, head_dim, of_columns, i, TILE_ROWS, PANEL, DTYPE_FLOAT32);
-}
-
-void attention_round_keys(float *cells, const float *panel, size_t keys)
-{
-    uint32_t *pairs = (uint32_t *)cells;
-    for (size_t key = 0; key < keys; key += 2, panel += 2 * PANEL, pairs += PANEL) {
-        if (key + 1 < keys)
-            for (size_t lane = 0; lane < PANEL; lane++)
-                pairs[lane] = bf16_from_float(panel[lane]) | (uint32_t)bf16_from_float(panel[PANEL + lane]) << 16;
-        else
-            for (size_t lane = 0; lane < PANEL; lane++)
-                pairs[lane] = bf16_from_float(panel[lane]);
-    }
-}
-
-void attention_round_lanes(float *cells, const float *panel, size_t keys)
-{
-    uint16_t *rounded = (uint16_t *)cells;
-    for (size_t i = 0; i < keys * PANEL; i++)
-        rounded[i] = bf16_from_float(panel[i]);
 }

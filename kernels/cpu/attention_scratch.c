@@ -29,11 +29,12 @@ static size_t lay_out(struct attention_scratch *scratch, unsigned char *base, si
     size_t blocks_bytes = blocks_of(tokens) * cells_of(head_dim, dtype) * BLOCK_STRIDE * number;
     size_t steps_bytes = cells_of(tokens, dtype) * head_dim * number;
     size_t panel_bytes = head_dim * PANEL * number;
-    size_t scores_bytes = tile * tokens * PANEL * number;
-    size_t rounded_bytes = dtype == DTYPE_FLOAT32 ? 0 : scores_bytes / 2;
-    size_t pairs_bytes = dtype == DTYPE_FLOAT32 ? 0 : cells_of(tokens, dtype) * PANEL * number;
+    bool wide = dtype == DTYPE_FLOAT32;
+    size_t scores_bytes = (wide ? tile : 1) * tokens * PANEL * number;
+    size_t rounded_bytes = wide ? 0 : tile * tokens * PANEL / 2 * number;
+    size_t pairs_bytes = wide ? 0 : cells_of(tokens, dtype) * PANEL * number;
     size_t rows_bytes = tokens * head_dim * number;
-    size_t factors_bytes = (tokens + PANEL) * number;
+    size_t factors_bytes = tokens * number;
     scratch->key_blocks = take(base, &used, blocks_bytes);
     scratch->value_blocks = take(base, &used, blocks_bytes);
     scratch->key_steps = take(base, &used, steps_bytes);
@@ -44,8 +45,8 @@ static size_t lay_out(struct attention_scratch *scratch, unsigned char *base, si
     scratch->out_gradient_panel = take(base, &used, panel_bytes);
     scratch->scores = take(base, &used, scores_bytes);
     scratch->score_gradients = take(base, &used, scores_bytes);
-    scratch->rounded = take(base, &used, rounded_bytes);
-    scratch->rounded_gradients = take(base, &used, rounded_bytes);
+    scratch->probabilities = wide ? scratch->scores : take(base, &used, rounded_bytes);
+    scratch->gradients = wide ? scratch->score_gradients : take(base, &used, rounded_bytes);
     scratch->key_pairs = take(base, &used, pairs_bytes);
     scratch->columns = take(base, &used, panel_bytes);
     scratch->panel_rows = take(base, &used, panel_bytes);

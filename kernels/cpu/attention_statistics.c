@@ -12,12 +12,11 @@ void attention_statistics_begin(double *record)
     record[STATISTIC_LOGIT_MAX] = -INFINITY;
 }
 
-void attention_norm_statistics(double *record, enum attention_statistic first, struct rows rows, size_t count,
-                               size_t head_dim, enum dtype dtype)
+void attention_norm_statistics(double *record, enum attention_statistic first, const float *norms, size_t count)
 {
     double sum = 0, squares = 0, smallest = INFINITY, largest = 0;
     for (size_t i = 0; i < count; i++) {
-        double norm = attention_row_norm(const_at(rows.data, i * rows.stride, dtype), head_dim, dtype);
+        double norm = norms[i];
         sum += norm;
         squares += norm * norm;
         smallest = fmin(smallest, norm);
@@ -28,6 +27,17 @@ void attention_norm_statistics(double *record, enum attention_statistic first, s
     record[first + SUM_SQUARES] = squares;
     record[first + MIN] = smallest;
     record[first + MAX] = largest;
+}
+
+/* With p = e^below / sum: entropy = -sum p ln p = ln sum - sum p * below. Both terms are positive. */
+void attention_panel_statistics(double *record, const struct panel_sums *sums, size_t queries)
+{
+    for (size_t lane = 0; lane < queries; lane++) {
+        double sum = sums->sum[lane], entropy = log(sum) - sums->weighted[lane] / sum;
+        record[STATISTIC_LOGIT_MAX] = fmax(record[STATISTIC_LOGIT_MAX], sums->maximum[lane]);
+        record[STATISTIC_ENTROPY_SUM] += entropy;
+        record[STATISTIC_ENTROPY_MIN] = fmin(record[STATISTIC_ENTROPY_MIN], entropy);
+    }
 }
 
 void attention_statistics_combine(double *statistics, const double *records, size_t batch, size_t heads)
