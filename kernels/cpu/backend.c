@@ -151,6 +151,17 @@ static void backend_limits(struct context *ctx, double *flops, double *bytes_per
     *bytes_per_s = 0;
 }
 
+static int backend_device_count(void)
+{
+    return 1;
+}
+
+static const void *backend_host_view(struct context *ctx, const void *device)
+{
+    (void)ctx;
+    return device;
+}
+
 static bool backend_memory_available(struct context *ctx, size_t *bytes, struct error *error)
 {
     (void)ctx;
@@ -206,6 +217,7 @@ const struct kernels *kernels_cpu(void)
 {
     static const struct kernels table = {
         .name = "cpu",
+        .device_count = backend_device_count,
         .workspace_bytes = backend_workspace_bytes,
         .open = backend_open,
         .close = backend_close,
@@ -214,6 +226,7 @@ const struct kernels *kernels_cpu(void)
         .memory_available = backend_memory_available,
         .allocate = backend_allocate,
         .release = backend_release,
+        .host_view = backend_host_view,
         .allocate_host = backend_allocate,
         .release_host = backend_release,
         .zero = backend_zero,
