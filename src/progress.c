@@ -1,12 +1,28 @@
 #include "src/progress.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+/* Open MPI gives a rank a terminal of its own, whatever mpirun prints to: ask what our parent, mpirun, prints to. */
+static bool prints_to_terminal(void)
+{
+    char path[64];
+    if (!isatty(STDOUT_FILENO) || !getenv("OMPI_COMM_WORLD_RANK"))
+        return isatty(STDOUT_FILENO);
+    snprintf(path, sizeof path, "/proc/%ld/fd/1", (long)getppid());
+    int file = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);
+    bool terminal = file >= 0 && isatty(file);
+    if (file >= 0)
+        close(file);
+    return terminal;
+}
 
 void progress_open(struct progress *progress, bool silent, uint64_t total_steps, double epochs)
 {
-    *progress = (struct progress){
-        .silent = silent, .live = isatty(STDOUT_FILENO), .total_steps = total_steps, .epochs = epochs};
+    *progress =
+        (struct progress){.silent = silent, .live = prints_to_terminal(), .total_steps = total_steps, .epochs = epochs};
 }
 
 static void end_line(struct progress *progress)
