@@ -150,6 +150,8 @@ static bool open_bench(struct bench *bench, struct error *error)
     if (!configure(bench, error) || !model_plan(&plan, &model_options, error))
         return false;
     memory_plan_add(&plan, "images", bench->arguments->batch * 224 * 224 * 3, true);
+    if (bench->kernels == kernels_cpu())
+        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
     bench->planned_bytes = memory_plan_total(&plan) + memory_resident_bytes();
     if (comm_rank(bench->comm) == 0) {
         memory_plan_print(&plan, stderr);

@@ -123,8 +123,10 @@ static bool open_model(struct trainer *trainer, struct error *error)
     input_plan(&plan, &trainer->train_input_options, "input");
     if (trainer->has_val)
         input_plan(&plan, &trainer->val_input_options, "evaluation input");
-    if (on_host)
+    if (on_host) {
         memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
+        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
+    }
     if (!trainer->progress.silent)
         memory_plan_print(&plan, stdout);
     return model_open(&trainer->model, &options, error) &&
