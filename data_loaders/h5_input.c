@@ -21,7 +21,7 @@ static bool looks_like_hdf5(const char *path, struct error *error)
     if (got < 0)
         return error_input(error, "%s: is not a regular file that can be read", path);
     if ((size_t)got < sizeof start || memcmp(start, signature, sizeof start) != 0)
-        return error_input(error, "%s: is not an HDF5 file (quest-data import-folder makes one from images)", path);
+        return error_input(error, "%s: is not an HDF5 file; name a file that quest-data or quest-train wrote", path);
     return true;
 }
 
@@ -35,7 +35,7 @@ bool h5_input_open(struct h5_input *input, const char *path, struct error *error
     input->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (input->file < 0) {
         h5_input_close(input);
-        return error_input(error, "%s: the HDF5 file is truncated or damaged; import it again or copy it again", path);
+        return error_input(error, "%s: the HDF5 file is truncated or damaged; make it or copy it again", path);
     }
     return true;
 }
@@ -54,7 +54,7 @@ static bool open_attribute(const struct h5_input *input, const char *name, H5T_c
 {
     *attribute = H5Aexists(input->file, name) > 0 ? H5Aopen(input->file, name, H5P_DEFAULT) : (hid_t)H5I_INVALID_HID;
     if (*attribute < 0)
-        return error_input(error, "%s: has no root attribute '%s'; it is not a quest-images dataset", input->path,
+        return error_input(error, "%s: has no root attribute '%s'; it is another kind of file", input->path,
                            name);
     hid_t type = H5Aget_type(*attribute), space = H5Aget_space(*attribute);
     hssize_t points = space >= 0 ? H5Sget_simple_extent_npoints(space) : -1;

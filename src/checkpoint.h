@@ -1,7 +1,8 @@
 /* Checkpoints: HDF5 files of format "quest-checkpoint", version 1 (docs/files.md). A file is written to a temporary
  * name, flushed to the disk, read back and compared, then renamed: a crash at any moment leaves the previous one whole.
- * Data is stored with checksums (Fletcher-32 on chunks, version 3 superblock and version 2 headers for metadata), so a
- * flipped bit is an error when read and never a silently wrong number. */
+ * Data is stored with HDF5's checksums (Fletcher-32 on chunks, version 3 superblock and version 2 headers for metadata)
+ * and a CRC-32 of the whole file at its end, so a flipped bit is an error when read and never a silently wrong number.
+ */
 #ifndef QUEST_CHECKPOINT_H
 #define QUEST_CHECKPOINT_H
 
@@ -32,10 +33,12 @@ struct checkpoint {
 
 /* Writes DIR/step_%08u.h5. ERROR_RUNTIME (disk full, not writable) leaves no temporary file behind. */
 bool checkpoint_write(const char *directory, const struct checkpoint *checkpoint, struct error *error);
-/* Only the header: step, epoch, world_size, config, best_top1. */
+/* Only the header: everything but the tensors. ERROR_RUNTIME where the file is damaged or is no checkpoint. */
 bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error);
 /* Fills the memory that `checkpoint->tensors` point to. A missing, extra or wrongly shaped tensor is an error that
- * names it; with_optimiser: /adamw too. Accepts any file with /params (for --init) where require_format is false. */
+ * names it (ERROR_INPUT: the file belongs to another model); with_optimiser: /adamw too. Damage is ERROR_RUNTIME: an
+ * older checkpoint may do. Where require_format is false any file with /params is accepted (for --init) and every error
+ * is ERROR_INPUT. After an error the memory may hold a part of the file. */
 bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoint, bool with_optimiser,
                              bool require_format, struct error *error);
 void checkpoint_free(struct checkpoint *checkpoint);

@@ -1,0 +1,460 @@
+/* Checkpoints: what is written is read back bit for bit, by us and by h5py; damage is found; a full disk is survived.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "src/checkpoint.h"
+
+static char scratch[64];
+
+static int make_scratch(void **state)
+{
+    (void)state;
+    strcpy(scratch, "/tmp/quest_checkpoint_XXXXXX");
+    return mkdtemp(scratch) ? 0 : -1;
+}
+
+static int remove_scratch(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", scratch);
+    return system(command);
+}
+
+static const char *at(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", scratch, name);
+    return path;
+}
+
+/* ---- a small model in memory ---- */
+
+enum { TENSORS = 4, NUMBERS = 600 };
+
+struct memory {
+    float parameter[NUMBERS], m[NUMBERS], v[NUMBERS];
+    struct checkpoint_tensor tensors[TENSORS];
+    struct checkpoint checkpoint;
+};
+
+static void lay_out(struct memory *memory)
+{
+    static const struct checkpoint_tensor shapes[TENSORS] = {
+        {.name = "cls_token", .rank = 3, .shape = {1, 1, 8}},
+        {.name = "patch_embed.proj.weight", .rank = 4, .shape = {8, 3, 4, 4}},
+        {.name = "blocks.0.attn.scale", .rank = 1, .shape = {3}},
+        {.name = "head.weight", .rank = 2, .shape = {10, 8}},
+    };
+    size_t offset = 0;
+    for (size_t i = 0; i < TENSORS; i++) {
+        memory->tensors[i] = shapes[i];
+        memory->tensors[i].parameter = memory->parameter + offset;
+        memory->tensors[i].m = memory->m + offset;
+        memory->tensors[i].v = memory->v + offset;
+        size_t count = 1;
+        for (size_t d = 0; d < shapes[i].rank; d++)
+            count *= shapes[i].shape[d];
+        offset += count;
+    }
+    assert_true(offset <= NUMBERS);
+    memory->checkpoint = (struct checkpoint){.tensors = memory->tensors, .tensor_count = TENSORS, .best_top1 = -1};
+}
+
+static char config_text[] = "model: {dim: 48}\n# \xc3\xbc\nattention: {kind: quest}\n";
+
+static void fill(struct memory *memory, uint64_t step)
+{
+    memset(memory, 0, sizeof *memory);
+    lay_out(memory);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        memory->parameter[i] = sinf((float)(i + step));
+        memory->m[i] = 1e-30f * cosf((float)(i + step));
+        memory->v[i] = (float)i * 1e-12f;
+    }
+    memory->parameter[5] = -0.0f;
+    memory->parameter[6] = 1e-42f; /* subnormal */
+    memory->checkpoint.step = step;
+    memory->checkpoint.epoch = 3;
+    memory->checkpoint.world_size = 2;
+    memory->checkpoint.config = config_text;
+    memory->checkpoint.best_top1 = 0.625;
+    memory->checkpoint.channels = 3;
+    for (size_t i = 0; i < 3; i++) {
+        memory->checkpoint.mean[i] = 0.1f * (float)(i + 1);
+        memory->checkpoint.std[i] = 0.2f;
+    }
+}
+
+static void write_step(struct memory *memory, uint64_t step)
+{
+    struct error error;
+    fill(memory, step);
+    if (!checkpoint_write(scratch, &memory->checkpoint, &error))
+        fail_msg("%s", error.message);
+}
+
+/* Header and tensors as a resumed run reads them. */
+static bool read_all(struct memory *memory, const char *path, struct error *error)
+{
+    memset(memory, 0, sizeof *memory);
+    lay_out(memory);
+    struct checkpoint header;
+    if (!checkpoint_read_header(&header, path, error))
+        return false;
+    header.tensors = memory->tensors;
+    header.tensor_count = TENSORS;
+    memory->checkpoint = header;
+    if (checkpoint_read_tensors(path, &header, true, true, error))
+        return true;
+    checkpoint_free(&memory->checkpoint);
+    return false;
+}
+
+static bool same(const struct memory *a, const struct memory *b)
+{
+    const struct checkpoint *x = &a->checkpoint, *y = &b->checkpoint;
+    size_t numbers = 8 + 8 * 3 * 4 * 4 + 3 + 10 * 8;
+    return memcmp(a->parameter, b->parameter, numbers * sizeof(float)) == 0 &&
+           memcmp(a->m, b->m, numbers * sizeof(float)) == 0 && memcmp(a->v, b->v, numbers * sizeof(float)) == 0 &&
+           x->step == y->step && x->epoch == y->epoch && x->world_size == y->world_size &&
+           strcmp(x->config, y->config) == 0 && x->best_top1 == y->best_top1 && x->channels == y->channels &&
+           memcmp(x->mean, y->mean, sizeof x->mean) == 0 && memcmp(x->std, y->std, sizeof x->std) == 0;
+}
+
+/* ---- whole files ---- */
+
+static void what_is_written_is_read_back(void **state)
+{
+    (void)state;
+    static struct memory written, read;
+    struct error error;
+    write_step(&written, 1000);
+    assert_true(read_all(&read, at("step_00001000.h5"), &error));
+    assert_true(same(&written, &read));
+    checkpoint_free(&read.checkpoint);
+    char command[128];
+    snprintf(command, sizeof command, "test $(ls -A %s | wc -l) = 1", scratch);
+    assert_int_equal(system(command), 0);
+}
+
+static void the_same_state_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    write_step(&memory, 7);
+    char command[400];
+    snprintf(command, sizeof command, "cd %s && mv step_00000007.h5 first", scratch);
+    assert_int_equal(system(command), 0);
+    write_step(&memory, 7);
+    snprintf(command, sizeof command, "cd %s && cmp step_00000007.h5 first", scratch);
+    assert_int_equal(system(command), 0);
+}
+
+static void h5py_reads_it(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    write_step(&memory, 1000);
+    static const char script[] =
+        "import h5py, numpy, sys\n"
+        "f = h5py.File(sys.argv[1], 'r')\n"
+        "a = f.attrs\n"
+        "assert a['format'] == 'quest-checkpoint' and a['version'] == 1 and a['step'] == 1000, dict(a)\n"
+        "assert a['epoch'] == 3 and a['world_size'] == 2 and a['config'].startswith('model:'), dict(a)\n"
+        "assert a['mean'].shape == (3,) and a['mean'].dtype == numpy.float32\n"
+        "assert sorted(f) == ['adamw', 'params'] and sorted(f['adamw']) == ['m', 'v']\n"
+        "p = f['params/patch_embed.proj.weight']\n"
+        "assert p.shape == (8, 3, 4, 4) and p.dtype == numpy.float32 and p.fletcher32\n"
+        "expected = numpy.sin(numpy.arange(8, 392, dtype='f4') + numpy.float32(1000)).reshape(p.shape)\n"
+        "assert numpy.abs(p[:] - expected).max() < 1e-6\n"
+        "assert f['adamw/v/cls_token'].shape == (1, 1, 8)\n";
+    FILE *file = fopen(at("check.py"), "w");
+    assert_non_null(file);
+    fputs(script, file);
+    fclose(file);
+    char command[400];
+    snprintf(command, sizeof command, "/usr/bin/python3 %s/check.py %s/step_00001000.h5", scratch, scratch);
+    assert_int_equal(system(command), 0);
+}
+
+/* ---- other models and other files ---- */
+
+static void expect_refusal(const struct memory *memory, bool optimiser, bool format, const char *needle)
+{
+    struct error error;
+    assert_false(checkpoint_read_tensors(at("step_00000001.h5"), &memory->checkpoint, optimiser, format, &error));
+    assert_int_equal(error.status, ERROR_INPUT);
+    if (!strstr(error.message, needle))
+        fail_msg("'%s' is not in: %s", needle, error.message);
+}
+
+static void another_model_is_refused_by_the_tensor_s_name(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    write_step(&memory, 1);
+    memory.tensors[3].shape[0] = 12;
+    expect_refusal(&memory, true, true, "/params/head.weight has shape [10, 8], the model's is [12, 8]");
+    memory.tensors[3] = (struct checkpoint_tensor){
+        .name = "head.bias", .rank = 1, .shape = {10}, .parameter = memory.parameter, .m = memory.m, .v = memory.v};
+    expect_refusal(&memory, true, true, "has no /params/head.bias");
+    memory.checkpoint.tensor_count = 3;
+    expect_refusal(&memory, true, true, "holds /params/head.weight, which the model does not have");
+}
+
+static void weights_alone_are_enough_to_start_from(void **state)
+{
+    (void)state;
+    static struct memory memory, read;
+    fill(&memory, 1);
+    for (size_t i = 0; i < TENSORS; i++)
+        memory.tensors[i].m = memory.tensors[i].v = NULL;
+    struct error error;
+    assert_true(checkpoint_write(scratch, &memory.checkpoint, &error));
+    memset(&read, 0, sizeof read);
+    lay_out(&read);
+    assert_true(checkpoint_read_tensors(at("step_00000001.h5"), &read.checkpoint, false, false, &error));
+    assert_memory_equal(read.parameter, memory.parameter, 8 * sizeof(float));
+    expect_refusal(&read, true, true, "has no group /adamw/m");
+}
+
+/* A file that another program made: /params alone, double precision, compressed, no attributes. */
+static void a_file_with_nothing_but_params_is_accepted_for_init(void **state)
+{
+    (void)state;
+    char command[700];
+    snprintf(command, sizeof command,
+             "/usr/bin/python3 -c \"\nimport h5py, numpy\nf = h5py.File('%s/step_00000001.h5', 'w')\n"
+             "for n, s in [('cls_token', (1, 1, 8)), ('patch_embed.proj.weight', (8, 3, 4, 4)), "
+             "('blocks.0.attn.scale', (3,)), ('head.weight', (10, 8))]:\n"
+             "    f.create_dataset('params/' + n, data=numpy.full(s, 0.5), compression='gzip', chunks=True)\n\"",
+             scratch);
+    assert_int_equal(system(command), 0);
+    static struct memory memory;
+    lay_out(&memory);
+    struct error error;
+    if (!checkpoint_read_tensors(at("step_00000001.h5"), &memory.checkpoint, false, false, &error))
+        fail_msg("%s", error.message);
+    assert_true(memory.parameter[0] == 0.5f && memory.parameter[474] == 0.5f);
+    struct checkpoint header;
+    assert_false(checkpoint_read_header(&header, at("step_00000001.h5"), &error));
+}
+
+static void links_out_of_the_file_are_refused(void **state)
+{
+    (void)state;
+    char command[700];
+    snprintf(command, sizeof command,
+             "/usr/bin/python3 -c \"\nimport h5py, numpy\nf = h5py.File('%s/step_00000001.h5', 'w')\n"
+             "f.create_group('params')['cls_token'] = h5py.ExternalLink('/tmp/other.h5', '/x')\n\"",
+             scratch);
+    assert_int_equal(system(command), 0);
+    static struct memory memory;
+    lay_out(&memory);
+    expect_refusal(&memory, false, false, "/params/cls_token is a link");
+}
+
+static void what_is_no_checkpoint_is_named(void **state)
+{
+    (void)state;
+    struct checkpoint header;
+    struct error error;
+    assert_false(checkpoint_read_header(&header, at("absent.h5"), &error));
+    assert_non_null(strstr(error.message, "absent.h5: No such file"));
+    FILE *file = fopen(at("text.h5"), "w");
+    fputs("this is not an HDF5 file", file);
+    fclose(file);
+    assert_false(checkpoint_read_header(&header, at("text.h5"), &error));
+    assert_non_null(strstr(error.message, "text.h5: is not an HDF5 file"));
+}
+
+/* ---- damage ---- */
+
+static unsigned char *load(const char *path, size_t *bytes)
+{
+    struct stat status;
+    assert_int_equal(stat(path, &status), 0);
+    *bytes = (size_t)status.st_size;
+    unsigned char *contents = malloc(*bytes);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fread(contents, 1, *bytes, file), *bytes);
+    fclose(file);
+    return contents;
+}
+
+static void store(const char *path, const unsigned char *contents, size_t bytes)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(contents, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* In a child with a time limit, because HDF5 may fall over a hostile byte: 0 = an error, 1 = the same contents. */
+static int outcome_of(const struct memory *written, const char *path)
+{
+    static struct memory read;
+    pid_t child = fork();
+    if (child == 0) {
+        struct error error = {0};
+        alarm(10);
+        if (!read_all(&read, path, &error))
+            _exit(error.status == ERROR_RUNTIME && error.message[0] ? 0 : 3);
+        _exit(same(written, &read) ? 1 : 2);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
+/* Every 7th byte with every bit inverted: the file reads as it was (a byte that means nothing) or fails. */
+static void no_flipped_byte_goes_unnoticed(void **state)
+{
+    (void)state;
+    static struct memory written;
+    write_step(&written, 1000);
+    char path[256];
+    strcpy(path, at("step_00001000.h5"));
+    size_t bytes, noticed = 0;
+    unsigned char *contents = load(path, &bytes);
+    for (size_t i = 0; i < bytes; i += 7) {
+        contents[i] ^= 0xff;
+        store(path, contents, bytes);
+        int outcome = outcome_of(&written, path);
+        contents[i] ^= 0xff;
+        if (outcome > 1)
+            fail_msg("byte %zu of %zu flipped: outcome %d", i, bytes, outcome);
+        noticed += outcome == 0;
+    }
+    assert_true(noticed > 1000);
+    free(contents);
+}
+
+static void a_truncated_file_is_an_error(void **state)
+{
+    (void)state;
+    static struct memory written;
+    write_step(&written, 1000);
+    char path[256];
+    strcpy(path, at("step_00001000.h5"));
+    size_t bytes;
+    unsigned char *contents = load(path, &bytes);
+    for (size_t kept = 0; kept < bytes - 32; kept += 97) {
+        store(path, contents, kept);
+        assert_int_equal(outcome_of(&written, path), 0);
+    }
+    store(path, contents, bytes - 32); /* without the seal it is a checkpoint of another program's making */
+    assert_int_equal(outcome_of(&written, path), 1);
+    free(contents);
+}
+
+/* ---- a full disk ---- */
+
+static void a_full_disk_leaves_the_previous_checkpoint_whole(void **state)
+{
+    (void)state;
+    static struct memory memory, read;
+    struct error error;
+    write_step(&memory, 1);
+    static const rlim_t limits[] = {0, 1000, 4096, 9000};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct rlimit limit = {limits[i], limits[i]};
+            signal(SIGXFSZ, SIG_IGN); /* then write(2) says EFBIG, as it says ENOSPC on a full disk */
+            fill(&memory, 2);
+            bool refused = setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+                           !checkpoint_write(scratch, &memory.checkpoint, &error) && error.status == ERROR_RUNTIME &&
+                           strstr(error.message, "step_00000002.h5: the checkpoint cannot be written");
+            _exit(refused ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        assert_int_not_equal(access(at("step_00000002.h5"), F_OK), 0);
+        assert_int_not_equal(access(at("step_00000002.h5.new"), F_OK), 0);
+    }
+    assert_true(read_all(&read, at("step_00000001.h5"), &error));
+    fill(&memory, 1);
+    assert_true(same(&memory, &read));
+    checkpoint_free(&read.checkpoint);
+}
+
+static void a_directory_that_is_gone_is_named(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    struct error error;
+    fill(&memory, 1);
+    assert_false(checkpoint_write("/tmp/quest_no_such_directory", &memory.checkpoint, &error));
+    assert_int_equal(error.status, ERROR_RUNTIME);
+    assert_non_null(strstr(error.message, "/tmp/quest_no_such_directory/step_00000001.h5"));
+}
+
+/* ---- the directory ---- */
+
+static void the_newest_and_the_best_are_kept(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    struct error error;
+    for (uint64_t step = 10; step <= 60; step += 10)
+        write_step(&memory, step);
+    store(at("step_00000099.h5.new"), (const unsigned char *)"cut", 3);
+    store(at("notes.h5"), (const unsigned char *)"mine", 4);
+    assert_true(checkpoint_mark_best(scratch, 50, &error));
+    assert_true(checkpoint_mark_best(scratch, 20, &error));
+    assert_true(checkpoint_prune(scratch, 2, &error));
+    char **paths;
+    size_t count;
+    assert_true(checkpoint_list(&paths, &count, scratch, &error));
+    assert_int_equal(count, 3);
+    assert_string_equal(paths[0], at("step_00000060.h5"));
+    assert_string_equal(paths[1], at("step_00000050.h5"));
+    assert_string_equal(paths[2], at("step_00000020.h5"));
+    checkpoint_list_free(paths, count);
+    struct checkpoint header;
+    assert_true(checkpoint_read_header(&header, at("best.h5"), &error));
+    assert_int_equal(header.step, 20);
+    checkpoint_free(&header);
+    assert_int_equal(access(at("notes.h5"), F_OK), 0);
+    write_step(&memory, 70); /* and sweeps what a crash left */
+    assert_int_not_equal(access(at("step_00000099.h5.new"), F_OK), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_scratch, remove_scratch)
+        TEST(what_is_written_is_read_back),
+        TEST(the_same_state_gives_the_same_bytes),
+        TEST(h5py_reads_it),
+        TEST(another_model_is_refused_by_the_tensor_s_name),
+        TEST(weights_alone_are_enough_to_start_from),
+        TEST(a_file_with_nothing_but_params_is_accepted_for_init),
+        TEST(links_out_of_the_file_are_refused),
+        TEST(what_is_no_checkpoint_is_named),
+        TEST(no_flipped_byte_goes_unnoticed),
+        TEST(a_truncated_file_is_an_error),
+        TEST(a_full_disk_leaves_the_previous_checkpoint_whole),
+        TEST(a_directory_that_is_gone_is_named),
+        TEST(the_newest_and_the_best_are_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
