@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/bench_attention.h"
 #include "src/bench_gemm.h"
 #include "src/bench_step.h"
 #include "src/comm.h"
@@ -13,6 +14,7 @@ static const struct benchmark {
 } benchmarks[] = {
     {"step", "whole training steps of a preset", bench_step},
     {"gemm", "a square matrix product, the measure of the others", bench_gemm},
+    {"attention", "one attention op, forward or backward", bench_attention},
 };
 
 static void print_usage(void)

@@ -1,0 +1,331 @@
+#include "src/bench_attention.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/clock.h"
+#include "src/command_line.h"
+#include "src/config.h"
+#include "src/device.h"
+#include "src/random.h"
+
+enum {
+    OPTION_KIND = 256,
+    OPTION_BATCH,
+    OPTION_HEADS,
+    OPTION_TOKENS,
+    OPTION_HEAD_DIM,
+    OPTION_PRECISION,
+    OPTION_BACKWARD,
+    OPTION_STATISTICS,
+    OPTION_ITERATIONS,
+    OPTION_WARMUP,
+    OPTION_THREADS,
+    OPTION_DEVICE,
+    OPTION_JSON
+};
+
+enum { ROUNDS = 5 };
+
+static const struct argp_option options[] = {
+    {"kind", OPTION_KIND, "K", 0, "Attention kind [quest]", 0},
+    {"batch", OPTION_BATCH, "B", 0, "Images a rank [8]", 0},
+    {"heads", OPTION_HEADS, "H", 0, "[3]", 0},
+    {"tokens", OPTION_TOKENS, "N", 0, "[197]", 0},
+    {"head-dim", OPTION_HEAD_DIM, "D", 0, "A multiple of 16, at most 128 [64]", 0},
+    {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
+    {"backward", OPTION_BACKWARD, NULL, 0, "Time the backward pass instead of the forward one", 0},
+    {"statistics", OPTION_STATISTICS, NULL, 0, "The forward pass takes the statistics of a logged step", 0},
+    {"iterations", OPTION_ITERATIONS, "I", 0, "Calls in each of 5 timed rounds [10]", 0},
+    {"warmup", OPTION_WARMUP, "W", 0, "Calls before them [3]", 0},
+    {"threads", OPTION_THREADS, "T", 0, "CPU threads a rank [OMP_NUM_THREADS, or the cores that it may use]", 0},
+    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
+    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
+    {0},
+};
+
+struct arguments {
+    struct attention_shape shape;
+    enum dtype dtype;
+    const char *device;
+    size_t iterations, warmup, threads;
+    bool backward, statistics, json;
+    struct error *error;
+};
+
+static error_t count_argument(struct arguments *arguments, size_t *count, const char *option, const char *value)
+{
+    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
+}
+
+static error_t kind_argument(struct arguments *arguments, const char *value)
+{
+    if (attention_kind_from_name(&arguments->shape.kind, value))
+        return 0;
+    error_input(arguments->error, "--kind: '%s' is not standard, quest, qnorm, qknorm, qknorm_hs or qknorm_ds", value);
+    return EINVAL;
+}
+
+static error_t precision_argument(struct arguments *arguments, const char *value)
+{
+    for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++)
+        if (strcmp(value, dtype_name((enum dtype)dtype)) == 0) {
+            arguments->dtype = (enum dtype)dtype;
+            return 0;
+        }
+    error_input(arguments->error, "--precision: '%s' is neither fp32 nor bf16", value);
+    return EINVAL;
+}
+
+static error_t parse(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    switch (key) {
+    case OPTION_KIND:
+        return kind_argument(arguments, value);
+    case OPTION_BATCH:
+        return count_argument(arguments, &arguments->shape.batch, "--batch", value);
+    case OPTION_HEADS:
+        return count_argument(arguments, &arguments->shape.heads, "--heads", value);
+    case OPTION_TOKENS:
+        return count_argument(arguments, &arguments->shape.tokens, "--tokens", value);
+    case OPTION_HEAD_DIM:
+        return count_argument(arguments, &arguments->shape.head_dim, "--head-dim", value);
+    case OPTION_PRECISION:
+        return precision_argument(arguments, value);
+    case OPTION_ITERATIONS:
+        return count_argument(arguments, &arguments->iterations, "--iterations", value);
+    case OPTION_WARMUP:
+        return count_argument(arguments, &arguments->warmup, "--warmup", value);
+    case OPTION_THREADS:
+        return count_argument(arguments, &arguments->threads, "--threads", value);
+    case OPTION_DEVICE:
+        arguments->device = value;
+        return 0;
+    case OPTION_BACKWARD:
+        return arguments->backward = true, 0;
+    case OPTION_STATISTICS:
+        return arguments->statistics = true, 0;
+    case OPTION_JSON:
+        return arguments->json = true, 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {options, parse, NULL, "Times one attention op, forward or backward.",
+                                 NULL,    NULL,  NULL};
+
+/* Device memory of the op, freed in the order of `memory`. */
+enum { QKV, OUT, OUT_GRADIENT, QKV_GRADIENT, LOGSUMEXP, STATISTICS, LEARNED, BIAS, LEARNED_GRADIENTS, MEMORIES };
+
+struct bench {
+    const struct arguments *arguments;
+    const struct kernels *kernels;
+    struct context *ctx;
+    void *memory[MEMORIES];
+    struct attention_parameters parameters;
+    struct attention_gradients gradients;
+};
+
+static bool upload(struct bench *bench, void *device, const void *host, size_t bytes, struct error *error)
+{
+    return bench->kernels->upload(bench->ctx, device, host, bytes, error) &&
+           bench->kernels->synchronise(bench->ctx, error);
+}
+
+/* Random numbers of T, evenly in -1.7 .. 1.7: variance 1, as behind a LayerNorm and a projection. */
+static bool fill_random(struct bench *bench, int which, size_t count, struct error *error)
+{
+    bool wide = bench->arguments->dtype == DTYPE_FLOAT32;
+    float *numbers = malloc(count * sizeof *numbers);
+    uint16_t *halves = (uint16_t *)numbers; /* written behind where numbers are read */
+    if (!numbers)
+        return error_runtime(error, "out of memory for the input");
+    for (size_t i = 0; i < count; i += 2) {
+        double pair[2];
+        random_uniform_pair(pair, 0, random_stream("bench"), (uint64_t)which << 40 | i);
+        for (size_t j = 0; j < 2 && i + j < count; j++) {
+            float value = (float)(3.4 * pair[j] - 1.7);
+            uint32_t bits;
+            memcpy(&bits, &value, sizeof bits);
+            if (wide)
+                numbers[i + j] = value;
+            else
+                halves[i + j] = (uint16_t)(bits >> 16);
+        }
+    }
+    bool ok = upload(bench, bench->memory[which], numbers, count * dtype_bytes(bench->arguments->dtype), error);
+    free(numbers);
+    return ok;
+}
+
+/* The learned extras at their initial values, [most] numbers each; unused ones are there all the same. */
+static bool make_extras(struct bench *bench, size_t most, struct error *error)
+{
+    const struct attention_shape *shape = &bench->arguments->shape;
+    double d = (double)shape->head_dim;
+    float *learned = bench->memory[LEARNED], *bias = bench->memory[BIAS], *gradient = bench->memory[LEARNED_GRADIENTS];
+    float *host = malloc(most * sizeof *host);
+    if (!host)
+        return error_runtime(error, "out of memory for the learned extras");
+    for (size_t i = 0; i < most; i++)
+        host[i] = (float)(shape->kind == ATTENTION_QKNORM_HS   ? sqrt(d)
+                          : shape->kind == ATTENTION_QKNORM_DS ? sqrt(sqrt(d))
+                                                               : 1.0);
+    bool ok = upload(bench, learned, host, most * sizeof *host, error);
+    free(host);
+    if (shape->kind == ATTENTION_QKNORM) {
+        bench->parameters =
+            (struct attention_parameters){.q_weight = learned, .k_weight = learned, .q_bias = bias, .k_bias = bias};
+        bench->gradients = (struct attention_gradients){.q_weight = gradient,
+                                                        .k_weight = gradient + most,
+                                                        .q_bias = gradient + 2 * most,
+                                                        .k_bias = gradient + 3 * most};
+    } else if (shape->kind == ATTENTION_QKNORM_HS) {
+        bench->parameters.scale = learned;
+        bench->gradients.scale = gradient;
+    } else if (shape->kind == ATTENTION_QKNORM_DS) {
+        bench->parameters = (struct attention_parameters){.q_scale = learned, .k_scale = learned};
+        bench->gradients = (struct attention_gradients){.q_scale = gradient, .k_scale = gradient + most};
+    }
+    return ok;
+}
+
+static bool open_bench(struct bench *bench, const struct comm *comm, struct error *error)
+{
+    static const char *const names[MEMORIES] = {"qkv",        "out",        "out_gradient", "qkv_gradient", "logsumexp",
+                                                "statistics", "parameters", "bias",         "gradients"};
+    const struct arguments *arguments = bench->arguments;
+    const struct attention_shape *shape = &arguments->shape;
+    size_t dim = shape->heads * shape->head_dim, rows = shape->batch * shape->tokens;
+    size_t most = (shape->heads > shape->head_dim ? shape->heads : shape->head_dim) + 15;
+    most -= most % 16; /* keeps the gradients aligned */
+    size_t number = dtype_bytes(arguments->dtype);
+    size_t bytes[MEMORIES] = {[QKV] = 3 * rows * dim * number,
+                              [OUT] = rows * dim * number,
+                              [OUT_GRADIENT] = rows * dim * number,
+                              [QKV_GRADIENT] = 3 * rows * dim * number,
+                              [LOGSUMEXP] = rows * shape->heads * sizeof(float),
+                              [STATISTICS] = shape->heads * ATTENTION_STATISTICS * sizeof(double),
+                              [LEARNED] = most * sizeof(float),
+                              [BIAS] = most * sizeof(float),
+                              [LEARNED_GRADIENTS] = 4 * most * sizeof(float)};
+    struct context_options context = {.dtype = arguments->dtype, .threads = (int)arguments->threads};
+    context.workload = (struct workload){.batch = shape->batch,
+                                         .patches = shape->tokens - 1,
+                                         .patch_dim = 16,
+                                         .dim = dim,
+                                         .hidden = dim,
+                                         .heads = shape->heads,
+                                         .classes = 1,
+                                         .kind = shape->kind};
+    if (shape->head_dim % 16 || shape->head_dim > 128)
+        return error_input(error, "--head-dim: %zu is not a multiple of 16 up to 128", shape->head_dim);
+    if (!device_choose(&bench->kernels, &context.device, arguments->device, comm, error) ||
+        !bench->kernels->open(&bench->ctx, &context, error))
+        return false;
+    for (int i = 0; i < MEMORIES; i++)
+        if (!bench->kernels->allocate(bench->ctx, &bench->memory[i], bytes[i], names[i], error))
+            return false;
+    return make_extras(bench, most, error) && fill_random(bench, QKV, 3 * rows * dim, error) &&
+           fill_random(bench, OUT_GRADIENT, rows * dim, error);
+}
+
+static void close_bench(struct bench *bench)
+{
+    if (!bench->ctx)
+        return;
+    for (int i = 0; i < MEMORIES; i++)
+        if (bench->memory[i])
+            bench->kernels->release(bench->ctx, bench->memory[i]);
+    bench->kernels->close(bench->ctx);
+}
+
+static bool forward(struct bench *bench, struct error *error)
+{
+    void **memory = bench->memory;
+    return bench->kernels->attention_forward(
+        bench->ctx, memory[OUT], memory[LOGSUMEXP], memory[QKV], &bench->parameters,
+        bench->arguments->statistics ? memory[STATISTICS] : NULL, &bench->arguments->shape, error);
+}
+
+static bool backward(struct bench *bench, struct error *error)
+{
+    void **memory = bench->memory;
+    return bench->kernels->attention_backward(bench->ctx, memory[QKV_GRADIENT], &bench->gradients, memory[OUT_GRADIENT],
+                                              memory[OUT], memory[LOGSUMEXP], memory[QKV], &bench->parameters,
+                                              &bench->arguments->shape, error);
+}
+
+static bool run(struct bench *bench, size_t calls, struct error *error)
+{
+    for (size_t i = 0; i < calls; i++)
+        if (!(bench->arguments->backward ? backward : forward)(bench, error))
+            return false;
+    return bench->kernels->synchronise(bench->ctx, error);
+}
+
+/* *call_s: seconds of a call in the fastest of ROUNDS rounds; a GPU's calls are queued without waiting for each. */
+static bool time_calls(struct bench *bench, double *call_s, struct error *error)
+{
+    size_t iterations = bench->arguments->iterations;
+    *call_s = INFINITY;
+    if (!forward(bench, error) || !run(bench, bench->arguments->warmup, error))
+        return false;
+    for (int round = 0; round < ROUNDS; round++) {
+        double begin = clock_s();
+        if (!run(bench, iterations, error))
+            return false;
+        *call_s = fmin(*call_s, (clock_s() - begin) / (double)iterations);
+    }
+    return true;
+}
+
+/* Products only: 2 of them forward; backward 5, with the logits again. Bytes: each input read and each output written
+ * once. */
+static void print(const struct bench *bench, double call_s)
+{
+    const struct arguments *arguments = bench->arguments;
+    const struct attention_shape *shape = &arguments->shape;
+    double rows = (double)shape->batch * (double)shape->tokens * (double)shape->heads;
+    double numbers = rows * (double)shape->head_dim;
+    double flop = (arguments->backward ? 10 : 4) * numbers * (double)shape->tokens;
+    double bytes = (arguments->backward ? 8 : 4) * numbers * (double)dtype_bytes(arguments->dtype) + 4 * rows;
+    const char *pass = arguments->backward ? "backward" : "forward";
+    if (arguments->json)
+        printf("{\"kind\": \"%s\", \"pass\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"batch\": %zu, "
+               "\"heads\": %zu, \"tokens\": %zu, \"head_dim\": %zu, \"statistics\": %s, \"time_ms\": %.6g, "
+               "\"gflops\": %.6g, \"gb_per_s\": %.6g}\n",
+               attention_kind_name(shape->kind), pass, dtype_name(arguments->dtype), bench->kernels->name, shape->batch,
+               shape->heads, shape->tokens, shape->head_dim, arguments->statistics ? "true" : "false", 1e3 * call_s,
+               1e-9 * flop / call_s, 1e-9 * bytes / call_s);
+    else
+        printf("%s attention %s%s, %s on %s, %zu images x %zu heads x %zu tokens x %zu: %.3f ms, %.1f GFLOP/s, "
+               "%.2f GB/s of compulsory traffic\n",
+               attention_kind_name(shape->kind), pass, arguments->statistics ? " with statistics" : "",
+               dtype_name(arguments->dtype), bench->kernels->name, shape->batch, shape->heads, shape->tokens,
+               shape->head_dim, 1e3 * call_s, 1e-9 * flop / call_s, 1e-9 * bytes / call_s);
+}
+
+bool bench_attention(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+{
+    struct arguments arguments = {
+        .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 10, .warmup = 3, .error = error};
+    struct bench bench = {.arguments = &arguments};
+    double call_s = 0;
+    *agreed = true;
+    bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
+              comm_agree(comm, open_bench(&bench, comm, error), error) &&
+              comm_agree(comm, time_calls(&bench, &call_s, error), error);
+    if (ok) {
+        *agreed = false;
+        ok = comm_reduce(comm, &call_s, 1, COMM_MAX, error);
+    }
+    if (ok && comm_rank(comm) == 0)
+        print(&bench, call_s);
+    close_bench(&bench);
+    return ok;
+}
