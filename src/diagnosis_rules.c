@@ -63,7 +63,7 @@ struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, con
         return (struct finding){0};
     struct finding finding = {.value = value,
                               .threshold = options->entropy_warning * log_tokens,
-                              .excess = options->entropy_warning / fmax(share, 1e-6),
+                              .excess = options->entropy_warning / fmax(share, 1e-3),
                               .since = series_began(&layer->clock, history->entropy, -1)};
     bool sharp = logit >= options->entropy_sharp_logit;
     if (share < options->entropy_critical && sharp) {

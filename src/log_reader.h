@@ -1,0 +1,34 @@
+/* Follows a log file line by line while it may still be growing: whole lines only, so that a line that is being written
+ * (or was cut off by a crash) waits for its end. Reads with read(2) at an own offset: no state of the file matters, and
+ * a file on NFS is followed as well as a local one. */
+#ifndef QUEST_LOG_READER_H
+#define QUEST_LOG_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/error.h"
+#include "src/log_line.h"
+
+struct log_reader {
+    char *path;
+    int file;
+    uint64_t offset, inode;
+    char *buffer; /* [begin, end) has been read and not yet given out */
+    size_t begin, end, capacity;
+    struct log_line line; /* the newest whole line */
+    uint64_t lines, damaged;
+};
+
+/* A file that does not exist yet has no lines yet. */
+bool log_reader_open(struct log_reader *reader, const char *path, struct error *error);
+void log_reader_close(struct log_reader *reader);
+
+enum log_reader_result { LOG_READER_LINE, LOG_READER_END, LOG_READER_RESTARTED, LOG_READER_FAILED };
+/* The next line that can be read, in reader->line; damaged ones are counted and left out.
+ * END: nothing more for now. RESTARTED: the file was replaced or cut (a resume): reading begins at its start again.
+ * FAILED: error says why. */
+enum log_reader_result log_reader_next(struct log_reader *reader, struct error *error);
+
+#endif

@@ -1,0 +1,141 @@
+#include "src/norms_findings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { EVENTS_MAX = 20000 };
+
+static void keep(void *owner, const struct diagnosis_event *event)
+{
+    struct norms_findings *findings = owner;
+    if (findings->count == EVENTS_MAX) {
+        findings->dropped++;
+        return;
+    }
+    if (findings->count == findings->capacity) {
+        size_t capacity = findings->capacity ? 2 * findings->capacity : 64;
+        struct diagnosis_event *events = realloc(findings->events, capacity * sizeof *events);
+        if (!events) {
+            findings->out_of_memory = true;
+            return;
+        }
+        findings->events = events;
+        findings->capacity = capacity;
+    }
+    findings->events[findings->count++] = *event;
+}
+
+bool norms_findings_open(struct norms_findings *findings, const struct norms_run *run, struct error *error)
+{
+    *findings = (struct norms_findings){0};
+    struct diagnosis_options options = diagnosis_defaults();
+    options.kind = run->kind;
+    options.tokens = run->tokens;
+    return diagnosis_open(&findings->diagnosis, &options, keep, findings, error);
+}
+
+void norms_findings_close(struct norms_findings *findings)
+{
+    diagnosis_close(findings->diagnosis);
+    free(findings->events);
+    *findings = (struct norms_findings){0};
+}
+
+void norms_findings_metrics(struct norms_findings *findings, const struct norms_metrics *metrics)
+{
+    if (metrics->evaluation)
+        return;
+    findings->steps++;
+    findings->newest_step = metrics->step > findings->newest_step ? metrics->step : findings->newest_step;
+    if (metrics->complete)
+        diagnosis_step(findings->diagnosis, metrics->step, metrics->loss, metrics->grad_norm);
+}
+
+bool norms_findings_record(struct norms_findings *findings, const struct norm_record *record, struct error *error)
+{
+    findings->newest_step = record->step > findings->newest_step ? record->step : findings->newest_step;
+    if (!diagnosis_norms(findings->diagnosis, record, error))
+        return false;
+    return !findings->out_of_memory || error_runtime(error, "out of memory for the events");
+}
+
+void norms_findings_event(struct norms_findings *findings, const struct norms_event *event)
+{
+    enum diagnosis_rule rule = strcmp(event->kind, "rank_skew") == 0   ? DIAGNOSIS_RANK_SKEW
+                               : strcmp(event->kind, "nonfinite") == 0 ? DIAGNOSIS_NONFINITE
+                                                                       : DIAGNOSIS_RULES;
+    if (rule == DIAGNOSIS_RULES)
+        return;
+    struct diagnosis_event copy = {.step = event->step,
+                                   .since = event->since,
+                                   .rule = rule,
+                                   .severity = DIAGNOSIS_INFO,
+                                   .layer = event->layer,
+                                   .head = event->head,
+                                   .rank = -1,
+                                   .value = event->value,
+                                   .threshold = event->threshold};
+    for (int severity = DIAGNOSIS_INFO; severity <= DIAGNOSIS_CRITICAL; severity++)
+        if (strcmp(event->severity, diagnosis_severity_name((enum diagnosis_severity)severity)) == 0)
+            copy.severity = (enum diagnosis_severity)severity;
+    snprintf(copy.explanation, sizeof copy.explanation, "%.*s", (int)sizeof copy.explanation - 1, event->message);
+    keep(findings, &copy);
+}
+
+static int by_step(const void *a, const void *b)
+{
+    const struct diagnosis_event *first = a, *second = b;
+    if (first->step != second->step)
+        return first->step < second->step ? -1 : 1;
+    if (first->severity != second->severity)
+        return first->severity > second->severity ? -1 : 1;
+    return first->rule != second->rule ? (first->rule < second->rule ? -1 : 1)
+                                       : (first->layer > second->layer) - (first->layer < second->layer);
+}
+
+void norms_findings_sort(struct norms_findings *findings)
+{
+    if (findings->count > 1)
+        qsort(findings->events, findings->count, sizeof *findings->events, by_step);
+}
+
+static bool take_line(struct norms_findings *findings, struct log_reader *reader, const struct norms_run *run,
+                      struct error *error)
+{
+    struct norms_metrics metrics;
+    struct norm_record record;
+    struct norms_event event;
+    if (reader == &run->metrics && norms_metrics_read(&metrics, &reader->line))
+        norms_findings_metrics(findings, &metrics);
+    else if (reader == &run->norms && norms_record_read(&record, &reader->line))
+        return norms_findings_record(findings, &record, error);
+    else if (reader == &run->events && norms_event_read(&event, &reader->line))
+        norms_findings_event(findings, &event);
+    else
+        reader->damaged++;
+    return true;
+}
+
+bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct error *error)
+{
+    struct log_reader *readers[] = {&run->metrics, &run->norms, &run->events};
+    for (size_t i = 0; i < 3; i++) {
+        enum log_reader_result result;
+        while ((result = log_reader_next(readers[i], error)) == LOG_READER_LINE)
+            if (!take_line(findings, readers[i], run, error))
+                return false;
+        if (result == LOG_READER_FAILED)
+            return false;
+    }
+    norms_findings_sort(findings);
+    return true;
+}
+
+enum diagnosis_severity norms_findings_worst(const struct norms_findings *findings)
+{
+    enum diagnosis_severity worst = DIAGNOSIS_HEALTHY;
+    for (size_t i = 0; i < findings->count; i++)
+        if (findings->events[i].severity > worst)
+            worst = findings->events[i].severity;
+    return worst;
+}

@@ -1,0 +1,66 @@
+# quest-norms on made-up runs: what it says, its exit statuses, and logs that are damaged.
+
+setup_file() {
+    export RUNS="$BATS_FILE_TMPDIR"
+    here="$BATS_TEST_DIRNAME"
+    /usr/bin/python3 "$here/norms_synthetic.py" "$RUNS/healthy"
+    /usr/bin/python3 "$here/norms_synthetic.py" "$RUNS/quest" --kind quest --seed 2
+    /usr/bin/python3 "$here/norms_synthetic.py" "$RUNS/diverging" --diverge
+}
+
+setup() {
+    BUILD="${BUILD:-$BATS_TEST_DIRNAME/../../build}"
+    PATH="$BUILD/bin:$PATH"
+}
+
+@test "diagnose: a healthy run has exit status 0" {
+    run quest-norms diagnose "$RUNS/healthy"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"healthy: no warning in 400 logged steps"* ]]
+}
+
+@test "diagnose: a diverging run has exit status 4, and layer, head, cause and advice are named" {
+    run quest-norms diagnose "$RUNS/diverging"
+    [ "$status" -eq 4 ]
+    [[ "$output" == *"it began in layer 2, head 1"* ]]
+    [[ "$output" == *"query and key norms have grown together"* ]]
+    [[ "$output" == *"The loss left its trend at step 34"* ]]
+    [[ "$output" == *"What to change: Train with attention.kind: quest"* ]]
+}
+
+@test "diagnose: the first critical finding comes at least 100 steps before the loss breaks (step 3410)" {
+    quest-norms diagnose --json "$RUNS/diverging" >"$BATS_TEST_TMPDIR/out.json" || [ $? -eq 4 ]
+    /usr/bin/python3 - "$BATS_TEST_TMPDIR/out.json" <<'PYTHON'
+import json, sys
+found = json.load(open(sys.argv[1]))
+assert found["result"] == "critical" and found["logged_steps"] == 400
+critical = [event for event in found["events"] if event["severity"] == "critical"]
+assert critical[0]["step"] <= 3310 and (critical[0]["layer"], critical[0]["head"]) == (2, 1), critical[0]
+assert [event["step"] for event in found["events"]] == sorted(event["step"] for event in found["events"])
+PYTHON
+}
+
+@test "diagnose: cut lines, rubbish, nulls and missing fields cost a warning, not the diagnosis" {
+    cp -r "$RUNS/diverging" "$BATS_TEST_TMPDIR/damaged"
+    cd "$BATS_TEST_TMPDIR/damaged"
+    rm config.yaml
+    sed -i '30s/.*/rubbish/; 50s/"loss": [^,]*, //; 60s/.\{40\}$//' metrics.jsonl
+    sed -i '100s/$/ trailing/; 120s/"q_norm_std": \[[^]]*\], //' norms.jsonl
+    printf '{"step": 9999, "la' >>norms.jsonl
+    run quest-norms diagnose .
+    [ "$status" -eq 4 ]
+    [[ "$output" == *"metrics.jsonl: 2 of 400 lines are damaged"* ]]
+    [[ "$output" == *"norms.jsonl: 1 of 1600 lines are damaged"* ]]
+    [[ "$output" == *"config.yaml is missing"* ]]
+    [[ "$output" == *"layer 2, head 1"* ]]
+    [[ "$output" != *nonfinite* ]]
+}
+
+@test "bad usage is one line and exit status 2" {
+    for arguments in "" "unknown" "diagnose" "diagnose $RUNS/nowhere" "diagnose $RUNS" "diagnose --bad $RUNS/healthy"; do
+        run quest-norms $arguments
+        [ "$status" -eq 2 ]
+        [[ "${lines[0]}" == "error: "* ]]
+        [ "${#lines[@]}" -eq 1 ]
+    done
+}
