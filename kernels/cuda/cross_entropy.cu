@@ -46,6 +46,10 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
     __shared__ float weight;
     size_t row = blockIdx.x, packs = a.classes / VEC;
     const T *x = logits + row * a.classes;
+    /* Rows may start in the middle of a 32-byte sector; the warps then start at the next one, and thread 0 at the end.
+     */
+    size_t shift = row * packs % (32 / (sizeof(T) * VEC));
+    size_t first = threadIdx.x >= shift ? threadIdx.x - shift : threadIdx.x + ENTROPY_THREADS - shift;
     if (threadIdx.x == 0) {
         label = a.labels[row];
         weight = a.weights ? a.weights[row] : 1.0f;
@@ -53,7 +57,7 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
     }
     float largest = -INFINITY;
     bool finite = true, nan = false;
-    for (size_t p = threadIdx.x; p < packs; p += ENTROPY_THREADS) {
+    for (size_t p = first; p < packs; p += ENTROPY_THREADS) {
         pack<float, VEC> value = row_pack<T, VEC, false>(NULL, x, p);
 #pragma unroll
         for (int i = 0; i < VEC; i++) {
@@ -74,7 +78,7 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
 
     float exponentials = 0, shifted = 0;
     int larger = 0;
-    for (size_t p = threadIdx.x; p < packs; p += ENTROPY_THREADS) {
+    for (size_t p = first; p < packs; p += ENTROPY_THREADS) {
         pack<float, VEC> value = row_pack<T, VEC, CACHED>(cache, x, p);
 #pragma unroll
         for (int i = 0; i < VEC; i++) {
@@ -95,7 +99,7 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
     if (!gradient)
         return;
     float normaliser = finite ? 1 / exponentials : NAN;
-    for (size_t p = threadIdx.x; p < packs; p += ENTROPY_THREADS) {
+    for (size_t p = first; p < packs; p += ENTROPY_THREADS) {
         pack<float, VEC> value = row_pack<T, VEC, CACHED>(cache, x, p);
         pack<T, VEC> line;
 #pragma unroll

@@ -26,7 +26,7 @@ $(BUILD)/o/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk
 	@awk '$(SPILLS)' $(@:.o=.ptxas) >&2 || { rm -f $@; echo "error: $<: registers are spilled (above)" >&2; exit 1; }
 
 # Tests of the backend: `make cuda-tests` builds them, tests/cuda/run runs them on a GPU or in the simulator.
-CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(wildcard tests/cuda/test_*.c))
+CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(filter-out tests/cuda/twins.c,$(wildcard tests/cuda/*.c)))
 
 .DEFAULT_GOAL := all
 cuda-tests: $(CUDA_TESTS)

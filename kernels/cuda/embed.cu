@@ -15,10 +15,13 @@ __global__ void __launch_bounds__(EMBED_THREADS)
     if (at >= tokens * dim)
         return;
     size_t token = at / dim;
-    float add[VEC];
+    pack<float, VEC> add = load_floats<VEC>(position, at / VEC);
+    if (token == 0) {
+        pack<float, VEC> first = load_floats<VEC>(cls, at / VEC);
 #pragma unroll
-    for (int i = 0; i < VEC; i++)
-        add[i] = position[at + i] + (token == 0 ? cls[at + i] : 0.0f);
+        for (int i = 0; i < VEC; i++)
+            add.value[i] += first.value[i];
+    }
     size_t end = min(batch, (blockIdx.y + 1) * images_per_chunk);
     for (size_t image = blockIdx.y * images_per_chunk; image < end; image += IMAGES_IN_FLIGHT) {
         pack<T, VEC> x[IMAGES_IN_FLIGHT];
@@ -32,7 +35,7 @@ __global__ void __launch_bounds__(EMBED_THREADS)
                 break;
 #pragma unroll
             for (int i = 0; i < VEC; i++)
-                x[n].value[i] = from_float<T>(add[i] + (token > 0 ? to_float(x[n].value[i]) : 0.0f));
+                x[n].value[i] = from_float<T>(add.value[i] + (token > 0 ? to_float(x[n].value[i]) : 0.0f));
             store_pack<VEC>(out + (image + n) * tokens * dim + at, 0, x[n]);
         }
     }
@@ -80,12 +83,9 @@ __global__ void __launch_bounds__(EMBED_THREADS)
                 store_pack<VEC>(projected_gradient + (image + n) * (tokens - 1) * dim + at - dim, 0, x[n]);
         }
     }
-#pragma unroll
-    for (int i = 0; i < VEC; i++) {
-        position_gradient[at + i] += sum[i];
-        if (token == 0)
-            cls_gradient[at + i] += sum[i];
-    }
+    add_floats(position_gradient, at / VEC, sum);
+    if (token == 0)
+        add_floats(cls_gradient, at / VEC, sum);
 }
 
 bool cuda_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,

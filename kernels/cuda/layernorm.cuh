@@ -38,21 +38,6 @@ template <typename T> static int layernorm_eighths(size_t dim)
     return dim % wide<T> == 0 && dim <= 1280 ? (int)div_up(dim, 256) : 0;
 }
 
-/* VEC numbers of a float array, which starts on a multiple of 16 bytes, from shared memory. */
-template <int VEC> __device__ __forceinline__ pack<float, VEC> load_floats(const float *x, int index)
-{
-    pack<float, VEC> value;
-#pragma unroll
-    for (int i = 0; i < VEC / 4; i++) {
-        float4 four = reinterpret_cast<const float4 *>(x)[index * (VEC / 4) + i];
-        value.value[4 * i] = four.x;
-        value.value[4 * i + 1] = four.y;
-        value.value[4 * i + 2] = four.z;
-        value.value[4 * i + 3] = four.w;
-    }
-    return value;
-}
-
 /* x = residual_in + path_scale * gamma * branch, rounded to T as it is stored (the backward pass sees the stored one);
  * lanes past the end of the row hold zeros. */
 template <typename T, int VEC, int PACKS>

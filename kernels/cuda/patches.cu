@@ -29,7 +29,7 @@ __device__ __forceinline__ const uint8_t *stage_bytes(uint8_t *shared, const uin
     uint8_t *to = shared + misaligned;
     unsigned head = misaligned == 0 ? 0 : min(16 - misaligned, bytes), wide_count = (bytes - head) / 16;
     for (unsigned i = threadIdx.x; i < wide_count; i += blockDim.x)
-        store_pack<16>(to + head, i, load_pack<16>(from + head, i));
+        reinterpret_cast<uint4 *>(to + head)[i] = reinterpret_cast<const uint4 *>(from + head)[i];
     for (unsigned i = threadIdx.x; i < head; i += blockDim.x)
         to[i] = from[i];
     for (unsigned i = head + 16 * wide_count + threadIdx.x; i < bytes; i += blockDim.x)

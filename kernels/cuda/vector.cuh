@@ -60,12 +60,43 @@ template <int COUNT, typename T> __device__ __forceinline__ pack<T, COUNT> load_
     memcpy(&value, &raw, sizeof raw);
     return value;
 }
+/* To global memory. __stwb is an ordinary store that the compiler cannot take apart; without it packs made of single
+ * numbers were stored in single numbers. */
 template <int COUNT, typename T> __device__ __forceinline__ void store_pack(T *x, size_t index, pack<T, COUNT> value)
 {
     typedef typename carrier<sizeof(T) * COUNT>::type bits;
     bits raw;
     memcpy(&raw, &value, sizeof raw);
-    reinterpret_cast<bits *>(x)[index] = raw;
+    __stwb(reinterpret_cast<bits *>(x) + index, raw);
+}
+
+/* Pack number `index` of a float32 array that goes with packs of COUNT narrower numbers: 1, or 16-byte accesses. */
+template <int COUNT> __device__ __forceinline__ pack<float, COUNT> load_floats(const float *x, size_t index)
+{
+    constexpr int piece = COUNT < 4 ? COUNT : 4;
+    pack<float, COUNT> value;
+#pragma unroll
+    for (int i = 0; i < COUNT / piece; i++) {
+        pack<float, piece> part = load_pack<piece>(x, index * (COUNT / piece) + i);
+#pragma unroll
+        for (int j = 0; j < piece; j++)
+            value.value[piece * i + j] = part.value[j];
+    }
+    return value;
+}
+
+/* x[index] += value, likewise, in global memory. */
+template <int COUNT> __device__ __forceinline__ void add_floats(float *x, size_t index, const float (&value)[COUNT])
+{
+    constexpr int piece = COUNT < 4 ? COUNT : 4;
+#pragma unroll
+    for (int i = 0; i < COUNT / piece; i++) {
+        pack<float, piece> part = load_pack<piece>(x, index * (COUNT / piece) + i);
+#pragma unroll
+        for (int j = 0; j < piece; j++)
+            part.value[j] += value[piece * i + j];
+        store_pack<piece>(x, index * (COUNT / piece) + i, part);
+    }
 }
 
 /* ---- choosing a kernel ---- */
