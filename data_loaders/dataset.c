@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data_loaders/h5_chunks.h"
 #include "data_loaders/h5_input.h"
 
 enum { LARGEST_SIDE = 65535 }; /* what JPEG allows too */
@@ -63,20 +64,17 @@ static bool find_placement(const char *path, const char *name, hid_t creation, i
 }
 
 /* File offset of every run, each checked to lie inside the file. */
-static bool find_offsets(const char *path, const char *name, hid_t dataset, bool chunked, size_t items_a_piece,
-                         const struct placement *placement, size_t total_bytes, uint64_t file_bytes, uint64_t *offsets,
-                         struct error *error)
+static bool find_offsets(const char *path, const char *name, hid_t file, hid_t dataset, bool chunked,
+                         size_t items_a_piece, const struct placement *placement, size_t total_bytes,
+                         uint64_t file_bytes, uint64_t *offsets, struct error *error)
 {
     for (size_t piece = 0; piece < placement->pieces; piece++) {
-        haddr_t address = HADDR_UNDEF;
-        if (chunked) {
-            hsize_t coordinate[4] = {piece * items_a_piece, 0, 0, 0}, stored;
-            unsigned filters;
-            if (H5Dget_chunk_info_by_coord(dataset, coordinate, &filters, &address, &stored) < 0)
-                address = HADDR_UNDEF;
-        } else {
+        uint64_t address = HADDR_UNDEF, stored;
+        hsize_t start[4] = {piece * items_a_piece, 0, 0, 0};
+        if (!chunked)
             address = H5Dget_offset(dataset);
-        }
+        else if (!h5_chunks_find(file, dataset, start, &address, &stored))
+            address = HADDR_UNDEF;
         size_t used = total_bytes - piece * placement->piece_bytes;
         if (used > placement->piece_bytes)
             used = placement->piece_bytes;
@@ -92,7 +90,7 @@ static bool find_offsets(const char *path, const char *name, hid_t dataset, bool
 }
 
 /* Offsets of the runs of a whole dataset of bytes. Caller frees *offsets. */
-static bool locate(const char *path, const char *name, hid_t dataset, int rank, const hsize_t *extents,
+static bool locate(const char *path, const char *name, hid_t file, hid_t dataset, int rank, const hsize_t *extents,
                    uint64_t file_bytes, struct placement *placement, uint64_t **offsets, struct error *error)
 {
     size_t total_bytes = 1;
@@ -117,7 +115,7 @@ static bool locate(const char *path, const char *name, hid_t dataset, int rank, 
     if (!*offsets)
         return error_runtime(error, "%s: no memory for the places of %zu chunks", path, placement->pieces);
     size_t item_bytes = total_bytes / extents[0];
-    ok = find_offsets(path, name, dataset, chunked, placement->piece_bytes / item_bytes, placement, total_bytes,
+    ok = find_offsets(path, name, file, dataset, chunked, placement->piece_bytes / item_bytes, placement, total_bytes,
                       file_bytes, *offsets, error);
     if (!ok) {
         free(*offsets);
@@ -134,7 +132,7 @@ static bool open_raw(struct dataset *dataset, const struct h5_input *input, uint
         return false;
     uint64_t *pieces = NULL;
     struct placement placement;
-    bool ok = locate(input->path, "images", images, 4, extents, file_bytes, &placement, &pieces, error);
+    bool ok = locate(input->path, "images", input->file, images, 4, extents, file_bytes, &placement, &pieces, error);
     H5Dclose(images);
     if (!ok)
         return false;
@@ -180,8 +178,8 @@ static bool open_jpeg(struct dataset *dataset, const struct h5_input *input, uin
     if (!h5_input_dataset(input, "jpeg/bytes", 1, &total_bytes, &bytes, error))
         return false;
     struct placement placement;
-    bool ok =
-        locate(input->path, "jpeg/bytes", bytes, 1, &total_bytes, file_bytes, &placement, &dataset->chunks, error);
+    bool ok = locate(input->path, "jpeg/bytes", input->file, bytes, 1, &total_bytes, file_bytes, &placement,
+                     &dataset->chunks, error);
     H5Dclose(bytes);
     if (!ok || !h5_input_dataset(input, "jpeg/offsets", 1, &offset_count, &offsets, error))
         return false;

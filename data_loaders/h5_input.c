@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data_loaders/h5_chunks.h"
+
 /* HDF5 says only "unable to open file"; the reasons that a user can mend are found here first. */
 static bool looks_like_hdf5(const char *path, struct error *error)
 {
@@ -32,7 +34,10 @@ bool h5_input_open(struct h5_input *input, const char *path, struct error *error
         return false;
     H5Eget_auto2(H5E_DEFAULT, &input->error_printer, &input->error_printer_data);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    input->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t access = h5_chunks_access();
+    input->file = access >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, access) : (hid_t)H5I_INVALID_HID;
+    if (access >= 0)
+        H5Pclose(access);
     if (input->file < 0) {
         h5_input_close(input);
         return error_input(error, "%s: the HDF5 file is truncated or damaged; make it or copy it again", path);
@@ -54,8 +59,7 @@ static bool open_attribute(const struct h5_input *input, const char *name, H5T_c
 {
     *attribute = H5Aexists(input->file, name) > 0 ? H5Aopen(input->file, name, H5P_DEFAULT) : (hid_t)H5I_INVALID_HID;
     if (*attribute < 0)
-        return error_input(error, "%s: has no root attribute '%s'; it is another kind of file", input->path,
-                           name);
+        return error_input(error, "%s: has no root attribute '%s'; it is another kind of file", input->path, name);
     hid_t type = H5Aget_type(*attribute), space = H5Aget_space(*attribute);
     hssize_t points = space >= 0 ? H5Sget_simple_extent_npoints(space) : -1;
     bool right = type >= 0 && points > 0 && H5Tget_class(type) == class;
