@@ -63,6 +63,22 @@ $(BUILD)/tests/%: $(BUILD)/o/tests/unit/%.o $(LIBRARY)
 
 unit: $(UNIT)
 
+# Fuzzers (tests/fuzz): the readers of files, instrumented by clang; docs/testing.md. They need no OpenMP.
+FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
+	data_loaders/h5_input.c data_loaders/dataset.c)
+FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+$(BUILD)/fuzz/o/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	clang-14 $(filter-out -fopenmp,$(OUR_CFLAGS)) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -O1 -g -MMD -MP -c $< -o $@
+
+$(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
+	clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lyaml -lz -lm -o $@
+
+fuzz: $(FUZZ)
+
 test: all
 	tests/run
 
@@ -86,12 +102,13 @@ clean:
 help:
 	@echo "make              programs in build/bin (CUDA=0 to leave the CUDA backend out, MARCH=x86-64-v3 for mixed nodes)"
 	@echo "make test         all tests (launch/test installs what they need first)"
+	@echo "make fuzz         libFuzzer programs in build/fuzz (clang-14)"
 	@echo "make bench        speed of this machine beside its peers"
 	@echo "make install      PREFIX=/usr/local, DESTDIR="
 	@echo "make format       clang-format everything; format-check only looks"
 	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san"
 	@echo "make clean"
 
-.PHONY: all unit test bench install format format-check clean help
+.PHONY: all unit fuzz test bench install format format-check clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/o -name '*.d' 2>/dev/null)

@@ -133,7 +133,10 @@ static bool apply_override(struct config_reading *reading, const char *override)
     struct config_place place = {.given = true, .override = override};
     const char *equals = strchr(override, '=');
     size_t length = equals ? (size_t)(equals - override) : 0;
-    if (!equals || length == 0 || length >= YAML_PATH_MAX || !yaml_plain_text(override, strlen(override)))
+    if (!yaml_plain_text(override, strlen(override)))
+        return error_input(reading->error, "--set %.*s...: is not one line of UTF-8 text",
+                           (int)strspn(override, "abcdefghijklmnopqrstuvwxyz0123456789_.="), override);
+    if (!equals || length == 0 || length >= YAML_PATH_MAX)
         return error_input(reading->error, "--set %.120s: key.path=value is expected, such as optim.lr=1.0e-3",
                            override);
     char path[YAML_PATH_MAX];

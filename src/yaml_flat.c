@@ -1,5 +1,6 @@
 #include "src/yaml_flat.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,35 @@ struct reading {
     struct error *error;
 };
 
+/* The code point at `text` and its length in bytes; 0: not UTF-8. */
+static size_t decode(const unsigned char *text, size_t bytes, uint32_t *point)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = text[0] < 0x80 ? 1 : text[0] >> 5 == 6 ? 2 : text[0] >> 4 == 14 ? 3 : text[0] >> 3 == 30 ? 4 : 0;
+    if (length == 0 || length > bytes)
+        return 0;
+    *point = length == 1 ? text[0] : text[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if (text[i] >> 6 != 2)
+            return 0;
+        *point = *point << 6 | (text[i] & 0x3f);
+    }
+    return *point < least[length] || *point > 0x10ffff ? 0 : length;
+}
+
 bool yaml_plain_text(const char *text, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+    const unsigned char *at = (const unsigned char *)text, *end = at + bytes;
+    while (at < end) {
+        uint32_t point = 0;
+        size_t length = decode(at, (size_t)(end - at), &point);
+        bool control = point < 0x20 || (point >= 0x7f && point < 0xa0);
+        bool line_break = point == 0x2028 || point == 0x2029;
+        bool no_character = (point >= 0xd800 && point < 0xe000) || point == 0xfeff || (point & 0xfffe) == 0xfffe;
+        if (length == 0 || control || line_break || no_character)
             return false;
+        at += length;
+    }
     return true;
 }
 

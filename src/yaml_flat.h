@@ -34,7 +34,7 @@ bool yaml_flat_parse(struct yaml_flat *flat, const char *text, size_t text_bytes
                      struct error *error);
 void yaml_flat_free(struct yaml_flat *flat);
 
-/* A scalar without control characters, so that it is one line in messages and holds no zero byte. */
+/* One line of UTF-8 without control characters: what a message can show, and what YAML in double quotes gives back. */
 bool yaml_plain_text(const char *text, size_t bytes);
 
 #endif

@@ -237,12 +237,12 @@ static void overrides_win_and_are_named_in_errors(void **state)
     (void)state;
     struct config config;
     struct error error;
-    const char *const good[] = {"optim.lr=0.5", "optim.lr=0.25", "train.steps=50", "data.val=a=b.h5"};
+    const char *const good[] = {"optim.lr=0.5", "optim.lr=0.25", "train.steps=50", "data.val=\xc3\xbc=b.h5"};
     assert_true(config_parse(&config, RUN, strlen(RUN), "run.yaml", good, 4, &error));
     assert_true(config.optim.lr == 0.25);
     assert_int_equal(config.train.steps, 50); /* in place of the file's epochs */
     assert_int_equal(config.train.epochs, 0);
-    assert_string_equal(config.data.val, "a=b.h5");
+    assert_string_equal(config.data.val, "\xc3\xbc=b.h5");
     static const char *const bad[][2] = {
         {"optim.lr=fast", "--set optim.lr=fast: 'fast' is not a number"},
         {"optim.lr", "--set optim.lr: key.path=value is expected"},
@@ -250,6 +250,10 @@ static void overrides_win_and_are_named_in_errors(void **state)
         {"optim.lrr=1", "--set optim.lrr=1: is not a known key (did you mean optim.lr?)"},
         {"optim=1", "--set optim=1: is a section"},
         {"model.heads=5", "--set model.heads=5: 5 heads do not divide"},
+        {"data.val=a\nb", "--set data.val=a...: is not one line of UTF-8 text"},
+        {"data.val=\xc3(", "--set data.val=...: is not one line"},
+        {"data.val=\xed\xa0\x80", "is not one line"},
+        {"data.val=\xc2\x85", "is not one line"},
         {"train.epochs=0", "train.epochs=0: is missing"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

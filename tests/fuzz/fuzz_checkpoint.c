@@ -1,0 +1,51 @@
+/* Hostile checkpoints, read as --resume, quest-eval and --init read them. A first byte of 's' seals the rest, so that
+ * what lies behind the checksum of the whole file is reached too. */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "src/checkpoint_format.h"
+#include "src/file_output.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void read_file(const char *path)
+{
+    float numbers[3][40];
+    struct checkpoint_tensor tensors[] = {
+        {"cls_token", 3, {1, 1, 8}, numbers[0], numbers[1], numbers[2]},
+        {"head.weight", 2, {4, 8}, numbers[0] + 8, numbers[1] + 8, numbers[2] + 8},
+    };
+    struct checkpoint header, checkpoint = {.tensors = tensors, .tensor_count = 2};
+    struct error error = {0};
+    bool ok = checkpoint_read_header(&header, path, &error);
+    if (ok ? header.config == NULL || header.channels > 4 : error.message[0] == '\0')
+        abort();
+    if (ok)
+        checkpoint_free(&header);
+    for (int resume = 0; resume < 2; resume++) {
+        error = (struct error){0};
+        if (!checkpoint_read_tensors(path, &checkpoint, resume, resume, &error) && error.message[0] == '\0')
+            abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 1)
+        return 0;
+    int file = memfd_create("checkpoint", MFD_CLOEXEC);
+    char path[64], seal[CHECKPOINT_SEAL_BYTES];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    checkpoint_seal(seal, data + 1, size - 1);
+    if (file >= 0 && file_write_all(file, data + 1, size - 1) &&
+        (data[0] != 's' || file_write_all(file, seal, sizeof seal)))
+        read_file(path);
+    if (file >= 0)
+        close(file);
+    return 0;
+}
