@@ -2,8 +2,8 @@
  * bytes a parameter, and 2 more for a bfloat16 working copy). */
 #include <math.h>
 
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
 bool cpu_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error)
 {
@@ -69,8 +69,7 @@ static void round_span(void *restrict working, const float *restrict master, siz
     if (dtype == DTYPE_FLOAT32)
         memcpy(working, master, count * sizeof *master);
     else
-        for (size_t i = 0; i < count; i++)
-            store(working, i, master[i], DTYPE_BFLOAT16);
+        rows_round(working, master, count);
 }
 
 bool cpu_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,

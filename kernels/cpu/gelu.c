@@ -1,29 +1,27 @@
-/* Exact GELU and its gradient, 18 and 32 vector instructions for each 8 or 16 numbers: the polynomials keep both near
- * the speed of memory. */
-#include "kernels/cpu/columns.h"
+/* Exact GELU and its gradient: 22 and 33 vector instructions for each 16 (or 8) numbers, so that both run near the
+ * speed of memory. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/vector_math.h"
 
-ALWAYS_INLINE void gelu_row(void *out, const void *in, const void *bias, size_t dim, enum dtype dtype)
+/* out may be in. */
+static void gelu_row(float *out, const float *in, const float *bias, size_t dim)
 {
 #pragma omp simd
     for (size_t i = 0; i < dim; i++) {
-        float x = load(in, i, dtype) + load(bias, i, dtype);
-        store(out, i, x * vector_normal_cdf(x), dtype);
+        float x = in[i] + bias[i];
+        out[i] = x * vector_normal_cdf(x);
     }
 }
 
-/* gelu'(x) = Phi(x) + x phi(x), with Phi and phi the normal distribution and its density. */
-ALWAYS_INLINE void gelu_gradient_row(void *in_gradient, float *restrict bias_gradient, const void *out_gradient,
-                                     const void *in, const void *bias, size_t dim, enum dtype dtype)
+/* in_gradient may be out_gradient. */
+static void gelu_gradient_row(float *in_gradient, float *restrict bias_gradient, const float *out_gradient,
+                              const float *in, const float *bias, size_t dim)
 {
-    const float inverse_sqrt_2pi = 0.398942280f;
 #pragma omp simd
     for (size_t i = 0; i < dim; i++) {
-        float x = load(in, i, dtype) + load(bias, i, dtype);
-        float slope = fmaf(x * inverse_sqrt_2pi, vector_exp(-0.5f * x * x), vector_normal_cdf(x));
-        float gradient = load(out_gradient, i, dtype) * slope;
-        store(in_gradient, i, gradient, dtype);
+        float gradient = out_gradient[i] * vector_gelu_slope(in[i] + bias[i]);
+        in_gradient[i] = gradient;
         bias_gradient[i] += gradient;
     }
 }
@@ -31,15 +29,21 @@ ALWAYS_INLINE void gelu_gradient_row(void *in_gradient, float *restrict bias_gra
 bool cpu_gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
                       struct error *error)
 {
-    (void)error;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t row = 0; row < rows; row++) {
-        if (ctx->dtype == DTYPE_FLOAT32)
-            gelu_row(at(out, row * dim, DTYPE_FLOAT32), const_at(in, row * dim, DTYPE_FLOAT32), bias, dim,
-                     DTYPE_FLOAT32);
-        else
-            gelu_row(at(out, row * dim, DTYPE_BFLOAT16), const_at(in, row * dim, DTYPE_BFLOAT16), bias, dim,
-                     DTYPE_BFLOAT16);
+    enum dtype dtype = ctx->dtype;
+    if (!rows_fit(ctx, dim, error))
+        return false;
+#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int thread = 0; thread < ctx->threads; thread++) {
+        size_t begin, end;
+        cpu_span(rows, ctx->threads, thread, &begin, &end);
+        struct row_scratch scratch = rows_scratch(ctx, thread, 0);
+        const float *added = row_read(bias, 0, scratch.buffers[0], dim, dtype);
+        for (size_t first = begin * dim; first < end * dim; first += dim) {
+            const float *x = row_read(in, first, scratch.buffers[1], dim, dtype);
+            float *y = row_target(out, first, scratch.buffers[1], dtype);
+            gelu_row(y, x, added, dim);
+            row_write(out, first, y, dim, dtype);
+        }
     }
     return true;
 }
@@ -47,22 +51,23 @@ bool cpu_gelu_forward(struct context *ctx, void *out, const void *in, const void
 bool cpu_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
                        const void *in, const void *bias, size_t rows, size_t dim, struct error *error)
 {
-    (void)error;
     enum dtype dtype = ctx->dtype;
+    if (!rows_fit(ctx, dim, error))
+        return false;
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
         cpu_span(rows, ctx->threads, thread, &begin, &end);
-        float *partial = column_partial(ctx, thread, dim);
+        struct row_scratch scratch = rows_scratch(ctx, thread, dim);
+        const float *added = row_read(bias, 0, scratch.buffers[0], dim, dtype);
         for (size_t first = begin * dim; first < end * dim; first += dim) {
-            void *to = at(in_gradient, first, dtype);
-            const void *from = const_at(out_gradient, first, dtype), *x = const_at(in, first, dtype);
-            if (dtype == DTYPE_FLOAT32)
-                gelu_gradient_row(to, partial, from, x, bias, dim, DTYPE_FLOAT32);
-            else
-                gelu_gradient_row(to, partial, from, x, bias, dim, DTYPE_BFLOAT16);
+            const float *x = row_read(in, first, scratch.buffers[1], dim, dtype);
+            const float *from = row_read(out_gradient, first, scratch.buffers[2], dim, dtype);
+            float *to = row_target(in_gradient, first, scratch.buffers[2], dtype);
+            gelu_gradient_row(to, scratch.sums, from, x, added, dim);
+            row_write(in_gradient, first, to, dim, dtype);
         }
     }
-    column_add(ctx, bias_gradient, 0, dim, dim);
+    rows_add_sums(ctx, bias_gradient, 0, dim);
     return true;
 }

@@ -2,54 +2,43 @@
  * first-level cache, where mean and variance take two exact passes. */
 #include <math.h>
 
-#include "kernels/cpu/bf16.h"
-#include "kernels/cpu/columns.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
 static const float epsilon = 1e-6f;
 
-/* out = in + scale * gamma * branch; gamma NULL: 1. */
-ALWAYS_INLINE void add_branch(void *out, const void *in, const void *branch, const float *gamma, float scale,
-                              size_t dim, enum dtype dtype)
+/* out = in + scale * gamma * branch; gamma NULL: 1. out may be in. */
+static void add_branch(float *out, const float *in, const float *branch, const float *gamma, float scale, size_t dim)
 {
     if (gamma) {
 #pragma omp simd
         for (size_t i = 0; i < dim; i++)
-            store(out, i, fmaf(scale * gamma[i], load(branch, i, dtype), load(in, i, dtype)), dtype);
+            out[i] = fmaf(scale * gamma[i], branch[i], in[i]);
     } else {
 #pragma omp simd
         for (size_t i = 0; i < dim; i++)
-            store(out, i, fmaf(scale, load(branch, i, dtype), load(in, i, dtype)), dtype);
+            out[i] = fmaf(scale, branch[i], in[i]);
     }
 }
 
-ALWAYS_INLINE void normalise(void *restrict normed, float *mean, float *rstd, const void *restrict x,
-                             const float *restrict weight, const float *restrict bias, size_t dim, enum dtype dtype)
+static void normalise(float *restrict normed, float *mean, float *rstd, const float *restrict x,
+                      const float *restrict weight, const float *restrict bias, size_t dim)
 {
     float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < dim; i++)
-        sum += load(x, i, dtype);
+        sum += x[i];
     float centre = sum / (float)dim;
 #pragma omp simd reduction(+ : squares)
     for (size_t i = 0; i < dim; i++) {
-        float d = load(x, i, dtype) - centre;
+        float d = x[i] - centre;
         squares = fmaf(d, d, squares);
     }
     float scale = 1.0f / sqrtf(squares / (float)dim + epsilon);
     for (size_t i = 0; i < dim; i++)
-        store(normed, i, fmaf((load(x, i, dtype) - centre) * scale, weight[i], bias[i]), dtype);
+        normed[i] = fmaf((x[i] - centre) * scale, weight[i], bias[i]);
     *mean = centre;
     *rstd = scale;
-}
-
-ALWAYS_INLINE void forward_row(void *residual_out, void *normed, float *mean, float *rstd, const void *residual_in,
-                               const void *branch, const float *gamma, float scale, const float *weight,
-                               const float *bias, size_t dim, enum dtype dtype)
-{
-    if (branch)
-        add_branch(residual_out, residual_in, branch, gamma, scale, dim, dtype);
-    normalise(normed, mean, rstd, branch ? residual_out : residual_in, weight, bias, dim, dtype);
 }
 
 bool cpu_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
@@ -57,61 +46,68 @@ bool cpu_residual_layernorm_forward(struct context *ctx, void *residual_out, voi
                                     const float *path_scale, const float *weight, const float *bias, size_t rows,
                                     size_t tokens, size_t dim, struct error *error)
 {
-    (void)error;
     enum dtype dtype = ctx->dtype;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t row = 0; row < rows; row++) {
-        float scale = path_scale ? path_scale[row / tokens] : 1.0f;
-        void *sum = residual_out ? at(residual_out, row * dim, dtype) : NULL, *to = at(normed, row * dim, dtype);
-        const void *from = const_at(residual_in, row * dim, dtype);
-        const void *added = branch ? const_at(branch, row * dim, dtype) : NULL;
-        if (dtype == DTYPE_FLOAT32)
-            forward_row(sum, to, mean + row, rstd + row, from, added, gamma, scale, weight, bias, dim, DTYPE_FLOAT32);
-        else
-            forward_row(sum, to, mean + row, rstd + row, from, added, gamma, scale, weight, bias, dim, DTYPE_BFLOAT16);
+    if (!rows_fit(ctx, dim, error))
+        return false;
+#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int thread = 0; thread < ctx->threads; thread++) {
+        size_t begin, end;
+        cpu_span(rows, ctx->threads, thread, &begin, &end);
+        struct row_scratch scratch = rows_scratch(ctx, thread, 0);
+        for (size_t row = begin, first = begin * dim; row < end; row++, first += dim) {
+            const float *x = row_read(residual_in, first, scratch.buffers[0], dim, dtype);
+            if (branch) {
+                float *sum = row_target(residual_out, first, scratch.buffers[0], dtype);
+                const float *added = row_read(branch, first, scratch.buffers[1], dim, dtype);
+                add_branch(sum, x, added, gamma, path_scale ? path_scale[row / tokens] : 1.0f, dim);
+                row_write(residual_out, first, sum, dim, dtype);
+                x = sum;
+            }
+            float *y = row_target(normed, first, scratch.buffers[1], dtype);
+            normalise(y, mean + row, rstd + row, x, weight, bias, dim);
+            row_write(normed, first, y, dim, dtype);
+        }
     }
     return true;
 }
 
 /* With g = weight * normed_gradient and xhat = (x - mean) * rstd, the gradient of x is
  *     rstd * (g - mean(g) - xhat * mean(g * xhat)). */
-ALWAYS_INLINE void backward_row(void *restrict residual_gradient, float *restrict weight_gradient,
-                                float *restrict bias_gradient, const void *restrict normed_gradient,
-                                const void *restrict x, float mean, float rstd, const float *restrict weight,
-                                size_t dim, enum dtype dtype)
+static void add_gradient(float *restrict residual_gradient, float *restrict weight_gradient,
+                         float *restrict bias_gradient, const float *restrict normed_gradient, const float *restrict x,
+                         float mean, float rstd, const float *restrict weight, size_t dim)
 {
     float sum = 0, projection = 0;
 #pragma omp simd reduction(+ : sum, projection)
     for (size_t i = 0; i < dim; i++) {
-        float gradient = load(normed_gradient, i, dtype), xhat = (load(x, i, dtype) - mean) * rstd;
-        float g = gradient * weight[i];
+        float xhat = (x[i] - mean) * rstd, g = normed_gradient[i] * weight[i];
         sum += g;
         projection = fmaf(g, xhat, projection);
-        weight_gradient[i] = fmaf(gradient, xhat, weight_gradient[i]);
-        bias_gradient[i] += gradient;
+        weight_gradient[i] = fmaf(normed_gradient[i], xhat, weight_gradient[i]);
+        bias_gradient[i] += normed_gradient[i];
     }
     sum /= (float)dim;
     projection /= (float)dim;
     for (size_t i = 0; i < dim; i++) {
-        float g = load(normed_gradient, i, dtype) * weight[i], xhat = (load(x, i, dtype) - mean) * rstd;
-        float gradient = rstd * (g - sum - xhat * projection);
-        store(residual_gradient, i, load(residual_gradient, i, dtype) + gradient, dtype);
+        float xhat = (x[i] - mean) * rstd, g = normed_gradient[i] * weight[i];
+        residual_gradient[i] += rstd * (g - sum - xhat * projection);
     }
 }
 
-ALWAYS_INLINE void branch_row(void *restrict branch_gradient, float *restrict gamma_gradient,
-                              const void *restrict residual_gradient, const void *restrict branch,
-                              const float *restrict gamma, float scale, size_t dim, enum dtype dtype)
+/* branch NULL: no gamma, whose gradient is not wanted then. */
+static void branch_gradient_row(float *restrict branch_gradient, float *restrict gamma_gradient,
+                                const float *restrict residual_gradient, const float *restrict branch,
+                                const float *restrict gamma, float scale, size_t dim)
 {
-    if (!gamma) {
+    if (!branch) {
         for (size_t i = 0; i < dim; i++)
-            store(branch_gradient, i, scale * load(residual_gradient, i, dtype), dtype);
+            branch_gradient[i] = scale * residual_gradient[i];
         return;
     }
     for (size_t i = 0; i < dim; i++) {
-        float gradient = scale * load(residual_gradient, i, dtype);
-        store(branch_gradient, i, gamma[i] * gradient, dtype);
-        gamma_gradient[i] = fmaf(gradient, load(branch, i, dtype), gamma_gradient[i]);
+        float gradient = scale * residual_gradient[i];
+        branch_gradient[i] = gamma[i] * gradient;
+        gamma_gradient[i] = fmaf(gradient, branch[i], gamma_gradient[i]);
     }
 }
 
@@ -121,35 +117,34 @@ bool cpu_residual_layernorm_backward(struct context *ctx, void *residual_gradien
                                      const float *mean, const float *rstd, const float *gamma, const float *path_scale,
                                      const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error)
 {
-    (void)error;
     enum dtype dtype = ctx->dtype;
-    size_t columns = 3 * dim; /* the gradients of weight, bias and gamma side by side */
+    if (!rows_fit(ctx, 3 * dim, error))
+        return false;
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
         cpu_span(rows, ctx->threads, thread, &begin, &end);
-        float *partial = column_partial(ctx, thread, columns);
-        for (size_t row = begin; row < end; row++) {
-            float scale = path_scale ? path_scale[row / tokens] : 1.0f;
-            void *sum = at(residual_gradient, row * dim, dtype);
-            void *to = branch_gradient ? at(branch_gradient, row * dim, dtype) : NULL;
-            const void *from = const_at(normed_gradient, row * dim, dtype);
-            const void *x = const_at(residual_out, row * dim, dtype);
-            const void *added = gamma ? const_at(branch, row * dim, dtype) : NULL;
-            if (dtype == DTYPE_FLOAT32) {
-                backward_row(sum, partial, partial + dim, from, x, mean[row], rstd[row], weight, dim, DTYPE_FLOAT32);
-                if (to)
-                    branch_row(to, partial + 2 * dim, sum, added, gamma, scale, dim, DTYPE_FLOAT32);
-            } else {
-                backward_row(sum, partial, partial + dim, from, x, mean[row], rstd[row], weight, dim, DTYPE_BFLOAT16);
-                if (to)
-                    branch_row(to, partial + 2 * dim, sum, added, gamma, scale, dim, DTYPE_BFLOAT16);
+        struct row_scratch scratch = rows_scratch(ctx, thread, 3 * dim);
+        float *weight_sums = scratch.sums, *bias_sums = weight_sums + dim, *gamma_sums = bias_sums + dim;
+        for (size_t row = begin, first = begin * dim; row < end; row++, first += dim) {
+            row_read(residual_gradient, first, scratch.buffers[0], dim, dtype);
+            float *total = row_target(residual_gradient, first, scratch.buffers[0], dtype);
+            const float *x = row_read(residual_out, first, scratch.buffers[1], dim, dtype);
+            const float *from = row_read(normed_gradient, first, scratch.buffers[2], dim, dtype);
+            add_gradient(total, weight_sums, bias_sums, from, x, mean[row], rstd[row], weight, dim);
+            row_write(residual_gradient, first, total, dim, dtype);
+            if (branch_gradient) {
+                const float *added = gamma ? row_read(branch, first, scratch.buffers[1], dim, dtype) : NULL;
+                float *to = row_target(branch_gradient, first, scratch.buffers[2], dtype);
+                branch_gradient_row(to, gamma_sums, total, added, gamma, path_scale ? path_scale[row / tokens] : 1.0f,
+                                    dim);
+                row_write(branch_gradient, first, to, dim, dtype);
             }
         }
     }
-    column_add(ctx, weight_gradient, 0, dim, columns);
-    column_add(ctx, bias_gradient, dim, dim, columns);
+    rows_add_sums(ctx, weight_gradient, 0, dim);
+    rows_add_sums(ctx, bias_gradient, dim, dim);
     if (gamma)
-        column_add(ctx, gamma_gradient, 2 * dim, dim, columns);
+        rows_add_sums(ctx, gamma_gradient, 2 * dim, dim);
     return true;
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/columns.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/cpu.h"
 
 enum product { PRODUCT_FORWARD, PRODUCT_FORWARD_BIAS, PRODUCT_INPUT_GRADIENT, PRODUCT_WEIGHT_GRADIENT };
@@ -221,9 +221,8 @@ bool cpu_linear_backward(struct context *ctx, void *in_gradient, float *weight_g
                          const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
                          size_t out_dim, struct error *error)
 {
-    if (bias_gradient)
-        column_sums(ctx, bias_gradient, out_gradient, rows, out_dim);
-    return (!in_gradient || multiply(ctx, PRODUCT_INPUT_GRADIENT, out_gradient, weight, in_gradient, NULL, rows, in_dim,
+    return (!bias_gradient || rows_column_sums(ctx, bias_gradient, out_gradient, rows, out_dim, error)) &&
+           (!in_gradient || multiply(ctx, PRODUCT_INPUT_GRADIENT, out_gradient, weight, in_gradient, NULL, rows, in_dim,
                                      out_dim, error)) &&
            multiply(ctx, PRODUCT_WEIGHT_GRADIENT, out_gradient, in, weight_gradient, NULL, rows, in_dim, out_dim,
                     error);

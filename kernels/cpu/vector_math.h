@@ -46,13 +46,11 @@ ALWAYS_INLINE float vector_exp2_small(float x)
     return float_from_bits(bits_from_float(p) + (bits_from_float(shifted) << 23));
 }
 
-/* Phi(x) = (1 + erf(x / sqrt 2)) / 2, to 6e-8 absolute, and to 2e-4 relative where x < 0; exactly 0 below -5.5, where
- * it is 2e-8. With t = |x|, log2 Phi(-t) is so smooth that a polynomial does (fitted to the least largest error of
- * sqrt(Phi) * polynomial, as tests/unit/test_gelu.c checks): no division and no branch at the centre as in erf. */
-ALWAYS_INLINE float vector_normal_cdf(float x)
+/* Phi(-t) of the normal distribution for 0 <= t <= 5.5, to 6e-8 absolute and 2e-4 relative; 0 for t = 5.5, where it is
+ * 2e-8. log2 Phi(-t) is so smooth that a polynomial does (fitted to the least largest error of sqrt(Phi) * polynomial):
+ * no division, and no branch at the centre as in erf. */
+ALWAYS_INLINE float vector_normal_tail(float t)
 {
-    float t = fabsf(x);
-    t = t < 5.5f ? t : 5.5f;
     float p = -2.31162446e-7f;
     p = fmaf(p, t, 5.23441258e-6f);
     p = fmaf(p, t, -4.78296934e-5f);
@@ -64,8 +62,42 @@ ALWAYS_INLINE float vector_normal_cdf(float x)
     p = fmaf(p, t, 1.15110767f);
     p = fmaf(p, t, 0.99999994f);
     float tail = vector_exp2_small(-p);
-    tail = t < 5.5f ? tail : 0.0f;
+    return t < 5.5f ? tail : 0.0f;
+}
+
+/* |x|, but at most 5.5, and 5.5 for NaN. */
+ALWAYS_INLINE float vector_tail_argument(float x)
+{
+    float t = fabsf(x);
+    return t < 5.5f ? t : 5.5f;
+}
+
+/* Phi(x) = (1 + erf(x / sqrt 2)) / 2. 1 for NaN. */
+ALWAYS_INLINE float vector_normal_cdf(float x)
+{
+    float tail = vector_normal_tail(vector_tail_argument(x));
     return x < 0 ? tail : 1.0f - tail;
+}
+
+/* gelu'(x) = Phi(x) + x phi(x) to 1.5e-7 absolute (7e-7 where |x| > 5.5 and it is cut off), NaN for NaN. For x = -t it
+ * is Phi(-t) q(t) with q(t) = 1 - t phi(t) / Phi(-t), again smooth enough for a polynomial, which spares the
+ * exponential of phi; gelu'(t) = 1 - gelu'(-t). */
+ALWAYS_INLINE float vector_gelu_slope(float x)
+{
+    float t = vector_tail_argument(x);
+    float q = 2.20737024e-6f;
+    q = fmaf(q, t, -3.9961833e-5f);
+    q = fmaf(q, t, 2.94331345e-4f);
+    q = fmaf(q, t, -9.89479246e-4f);
+    q = fmaf(q, t, -2.50713929e-4f);
+    q = fmaf(q, t, 1.94861684e-2f);
+    q = fmaf(q, t, -1.09164394e-1f);
+    q = fmaf(q, t, -6.36586189e-1f);
+    q = fmaf(q, t, -7.97887206e-1f);
+    q = fmaf(q, t, 1.0f);
+    float slope = vector_normal_tail(t) * q;
+    slope = x < 0 ? slope : 1.0f - slope;
+    return x != x ? x : slope;
 }
 
 #endif

@@ -103,6 +103,16 @@ static void normal_cdf_is_accurate_over_its_range(void **state)
     assert_true(vector_normal_cdf(-1e30f) == 0 && vector_normal_cdf(1e30f) == 1);
 }
 
+static void slope_is_accurate_over_its_range(void **state)
+{
+    (void)state;
+    for (double x = -12; x < 12; x += 1e-4)
+        assert_true(fabs((double)vector_gelu_slope((float)x) - gelu_slope((double)(float)x)) <
+                    (fabs(x) < 5.49 ? 1.5e-7 : 7e-7));
+    assert_true(vector_gelu_slope(-INFINITY) == 0 && vector_gelu_slope(INFINITY) == 1);
+    assert_true(isnan(vector_gelu_slope(NAN)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +121,7 @@ int main(void)
         cmocka_unit_test(slope_is_the_derivative),
         cmocka_unit_test(exp_is_accurate_over_its_range),
         cmocka_unit_test(normal_cdf_is_accurate_over_its_range),
+        cmocka_unit_test(slope_is_accurate_over_its_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
