@@ -4,6 +4,7 @@
 
 #include "src/bench_attention.h"
 #include "src/bench_gemm.h"
+#include "src/bench_loader.h"
 #include "src/bench_step.h"
 #include "src/comm.h"
 
@@ -13,6 +14,7 @@ static const struct benchmark {
     bool (*run)(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error);
 } benchmarks[] = {
     {"step", "whole training steps of a preset", bench_step},
+    {"loader", "batches from a dataset", bench_loader},
     {"gemm", "a square matrix product, the measure of the others", bench_gemm},
     {"attention", "one attention op, forward or backward", bench_attention},
 };
