@@ -7,10 +7,17 @@
 
 enum { JPEG_QUALITY = 90 };
 
+/* Warnings (of odd profiles and tags) would come between our own lines; what matters comes back as an error. */
+static void ignore_warning(const gchar *domain, GLogLevelFlags level, const gchar *message, gpointer data)
+{
+    (void)domain, (void)level, (void)message, (void)data;
+}
+
 bool image_convert_begin(const char *program, struct error *error)
 {
     if (vips_init(program) != 0)
         return error_runtime(error, "libvips cannot start: %s", vips_error_buffer());
+    g_log_set_handler("VIPS", G_LOG_LEVEL_WARNING, ignore_warning, NULL);
     vips_concurrency_set(1);
     vips_cache_set_max(0);
     return true;
@@ -62,22 +69,44 @@ static VipsImage *to_rgb(VipsImage *image)
     return step(image, next, status);
 }
 
-/* vips_thumbnail decodes JPEG at a fraction where it can, turns by EXIF and goes to sRGB through embedded profiles. */
-static VipsImage *open_square(const char *path, size_t size)
+/* width x height after turning by EXIF, in sRGB; `crop` keeps the aspect ratio and cuts the centre out. vips_thumbnail
+ * decodes JPEG at a fraction where it can. A file whose colour profile does not fit its pixels (an RGB profile in a
+ * grayscale photograph) is read again without the profile. */
+static VipsImage *open_resized(const char *path, int width, int height, bool crop)
 {
-    VipsImage *image = NULL;
-    int status = vips_thumbnail(path, &image, (int)size, "height", (int)size, "crop", VIPS_INTERESTING_CENTRE,
-                                "fail_on", VIPS_FAIL_ON_TRUNCATED, "export_profile", "srgb", NULL);
-    return status == 0 ? image : NULL;
+    VipsImage *image = NULL, *plain = NULL;
+    VipsInteresting interesting = crop ? VIPS_INTERESTING_CENTRE : VIPS_INTERESTING_NONE;
+    VipsSize fit = crop ? VIPS_SIZE_BOTH : VIPS_SIZE_FORCE;
+    if (vips_thumbnail(path, &image, width, "height", height, "crop", interesting, "size", fit, "fail_on",
+                       VIPS_FAIL_ON_TRUNCATED, "export_profile", "srgb", NULL) == 0 &&
+        (plain = vips_image_copy_memory(image)) != NULL) { /* errors of decoding come only now */
+        g_object_unref(image);
+        return plain;
+    }
+    g_clear_object(&image);
+    image = vips_image_new_from_file(path, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
+    if (!image || vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || vips_copy(image, &plain, NULL) != 0) {
+        g_clear_object(&image);
+        return NULL;
+    }
+    g_object_unref(image);
+    vips_image_remove(plain, VIPS_META_ICC_NAME);
+    vips_error_clear();
+    int status = vips_thumbnail_image(plain, &image, width, "height", height, "crop", interesting, "size", fit, NULL);
+    return step(plain, image, status);
 }
 
-/* Exactly width x height, after turning. */
-static VipsImage *open_resized(const char *path, int width, int height)
+/* To sRGB through the embedded profile; one that does not fit is as good as none. */
+static VipsImage *apply_profile(VipsImage *image)
 {
-    VipsImage *image = NULL;
-    int status = vips_thumbnail(path, &image, width, "height", height, "size", VIPS_SIZE_FORCE, "fail_on",
-                                VIPS_FAIL_ON_TRUNCATED, "export_profile", "srgb", NULL);
-    return status == 0 ? image : NULL;
+    VipsImage *next = NULL;
+    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0)
+        return image;
+    if (vips_icc_transform(image, &next, "srgb", "embedded", TRUE, NULL) != 0) {
+        vips_error_clear();
+        return image;
+    }
+    return step(image, next, 0);
 }
 
 /* As large as it is, or with its shorter side shrunk to `limit` (0 = none). */
@@ -94,13 +123,9 @@ static VipsImage *open_upright(const char *path, size_t limit)
         int width = (int)(image->Xsize * scale + 0.5), height = (int)(image->Ysize * scale + 0.5);
         bool turned = vips_image_get_orientation_swap(image);
         g_object_unref(image);
-        return open_resized(path, turned ? height : width, turned ? width : height);
+        return open_resized(path, turned ? height : width, turned ? width : height, false);
     }
-    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) != 0) {
-        int status = vips_icc_transform(image, &next, "srgb", "embedded", TRUE, NULL);
-        if (!(image = step(image, next, status)))
-            return NULL;
-    }
+    image = apply_profile(image);
     if (vips_image_get_orientation(image) > 1) {
         next = vips_image_copy_memory(image); /* turning needs rows in another order than the decoder gives them */
         if (!(image = step(image, next, next ? 0 : -1)))
@@ -112,7 +137,7 @@ static VipsImage *open_upright(const char *path, size_t limit)
 
 bool image_to_pixels(struct converted *converted, const char *path, size_t size, struct error *error)
 {
-    VipsImage *image = size > 0 ? open_square(path, size) : open_upright(path, 0);
+    VipsImage *image = size > 0 ? open_resized(path, (int)size, (int)size, true) : open_upright(path, 0);
     if (image)
         image = to_rgb(image);
     if (!image)

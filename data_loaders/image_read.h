@@ -18,8 +18,8 @@ void image_reader_close(struct image_reader *reader);
 /* Reads what is stored of image i and finds its size. ERROR_INPUT: a JPEG stream whose header is damaged;
  * ERROR_RUNTIME: the file cannot be read. */
 bool image_load(struct image_reader *reader, size_t image, size_t *height, size_t *width, struct error *error);
-/* Pixels of the loaded image, valid until the next load. A JPEG stream may be decoded smaller, by eighths as libjpeg's
- * transform allows (faster), as long as height x width pixels of it become no fewer than least_height x least_width;
+/* Pixels of the loaded image, valid until the next load. A JPEG stream may be decoded at a half, a quarter or an
+ * eighth (faster), as long as height x width pixels of it become no fewer than least_height x least_width;
  * give the full size for all of it. ERROR_INPUT where the stream is damaged. */
 bool image_decode(struct image_reader *reader, size_t least_height, size_t least_width, struct pixels *pixels,
                   struct error *error);

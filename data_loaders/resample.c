@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weights are fixed-point with 14 bits, so that 255 * sum of weights stays within int32 with rounding to spare. */
-enum { WEIGHT_BITS = 14 };
+/* Weights are fixed-point with 14 bits. Between the passes values keep 7 of them, so that 255 * 2^7 * 2^14 still fits
+ * an int32 with rounding to spare. */
+enum { WEIGHT_BITS = 14, KEPT_BITS = 7 };
 
 /* For every output index: its first input index, and `taps` weights that add up to 1 << WEIGHT_BITS. */
 struct axis {
@@ -18,9 +19,8 @@ struct axis {
 
 struct resampler {
     struct axis vertical, horizontal;
-    uint8_t *rows; /* [size, width of the part, channels]: after the vertical pass */
-    int32_t *sums; /* one row of it, before rounding */
-    size_t rows_capacity, sums_capacity;
+    int32_t *row; /* [columns of the part, channels]: one output row after the vertical pass */
+    size_t row_capacity;
 };
 
 struct resampler *resampler_open(void)
@@ -36,8 +36,7 @@ void resampler_close(struct resampler *resampler)
     free(resampler->vertical.weight);
     free(resampler->horizontal.first);
     free(resampler->horizontal.weight);
-    free(resampler->rows);
-    free(resampler->sums);
+    free(resampler->row);
     free(resampler);
 }
 
@@ -78,7 +77,7 @@ static void triangle_weights(int16_t *weight, size_t taps, long first, double ce
 static bool plan_axis(struct axis *axis, size_t size, double start, double length, size_t extent)
 {
     double step = length / (double)size, scale = step > 1 ? step : 1;
-    axis->taps = (size_t)ceil(2 * scale) + 1;
+    axis->taps = (size_t)ceil(2 * scale); /* so many pixel centres lie inside the triangle at most */
     if (axis->taps > extent)
         axis->taps = extent;
     if (!grow((void **)&axis->first, &axis->size_capacity, size * sizeof *axis->first) ||
@@ -95,50 +94,70 @@ static bool plan_axis(struct axis *axis, size_t size, double start, double lengt
 }
 
 /* One output row: a weighted sum of whole input rows, which the compiler turns into vector code. */
-static void vertical_row(uint8_t *restrict out, int32_t *restrict sums, const uint8_t *first_row, size_t stride,
-                         const int16_t *weight, size_t taps, size_t bytes)
+static void vertical_row(int32_t *restrict row, const uint8_t *first_row, size_t stride, const int16_t *weight,
+                         size_t taps, size_t count)
 {
-    for (size_t i = 0; i < bytes; i++)
-        sums[i] = 1 << (WEIGHT_BITS - 1);
+    for (size_t i = 0; i < count; i++)
+        row[i] = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
     for (size_t t = 0; t < taps; t++) {
         const uint8_t *restrict in = first_row + t * stride;
         const int32_t w = weight[t];
         if (w == 0)
             continue;
-        for (size_t i = 0; i < bytes; i++)
-            sums[i] += w * in[i];
+        for (size_t i = 0; i < count; i++)
+            row[i] += w * in[i];
     }
-    for (size_t i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(sums[i] >> WEIGHT_BITS);
+    for (size_t i = 0; i < count; i++)
+        row[i] >>= WEIGHT_BITS - KEPT_BITS;
 }
 
+enum { FINAL_BITS = WEIGHT_BITS + KEPT_BITS };
 typedef int32_t lanes __attribute__((vector_size(16)));
 
-/* RGB: one vector holds a pixel's three sums, so a tap is one load, one multiplication and one addition. Writes a
- * fourth byte that the next pixel overwrites. */
-static void horizontal_row_rgb(uint8_t *out, const uint8_t *row, const struct axis *axis, size_t size)
+/* RGB: one vector holds a pixel's three sums (and one number of its neighbour, ignored), so a tap is one load, one
+ * multiplication and one addition. `taps` is a constant at the calls below that matter, so that it all unrolls. */
+static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out, const int32_t *restrict row,
+                                                          const struct axis *axis, size_t size, size_t taps)
 {
     for (size_t x = 0; x < size; x++) {
-        const uint8_t *in = row + 3 * (size_t)axis->first[x];
-        const int16_t *weight = axis->weight + x * axis->taps;
-        lanes sum = {1 << (WEIGHT_BITS - 1), 1 << (WEIGHT_BITS - 1), 1 << (WEIGHT_BITS - 1), 0};
-        for (size_t t = 0; t < axis->taps; t++) {
-            uint8_t pixel __attribute__((vector_size(4)));
+        const int32_t *in = row + 3 * (size_t)axis->first[x];
+        const int16_t *weight = axis->weight + x * taps;
+        lanes sum = {1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 0};
+        for (size_t t = 0; t < taps; t++) {
+            lanes pixel;
             memcpy(&pixel, in + 3 * t, sizeof pixel);
-            sum += __builtin_convertvector(pixel, lanes) * weight[t];
+            sum += pixel * weight[t];
         }
-        uint8_t pixel __attribute__((vector_size(4))) = __builtin_convertvector(sum >> WEIGHT_BITS, __typeof__(pixel));
-        memcpy(out + 3 * x, &pixel, sizeof pixel);
+        sum >>= FINAL_BITS;
+        for (int c = 0; c < 3; c++)
+            out[3 * x + (size_t)c] = (uint8_t)sum[c];
     }
 }
 
-static void horizontal_row_gray(uint8_t *out, const uint8_t *row, const struct axis *axis, size_t size)
+static void horizontal_row_rgb(uint8_t *out, const int32_t *row, const struct axis *axis, size_t size)
+{
+    switch (axis->taps) {
+    case 2: /* enlarging */
+        row_rgb(out, row, axis, size, 2);
+        break;
+    case 3: /* shrinking by up to 1.5 */
+        row_rgb(out, row, axis, size, 3);
+        break;
+    case 4: /* by up to 2, beyond which JPEG is decoded smaller */
+        row_rgb(out, row, axis, size, 4);
+        break;
+    default:
+        row_rgb(out, row, axis, size, axis->taps);
+    }
+}
+
+static void horizontal_row_gray(uint8_t *out, const int32_t *row, const struct axis *axis, size_t size)
 {
     for (size_t x = 0; x < size; x++) {
-        int32_t sum = 1 << (WEIGHT_BITS - 1);
+        int32_t sum = 1 << (FINAL_BITS - 1);
         for (size_t t = 0; t < axis->taps; t++)
             sum += axis->weight[x * axis->taps + t] * row[(size_t)axis->first[x] + t];
-        out[x] = (uint8_t)(sum >> WEIGHT_BITS);
+        out[x] = (uint8_t)(sum >> FINAL_BITS);
     }
 }
 
@@ -152,22 +171,21 @@ bool resample(struct resampler *resampler, uint8_t *out, size_t size, const stru
     /* Only the columns that some output needs go through the vertical pass. */
     size_t left = (size_t)horizontal->first[0];
     size_t columns = (size_t)horizontal->first[size - 1] + horizontal->taps - left;
-    size_t row_bytes = columns * source->channels;
+    size_t count = columns * source->channels;
     for (size_t x = 0; x < size; x++)
         horizontal->first[x] -= (int32_t)left;
-    if (!grow((void **)&resampler->rows, &resampler->rows_capacity, row_bytes + PATCHES_SLACK_BYTES) ||
-        !grow((void **)&resampler->sums, &resampler->sums_capacity, row_bytes * sizeof *resampler->sums))
+    if (!grow((void **)&resampler->row, &resampler->row_capacity, count * sizeof *resampler->row + PATCHES_SLACK_BYTES))
         return false;
     for (size_t y = 0; y < size; y++) {
         const uint8_t *first_row =
             source->bytes + (size_t)vertical->first[y] * source->stride + left * source->channels;
-        vertical_row(resampler->rows, resampler->sums, first_row, source->stride, vertical->weight + y * vertical->taps,
-                     vertical->taps, row_bytes);
+        vertical_row(resampler->row, first_row, source->stride, vertical->weight + y * vertical->taps, vertical->taps,
+                     count);
         uint8_t *line = out + y * size * source->channels;
         if (source->channels == 3)
-            horizontal_row_rgb(line, resampler->rows, horizontal, size);
+            horizontal_row_rgb(line, resampler->row, horizontal, size);
         else
-            horizontal_row_gray(line, resampler->rows, horizontal, size);
+            horizontal_row_gray(line, resampler->row, horizontal, size);
     }
     return true;
 }

@@ -19,7 +19,7 @@ struct resampler; /* scratch that grows to the largest picture met; one a thread
 struct resampler *resampler_open(void); /* NULL: no memory */
 void resampler_close(struct resampler *resampler);
 
-/* out [size, size, channels] = `part` of `source`, resized. 1 or 3 channels; `out` has PATCHES_SLACK_BYTES at the end.
+/* out [size, size, channels] = `part` of `source`, resized. 1 or 3 channels.
  * false only where memory ran out. */
 bool resample(struct resampler *resampler, uint8_t *out, size_t size, const struct pixels *source,
               const struct rectangle *part);
