@@ -58,7 +58,7 @@ command -v mpirun >/dev/null || fail "Open MPI's mpirun is not installed (launch
 find_program() {
     local here candidate
     here=$(dirname "$(readlink -f "$0")")
-    for candidate in "$here/../build/bin/$1" "$here/../../../bin/$1" "$(command -v "$1" || true)"; do
+    for candidate in "$here/../build/bin/$1" "$here/../../../bin/$1" "$(type -P "$1" || true)"; do
         [ ! -x "$candidate" ] || { readlink -f "$candidate" && return; }
     done
     return 1

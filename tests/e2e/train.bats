@@ -1,0 +1,80 @@
+# Training: the same run on any number of ranks, the same bits again, and what a run directory holds.
+load helpers
+setup_file() { make_datasets; }
+setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
+
+@test "1, 2 and 4 ranks agree over 50 steps" {
+    write_config config.yaml
+    for n in 1 2 4; do
+        ranks $n quest-train config.yaml --set train.steps=50 --out run$n
+    done
+    losses_agree run2 run1 1e-4 50
+    losses_agree run4 run1 1e-4 50
+}
+
+@test "two ranks with two micro-steps do what one rank does" {
+    write_config config.yaml
+    ranks 1 quest-train config.yaml --out run1
+    ranks 2 quest-train config.yaml --set train.accumulate=2 --out run2
+    losses_agree run2 run1 1e-4 30
+}
+
+@test "the same seed gives the same bits, another seed does not" {
+    write_config config.yaml
+    ranks 2 quest-train config.yaml --set model.drop_path=0.2 --out first
+    ranks 2 quest-train config.yaml --set model.drop_path=0.2 --out second
+    same_state first/checkpoints/step_00000030.h5 second/checkpoints/step_00000030.h5
+    ranks 2 quest-train config.yaml --set model.drop_path=0.2 --set train.seed=8 --out third
+    run same_state first/checkpoints/step_00000030.h5 third/checkpoints/step_00000030.h5
+    [ "$status" != 0 ]
+    [[ $output == *"bits differ"* ]]
+}
+
+@test "the number of loader threads does not change a bit" {
+    write_config config.yaml
+    quest-train config.yaml --set data.workers=1 --out one
+    quest-train config.yaml --set data.workers=5 --set data.prefetch=7 --out five
+    same_state one/checkpoints/step_00000030.h5 five/checkpoints/step_00000030.h5
+}
+
+@test "a run directory holds what the design says" {
+    write_config config.yaml
+    run -0 ranks 2 quest-train config.yaml --set train.eval_every=15 --out run
+    [ -s run/config.yaml ]
+    quest-train run/config.yaml --set train.steps=1 --out again # the resolved configuration is one
+    [ "$(json run/metrics.jsonl 'sum("grad_norm" in x for x in d)')" = 30 ]
+    [ "$(json run/metrics.jsonl 'all(set("step epoch loss lr grad_norm images_per_s step_time_s data_wait_s comm_wait_s time".split()) <= set(x) for x in d if "grad_norm" in x)')" = True ]
+    [ "$(json run/metrics.jsonl '[x["step"] for x in d if "top5" in x and x["split"] == "val"]')" = "[15, 30]" ]
+    [ "$(json run/norms.jsonl 'sorted({(x["step"], x["layer"]) for x in d})[:3]')" = "[(1, 0), (1, 1), (5, 0)]" ]
+    [ "$(json run/norms.jsonl 'all(len(x[k]) == 2 for x in d for k in x if k not in ("step", "layer", "qkv_grad_norm"))')" = True ]
+    [ "$(ls run/checkpoints)" = "$(printf '%s\n' best.h5 step_00000010.h5 step_00000020.h5 step_00000030.h5)" ] || ls run/checkpoints
+}
+
+@test "it learns: the loss falls by a third in 150 steps" {
+    write_config config.yaml
+    ranks 2 quest-train config.yaml --set train.steps=150 --set optim.lr=3.0e-3 --out run
+    before=$(json run/metrics.jsonl 'sum(x["loss"] for x in d if "grad_norm" in x and x["step"] <= 10) / 10')
+    after=$(json run/metrics.jsonl 'sum(x["loss"] for x in d if "grad_norm" in x and x["step"] > 140) / 10')
+    echo "loss $before -> $after"
+    awk "BEGIN { exit !($after < $before * 2 / 3) }"
+}
+
+@test "every attention kind trains" {
+    write_config config.yaml
+    for kind in standard quest qnorm qknorm qknorm_hs qknorm_ds; do
+        quest-train config.yaml --set attention.kind=$kind --set train.steps=12 --out $kind
+        [ "$(json $kind/metrics.jsonl '[x["loss"] < 3 for x in d if x["step"] == 12 and "grad_norm" in x]')" = "[True]" ]
+    done
+}
+
+@test "bf16 follows fp32, where the CPU has it" {
+    write_config config.yaml
+    quest-train config.yaml --out fp32
+    if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
+        quest-train config.yaml --set train.precision=bf16 --out bf16
+        losses_agree bf16 fp32 2e-2 30
+    else
+        run quest-train config.yaml --set train.precision=bf16 --out bf16
+        one_error 2 "bf16"
+    fi
+}
