@@ -74,7 +74,7 @@ shift
 # ---- where the ranks go: `ranks` in all, `ranks_here` on the fullest host, `cores` of one host ----
 physical_cores() { # of those that this process may use; hardware threads of one core count once
     local allowed cores
-    allowed=$(nproc)
+    allowed=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would obey them
     cores=$(lscpu -p=Core,Socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
     echo $((cores > 0 && cores < allowed ? cores : allowed))
 }
