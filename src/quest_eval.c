@@ -100,8 +100,11 @@ struct job {
 static bool read_model_configuration(struct job *job, struct error *error)
 {
     const char *path = job->arguments->checkpoint, *precision = job->arguments->precision;
-    if (!checkpoint_read_header(&job->header, path, error) ||
-        !config_parse_model(&job->config, job->header.config, strlen(job->header.config), path, error))
+    if (!checkpoint_read_header(&job->header, path, error)) {
+        error->status = ERROR_INPUT; /* the user named this file; there is no other to fall back to */
+        return false;
+    }
+    if (!config_parse_model(&job->config, job->header.config, strlen(job->header.config), path, error))
         return false;
     if (precision && strcmp(precision, "fp32") != 0 && strcmp(precision, "bf16") != 0)
         return error_input(error, "--precision %s: fp32 or bf16 is expected", precision);
