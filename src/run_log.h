@@ -56,6 +56,8 @@ struct event {
     const char *kind, *severity, *message;
     long layer, head;
     double value, threshold;
+    uint64_t since, predicted_step; /* 0: not said */
+    const char *advice;             /* NULL: none */
 };
 bool run_log_event(struct run_log *log, const struct event *event, struct error *error);
 

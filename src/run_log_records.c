@@ -108,6 +108,12 @@ bool run_log_event(struct run_log *log, const struct event *event, struct error 
     json_line_number(&line, "value", event->value);
     json_line_number(&line, "threshold", event->threshold);
     json_line_text(&line, "message", event->message);
+    if (event->since > 0)
+        json_line_whole(&line, "since", (int64_t)event->since);
+    if (event->predicted_step > 0)
+        json_line_whole(&line, "predicted_step", (int64_t)event->predicted_step);
+    if (event->advice)
+        json_line_text(&line, "advice", event->advice);
     json_line_time(&line, "time");
     return append(log, RUN_LOG_EVENTS, &line, error);
 }

@@ -93,7 +93,8 @@ static void records_have_the_documented_fields(void **state)
     struct norm_record norms = {10,     1,      2,      values, values, values, values, values,
                                 values, values, values, values, values, values, 0.5};
     assert_true(run_log_norms(log, &norms, &error));
-    struct event event = {10, "loss_spike", "warning", "a \"quoted\" line\nwith \xff bytes", 3, -1, 1.5, 1.0};
+    struct event event = {10, "loss_spike", "warning", "a \"quoted\" line\nwith \xff bytes", 3, -1, 1.5, 1.0, 7,
+                          0,  "do this"};
     assert_true(run_log_event(log, &event, &error));
     run_log_close(log);
 
@@ -129,6 +130,9 @@ static void records_have_the_documented_fields(void **state)
     assert_string_equal(json_string_value(json_object_get(lines[0], "message")), "a \"quoted\" line\nwith ? bytes");
     assert_true(json_is_null(json_object_get(lines[0], "head")));
     assert_int_equal(json_integer_value(json_object_get(lines[0], "layer")), 3);
+    assert_int_equal(json_integer_value(json_object_get(lines[0], "since")), 7);
+    assert_null(json_object_get(lines[0], "predicted_step"));
+    assert_string_equal(json_string_value(json_object_get(lines[0], "advice")), "do this");
     free_lines(lines, 1);
 }
 
