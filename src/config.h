@@ -12,6 +12,8 @@
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
+/* What follows an event of the diagnosis; each includes the ones before it. */
+enum diagnosis_action { DIAGNOSIS_ACTION_LOG, DIAGNOSIS_ACTION_CHECKPOINT, DIAGNOSIS_ACTION_STOP };
 
 struct config {
     struct {
@@ -53,6 +55,11 @@ struct config {
     struct {
         int64_t every; /* steps between norms.jsonl records; 0 = never */
     } norms;
+    struct {
+        bool enabled;
+        enum diagnosis_action on_warning, on_critical;
+        double horizon_steps, logit_critical, entropy_critical, key_outlier, spike_z;
+    } diagnosis;
     struct {
         int64_t every, keep; /* every in steps; 0 = at every epoch's end; the end always */
     } checkpoint;

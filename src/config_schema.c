@@ -5,6 +5,7 @@
 const char *const config_attention_names[] = {"standard", "quest", "qnorm", "qknorm", "qknorm_hs", "qknorm_ds", NULL};
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
+static const char *const action_names[] = {"log", "checkpoint", "stop", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
@@ -108,6 +109,22 @@ const struct config_key config_keys[] = {
      .meaning = "steps between lines of metrics.jsonl"},
     {"norms.every", INTEGER(norms.every), .initial = "10", .minimum = 0, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between records of norms.jsonl; 0 = never"},
+    {"diagnosis.enabled", BOOLEAN(diagnosis.enabled), .initial = "true", .unit = "",
+     .meaning = "judge every logged step and write what is found to events.jsonl (docs/diagnosis.md)"},
+    {"diagnosis.on_warning", CHOICE(diagnosis.on_warning, action_names), .initial = "log", .unit = "",
+     .meaning = "what follows a warning: nothing more, a checkpoint, or a checkpoint and the end of the run"},
+    {"diagnosis.on_critical", CHOICE(diagnosis.on_critical, action_names), .initial = "log", .unit = "",
+     .meaning = "what follows a critical event"},
+    {"diagnosis.horizon_steps", REAL(diagnosis.horizon_steps), .initial = "2000.0", .minimum = 0, .above = true,
+     .maximum = 1e12, .unit = "steps", .meaning = "how far ahead a fit of growing logits is believed"},
+    {"diagnosis.logit_critical", REAL(diagnosis.logit_critical), .initial = "1.0e+4", .minimum = 0, .above = true,
+     .maximum = 1e30, .unit = "", .meaning = "largest attention logit that is critical; a tenth of it is a warning"},
+    {"diagnosis.entropy_critical", REAL(diagnosis.entropy_critical), .initial = "0.02", .minimum = 0, .maximum = 0.2,
+     .unit = "", .meaning = "mean entropy of a head over log(tokens) that is critical; five times it is a warning"},
+    {"diagnosis.key_outlier", REAL(diagnosis.key_outlier), .initial = "5.0", .minimum = 1, .above = true,
+     .maximum = 1e6, .unit = "", .meaning = "largest key norm over the mean that is a warning; four times it is critical"},
+    {"diagnosis.spike_z", REAL(diagnosis.spike_z), .initial = "6.0", .minimum = 1, .maximum = 1e6, .unit = "",
+     .meaning = "robust z-score of loss and gradient norm that is a spike"},
     {"checkpoint.every", INTEGER(checkpoint.every), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between checkpoints; 0 = after every epoch (the end always writes one)"},
     {"checkpoint.keep", INTEGER(checkpoint.keep), .initial = "3", .minimum = 1, .maximum = 1e6, .unit = "files",
