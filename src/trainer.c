@@ -147,7 +147,9 @@ static bool open_records(struct trainer *trainer, struct error *error)
                                              (1 + trainer->model->depth) * sizeof(double), "gradient norms", error))
             return false;
     }
-    return norm_statistics_open(&trainer->norms, trainer->model->depth, trainer->model->heads, error);
+    return norm_statistics_open(&trainer->norms, trainer->model->depth, trainer->model->heads, error) &&
+           trainer_diagnosis_open(&trainer->diagnosis, trainer->comm, trainer->log, &trainer->progress, trainer->config,
+                                  trainer->model->tokens, error);
 }
 
 /* ---- opening ---- */
@@ -240,6 +242,7 @@ void trainer_close(struct trainer *trainer)
             if (buffers[j])
                 trainer->kernels->release_host(trainer->model->context, buffers[j]);
     }
+    trainer_diagnosis_close(&trainer->diagnosis);
     norm_statistics_close(&trainer->norms);
     model_close(trainer->model);
     if (trainer->train.file >= 0)

@@ -2,6 +2,7 @@
  *   trainer.c             opening and closing
  *   trainer_loop.c        the steps
  *   trainer_records.c     what a finished step says: metrics, norms, numbers that are not finite
+ *   trainer_diagnosis.c   what the diagnosis makes of it
  *   trainer_checkpoint.c  saving, resuming, --init */
 #ifndef QUEST_TRAINER_H
 #define QUEST_TRAINER_H
@@ -17,6 +18,7 @@
 #include "src/norm_statistics.h"
 #include "src/progress.h"
 #include "src/run_log.h"
+#include "src/trainer_diagnosis.h"
 
 struct trainer_options {
     struct config config;
@@ -52,6 +54,7 @@ struct trainer {
     struct run_log *log; /* rank 0 only, elsewhere NULL */
     struct progress progress;
     struct norm_statistics norms;
+    struct trainer_diagnosis diagnosis;
     struct step_record records[2]; /* of odd and of even steps */
     bool asynchronous;             /* the device runs behind the host: a step is read one step late */
     double peak_flops;             /* of the device, for model FLOP utilisation; 0 = unknown */

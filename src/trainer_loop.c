@@ -161,6 +161,11 @@ static bool after_step(struct trainer *trainer, struct error *error)
 {
     bool evaluate_now = trainer->has_val && is_due(trainer, trainer->step, trainer->config->train.eval_every);
     bool save_now = is_due(trainer, trainer->step, trainer->config->checkpoint.every), is_best = false, saved = false;
+    struct trainer_decision *decision = &trainer->diagnosis.decision;
+    if (decision->action == DIAGNOSIS_ACTION_CHECKPOINT) {
+        decision->action = DIAGNOSIS_ACTION_LOG;
+        save_now = true;
+    }
     if (!evaluate_now && !save_now)
         return true;
     if (!finish_records(trainer, error))
@@ -190,6 +195,17 @@ static bool stop_early(struct trainer *trainer, struct error *error)
     return true;
 }
 
+/* diagnosis.on_warning or on_critical says stop: a checkpoint, and an end that no job script takes for success. */
+static bool stop_by_diagnosis(struct trainer *trainer, struct error *error)
+{
+    struct trainer_decision decision = trainer->diagnosis.decision;
+    return stop_early(trainer, error) &&
+           error_runtime(error,
+                         "stopped by the diagnosis of step %llu: %s (diagnosis.on_warning, diagnosis.on_critical); "
+                         "the checkpoint of step %llu holds this state",
+                         (unsigned long long)decision.step, decision.why, (unsigned long long)trainer->saved_step);
+}
+
 bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
 {
     trainer_restart_window(trainer);
@@ -205,6 +221,8 @@ bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
             return false;
         if (stop && step < trainer->total_steps)
             return stop_early(trainer, error);
+        if (trainer->diagnosis.decision.action == DIAGNOSIS_ACTION_STOP && step < trainer->total_steps)
+            return stop_by_diagnosis(trainer, error);
         *agreed = false;
     }
     *agreed = true;

@@ -61,15 +61,16 @@ static bool report_nonfinite(struct trainer *trainer, uint64_t step, struct erro
     return false;
 }
 
-/* Sums of this step and of the window, over all ranks. */
+/* Sums of this step and of the window, over all ranks; and this rank's own mean loss. */
 static bool reduce_metrics(struct trainer *trainer, const struct step_record *record, double totals[5],
-                           struct error *error)
+                           double *own_loss, struct error *error)
 {
     memset(totals, 0, 5 * sizeof *totals);
     for (size_t i = 0; i < trainer->accumulate * trainer->batch; i++) {
         totals[0] += (double)record->loss[i];
         totals[1] += record->label_rank[i] == 0;
     }
+    *own_loss = totals[0] / (double)(trainer->accumulate * trainer->batch);
     totals[2] = trainer->window.data_wait_s;
     totals[3] = trainer->window.comm_wait_s;
     totals[4] = (double)trainer->window.skipped_images;
@@ -78,8 +79,9 @@ static bool reduce_metrics(struct trainer *trainer, const struct step_record *re
 
 static bool log_metrics(struct trainer *trainer, const struct step_record *record, struct error *error)
 {
-    double totals[5], batch = (double)trainer->config->train.batch_size, ranks = comm_world_size(trainer->comm);
-    if (!reduce_metrics(trainer, record, totals, error))
+    double totals[5], own_loss, batch = (double)trainer->config->train.batch_size,
+                                ranks = comm_world_size(trainer->comm);
+    if (!reduce_metrics(trainer, record, totals, &own_loss, error))
         return false;
     double steps = (double)trainer->window.steps, step_time_s = (clock_s() - trainer->window.begin_s) / steps;
     struct step_metrics metrics = {
@@ -104,8 +106,9 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     struct error log_error;
     if (trainer->log)
         trainer_log_result(trainer, run_log_step(trainer->log, &metrics, &log_error), &log_error);
+    double own_seconds = step_time_s - trainer->window.comm_wait_s / steps;
     trainer_restart_window(trainer);
-    return true;
+    return trainer_diagnosis_step(&trainer->diagnosis, &metrics, own_loss, own_seconds, error);
 }
 
 static bool log_norms(struct trainer *trainer, const struct step_record *record, struct error *error)
@@ -118,6 +121,7 @@ static bool log_norms(struct trainer *trainer, const struct step_record *record,
             norm_statistics_record(&trainer->norms, layer, record->step, rows, sqrt(record->sum_of_squares[1 + layer]));
         struct error log_error;
         trainer_log_result(trainer, run_log_norms(trainer->log, &norms, &log_error), &log_error);
+        trainer_diagnosis_norms(&trainer->diagnosis, &norms);
     }
     return true;
 }
@@ -135,5 +139,7 @@ bool trainer_finish_record(struct trainer *trainer, struct step_record *record, 
         return false;
     if ((record->logged || !finite) && !log_metrics(trainer, record, error))
         return false;
-    return finite || report_nonfinite(trainer, record->step, error);
+    if (!finite)
+        return report_nonfinite(trainer, record->step, error);
+    return (!record->logged && !record->with_norms) || trainer_diagnosis_decide(&trainer->diagnosis, error);
 }

@@ -64,3 +64,35 @@ PYTHON
         [ "${#lines[@]}" -eq 1 ]
     done
 }
+
+# A trainer on two ranks, in a model so small that it takes seconds.
+train() {
+    quest-data synth shapes --out "$BATS_TEST_TMPDIR/shapes.h5" --images 64 --size 32 --workers 1 >/dev/null 2>&1
+    cat >"$BATS_TEST_TMPDIR/tiny.yaml" <<YAML
+model: {image_size: 32, patch_size: 8, dim: 32, depth: 2, heads: 2}
+attention: {kind: standard}
+data: {train: $BATS_TEST_TMPDIR/shapes.h5}
+train: {steps: 6, batch_size: 16}
+log: {every: 1}
+norms: {every: 1}
+YAML
+    OMP_NUM_THREADS=1 run timeout 120 mpirun --allow-run-as-root --oversubscribe -np 2 "$BUILD/bin/quest-train" \
+        "$BATS_TEST_TMPDIR/tiny.yaml" --out "$BATS_TEST_TMPDIR/run" "$@"
+}
+
+@test "quest-train: diagnosis.on_critical: stop ends a run on two ranks with a checkpoint and exit status 1" {
+    train --set diagnosis.on_critical=stop --set diagnosis.logit_critical=0.02
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"stopped by the diagnosis of step 1: layer"* ]]
+    [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000001.h5" ]
+    grep -q '"kind":"logit_explosion","severity":"critical"' "$BATS_TEST_TMPDIR/run/events.jsonl"
+}
+
+@test "quest-train: diagnosis.on_critical: checkpoint goes on; log raises the same events" {
+    train --set diagnosis.on_critical=checkpoint --set diagnosis.logit_critical=0.02
+    [ "$status" -eq 0 ]
+    [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000001.h5" ]
+    [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000006.h5" ]
+    run quest-norms diagnose "$BATS_TEST_TMPDIR/run"
+    [ "$status" -eq 0 ]
+}
