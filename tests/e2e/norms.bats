@@ -67,7 +67,7 @@ PYTHON
 
 # A trainer on two ranks, in a model so small that it takes seconds.
 train() {
-    quest-data synth shapes --out "$BATS_TEST_TMPDIR/shapes.h5" --images 64 --size 32 --workers 1 >/dev/null 2>&1
+    quest-data synth shapes --out "$BATS_TEST_TMPDIR/shapes.h5" --images 64 --size 32 >/dev/null 2>&1
     cat >"$BATS_TEST_TMPDIR/tiny.yaml" <<YAML
 model: {image_size: 32, patch_size: 8, dim: 32, depth: 2, heads: 2}
 attention: {kind: standard}
