@@ -29,6 +29,16 @@ bool error_runtime(struct error *error, const char *format, ...)
     return false;
 }
 
+bool error_append(struct error *error, const char *format, ...)
+{
+    size_t used = strlen(error->message);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message + used, sizeof error->message - used, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
 bool error_prefix(struct error *error, const char *format, ...)
 {
     char tail[sizeof error->message];

@@ -26,6 +26,9 @@ struct error {
 bool error_input(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool error_runtime(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Adds to the end of a message that a lower layer wrote; returns false. */
+bool error_append(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Puts "<context>: " in front of a message that a lower layer wrote; returns false. */
 bool error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -214,7 +214,10 @@ bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
         bool stop;
         if (!comm_any_begin(trainer->comm, stop_signal_raised(), error) || !run_step(trainer, step, error) ||
             !comm_any_end(trainer->comm, &stop, error))
-            return false;
+            return trainer->saved_step > 0
+                       ? error_append(error, "; the last checkpoint is step %llu (go on with --resume)",
+                                      (unsigned long long)trainer->saved_step)
+                       : false;
         struct step_record *readable = &trainer->records[(step - (trainer->asynchronous ? 1 : 0)) % 2];
         *agreed = true; /* from here on all ranks see the same numbers and fail together */
         if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, error))
