@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/bench_allreduce.h"
 #include "src/bench_attention.h"
 #include "src/bench_gemm.h"
 #include "src/bench_loader.h"
@@ -16,6 +17,7 @@ static const struct benchmark {
     {"step", "whole training steps of a preset", bench_step},
     {"loader", "batches from a dataset", bench_loader},
     {"gemm", "a square matrix product, the measure of the others", bench_gemm},
+    {"allreduce", "the gradient all-reduce of a step, two ranks or more", bench_allreduce},
     {"attention", "one attention op, forward or backward", bench_attention},
 };
 

@@ -3,6 +3,7 @@
 
 #include "src/clock.h"
 #include "src/evaluation.h"
+#include "src/profile.h"
 #include "src/schedule.h"
 #include "src/stop_signal.h"
 #include "src/trainer.h"
@@ -21,18 +22,19 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
     float gradient_scale = 1.0f / (float)config->train.batch_size;
     struct input_batch batch;
 
-    if (!input_next(trainer->input, &batch, &trainer->window.data_wait_s, error))
+    if (!PROFILED("input", input_next(trainer->input, &batch, &trainer->window.data_wait_s, error)))
         return false;
     model->path_scale = batch.path_scale;
     trainer->window.skipped_images += batch.host->skipped;
     size_t first = micro * trainer->batch, count = batch.count;
-    return model_forward(model, batch.pixels, count, true, record->with_norms, error) &&
+    return PROFILED("forward", model_forward(model, batch.pixels, count, true, record->with_norms, error)) &&
            model_loss(model, batch.labels, count, (float)config->train.label_smoothing, gradient_scale, error) &&
            trainer->kernels->download(model->context, record->loss + first, model->loss, count * sizeof(float),
                                       error) &&
            trainer->kernels->download(model->context, record->label_rank + first, model->label_rank,
                                       count * sizeof(int32_t), error) &&
-           model_backward(model, count, true, last ? gradient_ready : NULL, trainer->comm, error) &&
+           PROFILED("backward",
+                    model_backward(model, count, true, last ? gradient_ready : NULL, trainer->comm, error)) &&
            input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
 }
 
@@ -91,8 +93,9 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
     for (size_t micro = 0; micro < trainer->accumulate; micro++)
         if (!micro_step(trainer, record, micro, error))
             return false;
-    if (!comm_gradient_finish(trainer->comm, step, &comm_wait_s, error) ||
-        !measure_gradient(trainer, record->with_norms, error) || !update(trainer, step, record->lr, error) ||
+    if (!PROFILED("reduction", comm_gradient_finish(trainer->comm, step, &comm_wait_s, error)) ||
+        !PROFILED("gradient norm", measure_gradient(trainer, record->with_norms, error)) ||
+        !PROFILED("update", update(trainer, step, record->lr, error)) ||
         (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
         !trainer->kernels->download(model->context, record->sum_of_squares, model->sum_of_squares,
                                     (1 + model->depth) * sizeof(double), error) ||
@@ -157,7 +160,7 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
 }
 
 /* Evaluation and checkpoint after a step, where they are due. A best model is always kept, so it is saved too. */
-static bool after_step(struct trainer *trainer, struct error *error)
+static bool after_step(struct trainer *trainer, bool *agreed, struct error *error)
 {
     bool evaluate_now = trainer->has_val && is_due(trainer, trainer->step, trainer->config->train.eval_every);
     bool save_now = is_due(trainer, trainer->step, trainer->config->checkpoint.every), is_best = false, saved = false;
@@ -170,6 +173,12 @@ static bool after_step(struct trainer *trainer, struct error *error)
         return true;
     if (!finish_records(trainer, error))
         return false;
+    /* A reduction that was aborted on the device shows only here; its step must not be saved. Others may not know yet.
+     */
+    if (!comm_gradient_progress(trainer->comm, error)) {
+        *agreed = false;
+        return false;
+    }
     if (evaluate_now && !run_evaluation(trainer, &is_best, error))
         return false;
     if ((save_now || is_best) && !trainer_save(trainer, &saved, error))
@@ -220,7 +229,7 @@ bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
                        : false;
         struct step_record *readable = &trainer->records[(step - (trainer->asynchronous ? 1 : 0)) % 2];
         *agreed = true; /* from here on all ranks see the same numbers and fail together */
-        if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, error))
+        if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, agreed, error))
             return false;
         if (stop && step < trainer->total_steps)
             return stop_early(trainer, error);

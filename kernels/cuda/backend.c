@@ -201,6 +201,13 @@ static void cuda_release(struct context *ctx, void *memory)
     cudaFree(memory);
 }
 
+static const void *cuda_host_view(struct context *ctx, const void *device)
+{
+    (void)ctx;
+    (void)device;
+    return NULL;
+}
+
 static bool cuda_allocate_host(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error)
 {
     (void)ctx;
@@ -297,6 +304,7 @@ const struct kernels *kernels_cuda(void)
         .memory_available = cuda_memory_available,
         .allocate = cuda_allocate,
         .release = cuda_release,
+        .host_view = cuda_host_view,
         .allocate_host = cuda_allocate_host,
         .release_host = cuda_release_host,
         .zero = cuda_zero,

@@ -1,0 +1,227 @@
+#include "src/bench_allreduce.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/clock.h"
+#include "src/command_line.h"
+#include "src/config.h"
+#include "src/device.h"
+
+enum {
+    OPTION_MIB = 256,
+    OPTION_BUCKET_MIB,
+    OPTION_DTYPE,
+    OPTION_ITERATIONS,
+    OPTION_WARMUP,
+    OPTION_TIMEOUT,
+    OPTION_DEVICE,
+    OPTION_JSON
+};
+
+static const struct argp_option options[] = {
+    {"mib", OPTION_MIB, "M", 0, "MiB of float32 gradients [84: ViT-S]", 0},
+    {"bucket-mib", OPTION_BUCKET_MIB, "M", 0, "comm.bucket_mib [25]", 0},
+    {"dtype", OPTION_DTYPE, "fp32|bf16", 0, "comm.dtype: what goes over the wire [fp32]", 0},
+    {"iterations", OPTION_ITERATIONS, "I", 0, "Timed reductions [20]", 0},
+    {"warmup", OPTION_WARMUP, "W", 0, "Reductions before them [3]", 0},
+    {"timeout", OPTION_TIMEOUT, "S", 0, "comm.timeout_s [60]", 0},
+    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
+    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
+    {0},
+};
+
+struct arguments {
+    size_t mib, bucket_mib, iterations, warmup, timeout_s;
+    enum dtype dtype;
+    const char *device;
+    bool json;
+    struct error *error;
+};
+
+static error_t parse_dtype(struct arguments *arguments, const char *value)
+{
+    for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++)
+        if (strcmp(value, dtype_name((enum dtype)dtype)) == 0) {
+            arguments->dtype = (enum dtype)dtype;
+            return 0;
+        }
+    error_input(arguments->error, "--dtype: '%s' is neither fp32 nor bf16", value);
+    return EINVAL;
+}
+
+static error_t parse_count(struct arguments *arguments, size_t *count, const char *option, const char *value)
+{
+    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
+}
+
+static error_t parse(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    switch (key) {
+    case OPTION_MIB:
+        return parse_count(arguments, &arguments->mib, "--mib", value);
+    case OPTION_BUCKET_MIB:
+        return parse_count(arguments, &arguments->bucket_mib, "--bucket-mib", value);
+    case OPTION_ITERATIONS:
+        return parse_count(arguments, &arguments->iterations, "--iterations", value);
+    case OPTION_WARMUP:
+        return parse_count(arguments, &arguments->warmup, "--warmup", value);
+    case OPTION_TIMEOUT:
+        return parse_count(arguments, &arguments->timeout_s, "--timeout", value);
+    case OPTION_DTYPE:
+        return parse_dtype(arguments, value);
+    case OPTION_DEVICE:
+        arguments->device = value;
+        return 0;
+    case OPTION_JSON:
+        return arguments->json = true, 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {
+    options, parse, NULL, "Times the gradient all-reduce of a step: MPI on the CPU, NCCL on GPUs.", NULL, NULL, NULL};
+
+struct bench {
+    const struct arguments *arguments;
+    struct comm *comm;
+    struct comm_gradient_options gradient;
+    float *host;
+};
+
+static bool open_bench(struct bench *bench, struct error *error)
+{
+    const struct arguments *arguments = bench->arguments;
+    /* The smallest workload: no op runs here. */
+    struct context_options context = {.threads = 1,
+                                      .workload = {.batch = 1,
+                                                   .patches = 1,
+                                                   .patch_dim = 16,
+                                                   .dim = 16,
+                                                   .hidden = 16,
+                                                   .heads = 1,
+                                                   .classes = 1,
+                                                   .kind = ATTENTION_QUEST}};
+    struct comm_gradient_options *gradient = &bench->gradient;
+    gradient->count = (arguments->mib << 20) / sizeof(float);
+    gradient->bucket_mib = (double)arguments->bucket_mib;
+    gradient->dtype = arguments->dtype;
+    gradient->timeout_s = (double)arguments->timeout_s;
+    if (comm_world_size(bench->comm) < 2)
+        return error_input(error, "quest-bench allreduce needs at least two ranks: mpirun -np 2 quest-bench allreduce");
+    bench->host = malloc(gradient->count * sizeof(float));
+    void *device = NULL;
+    if (!bench->host)
+        return error_runtime(error, "out of memory for %zu MiB of gradients", arguments->mib);
+    if (!device_choose(&gradient->kernels, &context.device, arguments->device, bench->comm, error) ||
+        !gradient->kernels->open(&gradient->context, &context, error) ||
+        !gradient->kernels->allocate(gradient->context, &device, gradient->count * sizeof(float), "gradients", error))
+        return false;
+    gradient->gradient = device;
+    return true;
+}
+
+static void close_bench(struct bench *bench)
+{
+    struct comm_gradient_options *gradient = &bench->gradient;
+    if (gradient->gradient)
+        gradient->kernels->release(gradient->context, gradient->gradient);
+    if (gradient->context)
+        gradient->kernels->close(gradient->context);
+    free(bench->host);
+}
+
+/* One step's reduction, waited for. */
+static bool reduce_once(struct bench *bench, uint64_t step, struct error *error)
+{
+    double wait_s;
+    return comm_gradient_ready(bench->comm, bench->gradient.count, error) &&
+           comm_gradient_finish(bench->comm, step, &wait_s, error) &&
+           bench->gradient.kernels->synchronise(bench->gradient.context, error) &&
+           comm_gradient_progress(bench->comm, error);
+}
+
+/* Small whole numbers, whose sum is exact in float32 and bfloat16: every one of them is compared. */
+static bool check_sum(struct bench *bench, struct error *error)
+{
+    const struct comm_gradient_options *gradient = &bench->gradient;
+    size_t ranks = (size_t)comm_world_size(bench->comm), bytes = gradient->count * sizeof(float);
+    for (size_t i = 0; i < gradient->count; i++)
+        bench->host[i] = (float)((i + (size_t)comm_rank(bench->comm)) % 2);
+    if (!gradient->kernels->upload(gradient->context, gradient->gradient, bench->host, bytes, error) ||
+        !reduce_once(bench, 1, error) ||
+        !gradient->kernels->download(gradient->context, bench->host, gradient->gradient, bytes, error) ||
+        !gradient->kernels->synchronise(gradient->context, error))
+        return false;
+    for (size_t i = 0; i < gradient->count; i++) {
+        float expected = (float)(i % 2 == 0 ? ranks / 2 : ranks - ranks / 2);
+        if (bench->host[i] != expected)
+            return error_runtime(error, "the all-reduce is wrong: number %zu of %zu is %g, the sum over ranks is %g", i,
+                                 gradient->count, (double)bench->host[i], (double)expected);
+    }
+    return true;
+}
+
+static bool time_reductions(struct bench *bench, double *seconds, struct error *error)
+{
+    const struct arguments *arguments = bench->arguments;
+    uint64_t step = 2;
+    double begin = 0;
+    for (size_t i = 0; i < arguments->warmup + arguments->iterations; i++) {
+        if (i == arguments->warmup)
+            begin = clock_s();
+        if (!reduce_once(bench, step++, error))
+            return false;
+    }
+    *seconds = (clock_s() - begin) / (double)arguments->iterations;
+    return true;
+}
+
+/* Bus bandwidth as nccl-tests define it: what each rank must send (and receive) in a ring. */
+static void print(const struct bench *bench, double seconds)
+{
+    const struct arguments *arguments = bench->arguments;
+    double ranks = comm_world_size(bench->comm),
+           bytes = (double)bench->gradient.count * (double)dtype_bytes(arguments->dtype);
+    double rate = 1e-9 * bytes / seconds, bus_rate = rate * 2 * (ranks - 1) / ranks;
+    const char *library = bench->gradient.kernels->stream(bench->gradient.context) ? "NCCL" : "MPI";
+    if (arguments->json)
+        printf(
+            "{\"device\": \"%s\", \"library\": \"%s\", \"ranks\": %.0f, \"mib\": %zu, \"bucket_mib\": %zu, \"dtype\": "
+            "\"%s\", \"time_ms\": %.6g, \"gb_per_s\": %.6g, \"bus_gb_per_s\": %.6g}\n",
+            bench->gradient.kernels->name, library, ranks, arguments->mib, arguments->bucket_mib,
+            dtype_name(arguments->dtype), 1e3 * seconds, rate, bus_rate);
+    else
+        printf("all-reduce of %zu MiB of gradients in %zu MiB buckets, %s over %s, %.0f ranks: %.3f ms, %.2f GB/s, bus "
+               "%.2f GB/s\n",
+               arguments->mib, arguments->bucket_mib, dtype_name(arguments->dtype), library, ranks, 1e3 * seconds, rate,
+               bus_rate);
+}
+
+bool bench_allreduce(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+{
+    struct arguments arguments = {
+        .mib = 84, .bucket_mib = 25, .iterations = 20, .warmup = 3, .timeout_s = 60, .device = "auto", .error = error};
+    struct bench bench = {.arguments = &arguments, .comm = comm};
+    double seconds = 0;
+    *agreed = true;
+    bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
+              comm_agree(comm, open_bench(&bench, error), error) &&
+              comm_agree(comm, comm_gradient_plan(comm, &bench.gradient, error), error);
+    if (ok) {
+        *agreed = false; /* a rank that is lost in a reduction cannot be asked */
+        ok = check_sum(&bench, error) && time_reductions(&bench, &seconds, error) &&
+             comm_reduce(comm, &seconds, 1, COMM_MAX, error);
+    }
+    if (ok && comm_rank(comm) == 0)
+        print(&bench, seconds);
+    if (ok || *agreed) {
+        comm_gradient_close(comm);
+        close_bench(&bench);
+    }
+    return ok;
+}

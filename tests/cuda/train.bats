@@ -1,0 +1,101 @@
+# Training with the CUDA backend through the programs, on a GPU or in the simulator (GPUSIM names its launcher).
+load ../e2e/helpers
+setup_file() {
+    make_datasets
+    write_config config.yaml
+    on cpu 1 quest-train config.yaml --out cpu
+    on cuda 1 quest-train config.yaml --out cuda
+}
+setup() {
+    cd "$BATS_TEST_TMPDIR" || return 1
+    config=$BATS_FILE_TMPDIR/config.yaml
+    cpu=$BATS_FILE_TMPDIR/cpu
+    cuda=$BATS_FILE_TMPDIR/cuda
+}
+
+# on DEVICE RANKS PROGRAM ARGUMENT...
+on() {
+    local device=$1 count=$2
+    shift 2
+    # shellcheck disable=SC2086 # the launcher is words
+    ranks "$count" ${GPUSIM:+$GPUSIM --devices ${gpus:-2} --threads 1 --} "$@" --device "$device"
+}
+
+two_gpus() { [ -n "${GPUSIM:-}" ] || [ "$(nvidia-smi -L | grep -c '^GPU')" -ge 2 ] || skip "one GPU only"; }
+
+@test "the loss curve on a GPU is the CPU's" {
+    losses_agree "$cuda" "$cpu" 1e-4 30
+}
+
+@test "the same seed gives the same bits again on a GPU" {
+    on cuda 1 quest-train "$config" --out again
+    same_state again/checkpoints/step_00000030.h5 "$cuda/checkpoints/step_00000030.h5"
+}
+
+@test "two GPUs with NCCL follow one with the whole batch, and resume to the same bits" {
+    two_gpus
+    on cuda 2 quest-train "$config" --set comm.bucket_mib=0.01 --out run
+    losses_agree run "$cuda" 1e-4 30
+    on cuda 2 quest-train "$config" --set comm.bucket_mib=0.01 --out resumed --max-steps 13
+    on cuda 2 quest-train "$config" --set comm.bucket_mib=0.01 --out resumed --resume
+    same_state resumed/checkpoints/step_00000030.h5 run/checkpoints/step_00000030.h5
+}
+
+@test "gradients in bf16 on the wire stay close" {
+    two_gpus
+    on cuda 2 quest-train "$config" --set comm.dtype=bf16 --out run
+    losses_agree run "$cuda" 2e-2 30
+}
+
+@test "a GPU's checkpoint goes on on the CPU, and the CPU's on the GPU" {
+    on cuda 1 quest-train "$config" --out run --max-steps 10
+    on cpu 2 quest-train "$config" --out run --resume --max-steps 20
+    on cuda 1 quest-train "$config" --out run --resume
+    losses_agree run "$cpu" 1e-4 30
+}
+
+@test "bf16 training follows the fp32 loss curve" {
+    on cuda 1 quest-train "$config" --set train.precision=bf16 --out run
+    losses_agree run "$cpu" 3e-2 30
+}
+
+@test "more ranks than GPUs on a host: an error that says what to change, before training" {
+    [ -n "${GPUSIM:-}" ] || skip "needs the simulator's --devices"
+    gpus=1
+    run on cuda 2 quest-train "$config" --out run
+    one_error 2 '1 GPU.* 2 ranks.*at most 1 rank'
+}
+
+@test "a rank that hangs ends the job within comm.timeout_s, with a message that names it" {
+    two_gpus
+    on cuda 2 quest-train "$config" --set train.steps=100000 --set comm.timeout_s=5 --out run >log 2>&1 3>&- &
+    launcher=$!
+    wait_for 120 logged run 3
+    victim=$(pgrep -P "$(pgrep -P $launcher -x mpirun || echo $launcher)" -x quest-train | tail -n 1)
+    kill -STOP "$victim"
+    begin=$SECONDS
+    wait $launcher && status=0 || status=$?
+    kill -CONT "$victim" 2>/dev/null || true
+    cat log
+    echo "status $status after $((SECONDS - begin)) s"
+    [ "$status" != 0 ]
+    [ $((SECONDS - begin)) -le 60 ]
+    grep -q '^error: .*rank 1 .*stopped answering in the gradient all-reduce' log
+}
+
+@test "allreduce benchmark: NCCL sums right in fp32 and bf16" {
+    two_gpus
+    for dtype in fp32 bf16; do
+        on cuda 2 quest-bench allreduce --mib 3 --bucket-mib 1 --iterations 2 --warmup 1 --dtype "$dtype" --json >result.json
+        [ "$(json result.json 'd["library"], d["ranks"]')" = "('NCCL', 2)" ]
+    done
+}
+
+@test "no GPU: auto trains on the CPU and says so" {
+    [ -n "${GPUSIM:-}" ] || skip "this host has a GPU"
+    # without the simulator's libraries first, the real ones find no driver here
+    run env LD_LIBRARY_PATH= quest-train "$config" --out run --max-steps 1 --device auto
+    echo "$output"
+    [ "$status" = 0 ]
+    [[ $output == *CPU* || $output == *cpu* ]]
+}
