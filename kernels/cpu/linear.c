@@ -1,10 +1,32 @@
+/* Matrix products: oneDNN's matmul, one primitive a shape, made at its first use.
+ *
+ * Why matmul, and why on plain row-major matrices: the best of 30 runs on one thread of a Zen 4 shared with other work
+ * (differences below 5 % mean nothing), oneDNN 2.6.3, GFLOP/s by CPU time at 1576 rows and 192 -> 576, 192 -> 192,
+ * 192 -> 768, 768 -> 192. The 2048^3 product did 97 in float32 and 207 in bfloat16.
+ *
+ *                                                  float32                 bfloat16
+ *     forward   matmul, weight as it lies          94  113   99  101       207  222  202  205
+ *               matmul, weight repacked (any)      96  115  107  105       209  223  204  212
+ *               inner_product                     100   89   88   91       194  207  192  203
+ *     input     matmul                            102   93  104   91       208  228  216  203
+ *     gradient  inner_product                     104  110  105  103       196  208  189  196
+ *     weight    matmul, transposed by strides      95  100   96  102       188  208  197  207
+ *     gradient  the same, 394 rows at a time      104  105  105  109       205  212  205  213
+ *               matmul of a transposed copy       107  113  111  105       217  223  219  213
+ *               inner_product                     102  104  105  111       195  203  192  208
+ *
+ * All run oneDNN's brgemm kernels (brg:avx512_core, brg:avx512_core_bf16) at the rate of the square product, but for
+ * the weight gradient, whose left matrix oneDNN transposes slowly: transpose.c does that, a chunk of rows at a time,
+ * and adds up the bias gradient on the way. Packing the weights once a step instead of at each product would gain some
+ * 2 % of the forward products and cost a second copy of the weights. */
 #include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/transpose.h"
 
 enum product { PRODUCT_FORWARD, PRODUCT_FORWARD_BIAS, PRODUCT_INPUT_GRADIENT, PRODUCT_WEIGHT_GRADIENT };
 
@@ -13,10 +35,13 @@ struct primitive {
     enum product product;
     size_t rows, in_dim, out_dim;
     dnnl_primitive_t primitive;
-    size_t scratch_bytes;
     int argument_count;
     dnnl_exec_arg_t arguments[5]; /* left, right, destination, scratch, and bias where there is one */
 };
+
+/* Rows that a weight gradient takes at a time, so that their transposed copy stays in a cache. Its rows lie further
+ * apart than they are long: at a power of two they would compete for the same few lines of the first-level cache. */
+enum { CHUNK_ROWS = 256, CHUNK_STRIDE = CHUNK_ROWS + 16 };
 
 /* A model has 6 shapes times 4 products; evaluation's last batch doubles that. When full, the oldest goes. */
 enum { PRIMITIVES = 64 };
@@ -41,40 +66,42 @@ static dnnl_data_type_t data_type(enum dtype dtype)
     return dtype == DTYPE_FLOAT32 ? dnnl_f32 : dnnl_bf16;
 }
 
-static bool matrix(dnnl_memory_desc_t *descriptor, size_t rows, size_t columns, bool transposed, dnnl_data_type_t type,
-                   struct error *error)
+/* [rows, columns] whose neighbours in a row and in a column lie so many numbers apart. */
+static bool matrix(dnnl_memory_desc_t *descriptor, size_t rows, size_t columns, size_t row_stride, size_t column_stride,
+                   dnnl_data_type_t type, struct error *error)
 {
     dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)columns};
-    return check(dnnl_memory_desc_init_by_tag(descriptor, 2, dims, type, transposed ? dnnl_ba : dnnl_ab),
-                 "dnnl_memory_desc_init_by_tag", error);
+    dnnl_dims_t strides = {(dnnl_dim_t)row_stride, (dnnl_dim_t)column_stride};
+    return check(dnnl_memory_desc_init_by_strides(descriptor, 2, dims, type, strides),
+                 "dnnl_memory_desc_init_by_strides", error);
 }
 
-/* The product as a matmul of row-major matrices, transposed by their strides:
- *     out [rows, out]           = in [rows, in]               * weight^T [in, out] + bias
+/*     out [rows, out]           = in [rows, in]               * weight^T [in, out] + bias
  *     in_gradient [rows, in]    = out_gradient [rows, out]    * weight [out, in]
- *     weight_gradient [out, in] += out_gradient^T [out, rows] * in [rows, in]          (float32) */
+ *     weight_gradient [out, in] += out_gradient^T [out, rows] * in [rows, in]          (float32)
+ * weight^T is transposed by its strides; out_gradient^T is a copy whose rows lie CHUNK_STRIDE apart. */
 static bool describe_product(dnnl_matmul_desc_t *matmul, enum product product, enum dtype dtype, size_t rows,
                              size_t in_dim, size_t out_dim, struct error *error)
 {
     dnnl_data_type_t type = data_type(dtype);
     dnnl_memory_desc_t left, right, destination, bias;
-    bool ok = matrix(&bias, 1, out_dim, false, type, error);
+    bool ok = matrix(&bias, 1, out_dim, out_dim, 1, type, error);
     switch (product) {
     case PRODUCT_FORWARD:
     case PRODUCT_FORWARD_BIAS:
-        ok = ok && matrix(&left, rows, in_dim, false, type, error) &&
-             matrix(&right, in_dim, out_dim, true, type, error) &&
-             matrix(&destination, rows, out_dim, false, type, error);
+        ok = ok && matrix(&left, rows, in_dim, in_dim, 1, type, error) &&
+             matrix(&right, in_dim, out_dim, 1, in_dim, type, error) &&
+             matrix(&destination, rows, out_dim, out_dim, 1, type, error);
         break;
     case PRODUCT_INPUT_GRADIENT:
-        ok = ok && matrix(&left, rows, out_dim, false, type, error) &&
-             matrix(&right, out_dim, in_dim, false, type, error) &&
-             matrix(&destination, rows, in_dim, false, type, error);
+        ok = ok && matrix(&left, rows, out_dim, out_dim, 1, type, error) &&
+             matrix(&right, out_dim, in_dim, in_dim, 1, type, error) &&
+             matrix(&destination, rows, in_dim, in_dim, 1, type, error);
         break;
     case PRODUCT_WEIGHT_GRADIENT:
-        ok = ok && matrix(&left, out_dim, rows, true, type, error) &&
-             matrix(&right, rows, in_dim, false, type, error) &&
-             matrix(&destination, out_dim, in_dim, false, dnnl_f32, error);
+        ok = ok && matrix(&left, out_dim, rows, CHUNK_STRIDE, 1, type, error) &&
+             matrix(&right, rows, in_dim, in_dim, 1, type, error) &&
+             matrix(&destination, out_dim, in_dim, in_dim, 1, dnnl_f32, error);
         break;
     }
     return ok && check(dnnl_matmul_desc_init(matmul, &left, &right, product == PRODUCT_FORWARD_BIAS ? &bias : NULL,
@@ -113,10 +140,18 @@ static bool describe_primitive(dnnl_primitive_desc_t *description, dnnl_engine_t
     return ok;
 }
 
-static size_t scratch_bytes(const_dnnl_primitive_desc_t description)
+static size_t transposed_bytes(size_t out_dim, enum dtype dtype)
+{
+    return cpu_align(out_dim * CHUNK_STRIDE * dtype_bytes(dtype));
+}
+
+/* What the product needs of the workspace: oneDNN's own scratch, after the transposed copy where there is one. */
+static size_t product_bytes(const_dnnl_primitive_desc_t description, enum product product, size_t out_dim,
+                            enum dtype dtype)
 {
     const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0);
-    return scratch ? dnnl_memory_desc_get_size(scratch) : 0;
+    return (scratch ? dnnl_memory_desc_get_size(scratch) : 0) +
+           (product == PRODUCT_WEIGHT_GRADIENT ? transposed_bytes(out_dim, dtype) : 0);
 }
 
 static void primitive_release(struct primitive *entry)
@@ -154,12 +189,12 @@ static bool primitive_make(struct primitive *entry, struct context *ctx, enum pr
     if (ok && product == PRODUCT_FORWARD_BIAS)
         ok = add_argument(entry, engine, description, dnnl_query_weights_md, 1, DNNL_ARG_BIAS, error);
     if (ok) {
-        entry->scratch_bytes = scratch_bytes(description);
-        if (entry->scratch_bytes > ctx->workspace_bytes)
+        size_t bytes = product_bytes(description, product, out_dim, ctx->dtype);
+        if (bytes > ctx->workspace_bytes)
             ok = error_runtime(error,
                                "a %zu x %zu x %zu product needs %zu bytes of scratch, the workspace has %zu; such a "
                                "shape was not in the workload that the context was opened for",
-                               rows, in_dim, out_dim, entry->scratch_bytes, ctx->workspace_bytes);
+                               rows, in_dim, out_dim, bytes, ctx->workspace_bytes);
     }
     if (description)
         dnnl_primitive_desc_destroy(description);
@@ -190,15 +225,21 @@ static struct primitive *find(struct context *ctx, enum product product, size_t 
     return entry;
 }
 
-static bool multiply(struct context *ctx, enum product product, const void *left, const void *right, void *destination,
-                     const void *bias, size_t rows, size_t in_dim, size_t out_dim, struct error *error)
+struct operands {
+    const void *left, *right, *bias; /* bias NULL: none */
+    void *destination, *scratch;
+};
+
+static bool multiply(struct context *ctx, enum product product, const struct operands *operands, size_t rows,
+                     size_t in_dim, size_t out_dim, struct error *error)
 {
     /* oneDNN divides its work by omp_get_max_threads(), both when a primitive is made and when it runs. */
     int threads_before = omp_get_max_threads();
     omp_set_num_threads(ctx->threads);
     struct primitive *entry = find(ctx, product, rows, in_dim, out_dim, error);
     bool ok = entry != NULL;
-    const void *addresses[5] = {left, right, destination, ctx->workspace, bias};
+    const void *addresses[5] = {operands->left, operands->right, operands->destination, operands->scratch,
+                                operands->bias};
     for (int i = 0; ok && i < entry->argument_count; i++)
         ok = check(dnnl_memory_set_data_handle(entry->arguments[i].memory, (void *)(uintptr_t)addresses[i]),
                    "dnnl_memory_set_data_handle", error);
@@ -213,46 +254,94 @@ static bool multiply(struct context *ctx, enum product product, const void *left
 bool cpu_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
                         size_t rows, size_t in_dim, size_t out_dim, struct error *error)
 {
-    return multiply(ctx, bias ? PRODUCT_FORWARD_BIAS : PRODUCT_FORWARD, in, weight, out, bias, rows, in_dim, out_dim,
-                    error);
+    struct operands operands = {in, weight, bias, out, ctx->workspace};
+    return multiply(ctx, bias ? PRODUCT_FORWARD_BIAS : PRODUCT_FORWARD, &operands, rows, in_dim, out_dim, error);
+}
+
+/* A thread takes columns, in whole tiles, so that it adds up each of its columns alone. */
+static void transpose_chunk(struct context *ctx, float *bias_gradient, const void *out_gradient, size_t rows,
+                            size_t out_dim)
+{
+    size_t blocks = (out_dim + TRANSPOSE_COLUMNS - 1) / TRANSPOSE_COLUMNS;
+#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int thread = 0; thread < ctx->threads; thread++) {
+        size_t begin, end;
+        cpu_span(blocks, ctx->threads, thread, &begin, &end);
+        end = end * TRANSPOSE_COLUMNS < out_dim ? end * TRANSPOSE_COLUMNS : out_dim;
+        transpose_and_sum(ctx->workspace, CHUNK_STRIDE, bias_gradient, out_gradient, out_dim, rows,
+                          begin * TRANSPOSE_COLUMNS, end, ctx->dtype);
+    }
+}
+
+/* Rows of a chunk: equal ones, in whole tiles, so that a row count needs no more than two primitives. */
+static size_t chunk_rows(size_t rows)
+{
+    size_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, even = (rows + chunks - 1) / chunks;
+    return (even + 15) / 16 * 16;
+}
+
+static bool weight_gradient_product(struct context *ctx, float *weight_gradient, float *bias_gradient,
+                                    const void *out_gradient, const void *in, size_t rows, size_t in_dim,
+                                    size_t out_dim, struct error *error)
+{
+    enum dtype dtype = ctx->dtype;
+    struct operands operands = {.left = ctx->workspace,
+                                .destination = weight_gradient,
+                                .scratch = ctx->workspace + transposed_bytes(out_dim, dtype)};
+    size_t step = chunk_rows(rows);
+    if (transposed_bytes(out_dim, dtype) > ctx->workspace_bytes)
+        return error_runtime(error, "%zu outputs were not in the workload that the context was opened for", out_dim);
+    for (size_t first = 0; first < rows; first += step) {
+        size_t count = rows - first < step ? rows - first : step;
+        transpose_chunk(ctx, bias_gradient, const_at(out_gradient, first * out_dim, dtype), count, out_dim);
+        operands.right = const_at(in, first * in_dim, dtype);
+        if (!multiply(ctx, PRODUCT_WEIGHT_GRADIENT, &operands, count, in_dim, out_dim, error))
+            return false;
+    }
+    return true;
 }
 
 bool cpu_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
                          const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
                          size_t out_dim, struct error *error)
 {
-    return (!bias_gradient || rows_column_sums(ctx, bias_gradient, out_gradient, rows, out_dim, error)) &&
-           (!in_gradient || multiply(ctx, PRODUCT_INPUT_GRADIENT, out_gradient, weight, in_gradient, NULL, rows, in_dim,
-                                     out_dim, error)) &&
-           multiply(ctx, PRODUCT_WEIGHT_GRADIENT, out_gradient, in, weight_gradient, NULL, rows, in_dim, out_dim,
-                    error);
+    struct operands operands = {out_gradient, weight, NULL, in_gradient, ctx->workspace};
+    return weight_gradient_product(ctx, weight_gradient, bias_gradient, out_gradient, in, rows, in_dim, out_dim,
+                                   error) &&
+           (!in_gradient || multiply(ctx, PRODUCT_INPUT_GRADIENT, &operands, rows, in_dim, out_dim, error));
 }
 
-/* Every product of a model of this workload. */
-static size_t planned_scratch(dnnl_engine_t engine, const struct context_options *options)
+static size_t planned_bytes(dnnl_engine_t engine, enum product product, const struct context_options *options,
+                            size_t rows, size_t in_dim, size_t out_dim)
+{
+    struct error ignored; /* open reports what is wrong with the CPU */
+    dnnl_primitive_desc_t description = NULL;
+    if (!describe_primitive(&description, engine, product, options->dtype, rows, in_dim, out_dim, &ignored))
+        return 0;
+    size_t bytes = product_bytes(description, product, out_dim, options->dtype);
+    dnnl_primitive_desc_destroy(description);
+    return bytes;
+}
+
+/* Every product of a model of this workload, for whole batches and for single images. */
+static size_t planned_most(dnnl_engine_t engine, const struct context_options *options)
 {
     const struct workload *load = &options->workload;
-    size_t rows = load->batch * (load->patches + 1);
+    size_t tokens = load->patches + 1, most = 0;
     const size_t shapes[][3] = {
-        {load->batch * load->patches, load->patch_dim, load->dim},
-        {rows, load->dim, 3 * load->dim},
-        {rows, load->dim, load->dim},
-        {rows, load->dim, load->hidden},
-        {rows, load->hidden, load->dim},
-        {load->batch, load->dim, load->classes},
+        {load->patches, load->patch_dim, load->dim}, {tokens, load->dim, 3 * load->dim}, {tokens, load->dim, load->dim},
+        {tokens, load->dim, load->hidden},           {tokens, load->hidden, load->dim},  {1, load->dim, load->classes},
     };
-    size_t most = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (enum product product = PRODUCT_FORWARD; product <= PRODUCT_WEIGHT_GRADIENT; product++) {
-            struct error ignored;
-            dnnl_primitive_desc_t description = NULL;
-            if (describe_primitive(&description, engine, product, options->dtype, shapes[i][0], shapes[i][1],
-                                   shapes[i][2], &ignored)) {
-                size_t bytes = scratch_bytes(description);
+        for (int product = PRODUCT_FORWARD; product <= PRODUCT_WEIGHT_GRADIENT; product++)
+            for (size_t images = load->batch;; images = 1) {
+                size_t rows = images * shapes[i][0];
+                size_t step = product == PRODUCT_WEIGHT_GRADIENT ? chunk_rows(rows) : rows;
+                size_t bytes = planned_bytes(engine, (enum product)product, options, step, shapes[i][1], shapes[i][2]);
                 most = bytes > most ? bytes : most;
-                dnnl_primitive_desc_destroy(description);
+                if (images == 1)
+                    break;
             }
-        }
     return most;
 }
 
@@ -263,7 +352,7 @@ size_t cpu_linear_workspace_bytes(const struct context_options *options)
     omp_set_num_threads(cpu_threads(options));
     size_t bytes = 0;
     if (dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success) {
-        bytes = planned_scratch(engine, options);
+        bytes = planned_most(engine, options);
         dnnl_engine_destroy(engine);
     }
     omp_set_num_threads(threads_before);

@@ -55,42 +55,6 @@ void rows_add_sums(const struct context *ctx, float *sum, size_t first, size_t c
     }
 }
 
-/* Four rows at a time: the sums are read and written a quarter as often. */
-ALWAYS_INLINE void sum_rows(float *restrict sums, const void *x, size_t begin, size_t end, size_t columns,
-                            enum dtype dtype)
-{
-    size_t row = begin;
-    for (; row + 4 <= end; row += 4) {
-        const void *x0 = const_at(x, row * columns, dtype), *x1 = const_at(x0, columns, dtype);
-        const void *x2 = const_at(x1, columns, dtype), *x3 = const_at(x2, columns, dtype);
-        for (size_t i = 0; i < columns; i++)
-            sums[i] += (load(x0, i, dtype) + load(x1, i, dtype)) + (load(x2, i, dtype) + load(x3, i, dtype));
-    }
-    for (; row < end; row++) {
-        const void *x0 = const_at(x, row * columns, dtype);
-        for (size_t i = 0; i < columns; i++)
-            sums[i] += load(x0, i, dtype);
-    }
-}
-
-bool rows_column_sums(struct context *ctx, float *sum, const void *x, size_t rows, size_t columns, struct error *error)
-{
-    if (!rows_fit(ctx, columns, error))
-        return false;
-#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (int thread = 0; thread < ctx->threads; thread++) {
-        size_t begin, end;
-        cpu_span(rows, ctx->threads, thread, &begin, &end);
-        float *sums = rows_scratch(ctx, thread, columns).sums;
-        if (ctx->dtype == DTYPE_FLOAT32)
-            sum_rows(sums, x, begin, end, columns, DTYPE_FLOAT32);
-        else
-            sum_rows(sums, x, begin, end, columns, DTYPE_BFLOAT16);
-    }
-    rows_add_sums(ctx, sum, 0, columns);
-    return true;
-}
-
 void rows_widen(float *restrict out, const uint16_t *restrict in, size_t count)
 {
     for (size_t i = 0; i < count; i++)

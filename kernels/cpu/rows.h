@@ -25,9 +25,6 @@ struct row_scratch rows_scratch(const struct context *ctx, int thread, size_t co
 /* sum[i] += the threads' sums of column first + i, in thread order, for i < count. */
 void rows_add_sums(const struct context *ctx, float *sum, size_t first, size_t count);
 
-/* sum [columns] float32 += the column sums of x [rows, columns], the context's dtype. */
-bool rows_column_sums(struct context *ctx, float *sum, const void *x, size_t rows, size_t columns, struct error *error);
-
 void rows_widen(float *restrict out, const uint16_t *restrict in, size_t count);
 void rows_round(uint16_t *restrict out, const float *restrict in, size_t count);
 

@@ -179,6 +179,35 @@ static void many_shapes_are_remade(void **state)
     test.k->close(test.ctx);
 }
 
+/* The workspace is planned for whole batches; any smaller one must do with it. */
+static void smaller_batches_fit(void **state)
+{
+    (void)state;
+    for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++) {
+        struct op_test test;
+        const struct workload *load = &op_test_workload;
+        if (!op_test_open(&test, kernels_cpu(), (enum dtype)dtype, 1))
+            continue;
+        size_t most = load->batch * (load->patches + 1);
+        struct tensor *in = tensor_zeros(&test, most * load->hidden, test.dtype);
+        struct tensor *out = tensor_zeros(&test, most * load->hidden, test.dtype);
+        struct tensor *weight = tensor_zeros(&test, load->hidden * load->dim, test.dtype);
+        struct tensor *gradient = tensor_zeros(&test, load->hidden * load->dim, DTYPE_FLOAT32);
+        for (size_t rows = load->patches + 1; rows <= most; rows += load->patches + 1) {
+            struct error error;
+            assert_ok(test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, rows, load->dim,
+                                             load->hidden, &error) &&
+                          test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, rows, load->hidden,
+                                                 load->dim, &error) &&
+                          test.k->linear_backward(test.ctx, in->data, gradient->data, NULL, out->data, in->data,
+                                                  weight->data, rows, load->dim, load->hidden, &error),
+                      &error);
+        }
+        op_test_release_tensors(&test);
+        test.k->close(test.ctx);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +215,7 @@ int main(void)
         cmocka_unit_test(backward_matches_float64),
         cmocka_unit_test(reference_matches_central_differences),
         cmocka_unit_test(many_shapes_are_remade),
+        cmocka_unit_test(smaller_batches_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
