@@ -47,6 +47,9 @@ $(BUILD)/o/%.o: %.c Makefile
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+# The report page is put into the program by .incbin, which no compiler lists as a dependency.
+$(BUILD)/o/src/norms_assets.o: $(wildcard src/report/*)
+
 $(LIBRARY): $(OBJECTS)
 	@rm -f $@
 	$(Q)ar rcs $@ $^

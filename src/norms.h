@@ -20,6 +20,7 @@ struct norms_arguments {
 };
 
 int norms_diagnose(const struct norms_arguments *arguments);
+int norms_report(const struct norms_arguments *arguments);
 
 /* "error: ..." on stderr; returns the exit status. */
 int norms_fail(const struct error *error);

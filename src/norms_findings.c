@@ -79,6 +79,13 @@ void norms_findings_event(struct norms_findings *findings, const struct norms_ev
         if (strcmp(event->severity, diagnosis_severity_name((enum diagnosis_severity)severity)) == 0)
             copy.severity = (enum diagnosis_severity)severity;
     snprintf(copy.explanation, sizeof copy.explanation, "%.*s", (int)sizeof copy.explanation - 1, event->message);
+    for (size_t i = 0; i < findings->count; i++) {
+        struct diagnosis_event *old = &findings->events[i];
+        if (old->rule == rule && old->step == copy.step && (old->layer == copy.layer || old->layer < 0)) {
+            *old = copy; /* the trainer saw the same and knows more: the tensor's name */
+            return;
+        }
+    }
     keep(findings, &copy);
 }
 
@@ -99,30 +106,40 @@ void norms_findings_sort(struct norms_findings *findings)
         qsort(findings->events, findings->count, sizeof *findings->events, by_step);
 }
 
-static bool take_line(struct norms_findings *findings, struct log_reader *reader, const struct norms_run *run,
-                      struct error *error)
+static bool take_record(struct norms_findings *findings, struct norms_series *series, const struct norm_record *record,
+                        struct error *error)
+{
+    return (!series || norms_series_record(series, record, error)) && norms_findings_record(findings, record, error);
+}
+
+static bool take_line(struct norms_findings *findings, struct norms_series *series, struct norms_run *run,
+                      struct log_reader *reader, struct error *error)
 {
     struct norms_metrics metrics;
     struct norm_record record;
     struct norms_event event;
-    if (reader == &run->metrics && norms_metrics_read(&metrics, &reader->line))
+    if (reader == &run->metrics && norms_metrics_read(&metrics, &reader->line)) {
         norms_findings_metrics(findings, &metrics);
-    else if (reader == &run->norms && norms_record_read(&record, &reader->line))
-        return norms_findings_record(findings, &record, error);
-    else if (reader == &run->events && norms_event_read(&event, &reader->line))
+        if (series)
+            norms_series_metrics(series, &metrics);
+    } else if (reader == &run->norms && norms_record_read(&record, &reader->line)) {
+        return take_record(findings, series, &record, error);
+    } else if (reader == &run->events && norms_event_read(&event, &reader->line)) {
         norms_findings_event(findings, &event);
-    else
+    } else {
         reader->damaged++;
+    }
     return true;
 }
 
-bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct error *error)
+bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct norms_series *series,
+                         struct error *error)
 {
     struct log_reader *readers[] = {&run->metrics, &run->norms, &run->events};
     for (size_t i = 0; i < 3; i++) {
         enum log_reader_result result;
         while ((result = log_reader_next(readers[i], error)) == LOG_READER_LINE)
-            if (!take_line(findings, readers[i], run, error))
+            if (!take_line(findings, series, run, readers[i], error))
                 return false;
         if (result == LOG_READER_FAILED)
             return false;

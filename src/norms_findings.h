@@ -6,6 +6,7 @@
 
 #include "src/diagnosis.h"
 #include "src/norms_run.h"
+#include "src/norms_series.h"
 
 struct norms_findings {
     struct diagnosis *diagnosis;
@@ -21,8 +22,9 @@ void norms_findings_metrics(struct norms_findings *findings, const struct norms_
 bool norms_findings_record(struct norms_findings *findings, const struct norm_record *record, struct error *error);
 /* What only the trainer can have seen: a slow rank, the name of a tensor that was not finite. */
 void norms_findings_event(struct norms_findings *findings, const struct norms_event *event);
-/* Reads the whole log of a run, then sorts by step. */
-bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct error *error);
+/* Reads the whole log of a run, then sorts by step. `series` (or NULL) is filled on the way. */
+bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct norms_series *series,
+                         struct error *error);
 void norms_findings_sort(struct norms_findings *findings);
 enum diagnosis_severity norms_findings_worst(const struct norms_findings *findings);
 

@@ -41,6 +41,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static const struct argp_option diagnose_options[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object instead of text", 0}, {0}};
+static const struct argp_option report_options[] = {{"out", OPTION_OUT, "F.html", 0, "The page to write", 0}, {0}};
 
 static const struct command {
     const char *name;
@@ -54,6 +55,12 @@ static const struct command {
       NULL},
      1,
      norms_diagnose},
+    {"report",
+     {report_options, parse, "RUN...",
+      "Write one HTML page, that opens offline, with the charts, the events and the differences of the runs.", NULL,
+      NULL, NULL},
+     NORMS_RUNS_MAX,
+     norms_report},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -76,7 +76,7 @@ train: {steps: 6, batch_size: 16}
 log: {every: 1}
 norms: {every: 1}
 YAML
-    OMP_NUM_THREADS=1 run timeout 120 mpirun --allow-run-as-root --oversubscribe -np 2 "$BUILD/bin/quest-train" \
+    OMP_NUM_THREADS=1 run timeout 120 mpirun --allow-run-as-root --oversubscribe -np 2 quest-train \
         "$BATS_TEST_TMPDIR/tiny.yaml" --out "$BATS_TEST_TMPDIR/run" "$@"
 }
 
@@ -95,4 +95,25 @@ YAML
     [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000006.h5" ]
     run quest-norms diagnose "$BATS_TEST_TMPDIR/run"
     [ "$status" -eq 0 ]
+}
+
+@test "report: one offline page that draws, follows clicks, and is silent on console and network" {
+    quest-norms report "$RUNS/diverging" "$RUNS/quest" --out "$BATS_TEST_TMPDIR/report.html"
+    run grep -cE '<(script|link|img)[^>]*(src|href)=' "$BATS_TEST_TMPDIR/report.html"
+    [ "$output" = 0 ]
+    grep -q '"attention.kind":"quest"' "$BATS_TEST_TMPDIR/report.html"
+    /usr/bin/python3 "$BATS_TEST_DIRNAME/norms_browser.py" "$BATS_TEST_TMPDIR/report.html" 10
+}
+
+@test "report: texts of the run cannot leave the data, and a failed report leaves no file" {
+    cp -r "$RUNS/healthy" "$BATS_TEST_TMPDIR/odd <b> name"
+    echo 'data: {train: "</script><script>alert(1)"}' >>"$BATS_TEST_TMPDIR/odd <b> name/config.yaml"
+    quest-norms report "$BATS_TEST_TMPDIR/odd <b> name" --out "$BATS_TEST_TMPDIR/odd.html"
+    run grep -c '</script>' "$BATS_TEST_TMPDIR/odd.html"
+    [ "$output" = 3 ]
+    run quest-norms report "$RUNS/healthy" --out "$BATS_TEST_TMPDIR/nowhere/report.html"
+    [ "$status" -eq 2 ]
+    run quest-norms report "$RUNS/healthy"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--out"* ]]
 }

@@ -1,0 +1,7 @@
+#include "src/norms_assets.h"
+
+#define EMBED(symbol, path) \
+    __asm__(".pushsection .rodata\n.global " #symbol "\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.popsection\n")
+
+EMBED(norms_page_html, "src/report/page.html");
+EMBED(norms_report_js, "src/report/report.js");
