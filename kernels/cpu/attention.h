@@ -72,6 +72,10 @@ void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t h
 /* rows [PANEL][head_dim] = the transposed columns [head_dim][PANEL]. */
 void attention_unpack_panel(float *rows, const float *columns, size_t head_dim);
 
+/* Asks for `count` rows from `first` on in the second-level cache: of the next task, while this one multiplies. Its
+ * rows lie too far apart for the CPU to foresee. */
+void attention_prefetch(struct rows rows, size_t first, size_t count, size_t head_dim, enum dtype dtype);
+
 /* ---- attention_product.c: the matrix products; `lanes` is VECTOR_FLOATS or PANEL ---- */
 
 /* out [keys][PANEL] = rows of `blocks` times the panel, summed over head_dim. */

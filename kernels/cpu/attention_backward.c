@@ -25,10 +25,18 @@ struct head {
     struct rows raw_query, raw_key, query, key, value, out, out_gradient; /* query and key enter the product */
     struct side query_side, key_side;
     unsigned char *query_gradient, *key_gradient, *value_gradient; /* first rows, as far apart as the raw ones */
+    size_t task;                                                   /* image * heads + head */
     float logit_scale;
     const float *logsumexp; /* [tokens] */
     struct attention_extras *extras;
 };
+
+static struct rows out_rows(const void *out, const struct attention_shape *shape, size_t image, size_t index,
+                            enum dtype dtype)
+{
+    size_t first = (image * shape->tokens * shape->heads + index) * shape->head_dim;
+    return (struct rows){const_at(out, first, dtype), shape->heads * shape->head_dim};
+}
 
 /* Missing queries get factors of 0 and so P = 1, H = 0: nothing that could spoil a sum with their zero rows. */
 static void gather_lanes(struct panel_lanes *of, const struct head *head, const struct attention_scratch *scratch,
@@ -105,15 +113,36 @@ static void backward_panel(const struct head *head, const struct attention_scrat
     finish_queries(head, scratch, first, queries, shape, dtype);
 }
 
-static void backward_panels(const struct head *head, const struct attention_scratch *scratch,
-                            const struct attention_shape *shape, enum dtype dtype)
+/* Tokens first.. of the next task: as many as a panel has, so that the last panel has asked for all. */
+static void prefetch_next(const struct backward *call, size_t task, size_t first)
 {
+    const struct attention_shape *shape = call->shape;
+    size_t image = (task + 1) / shape->heads, index = (task + 1) % shape->heads;
+    size_t count = shape->tokens - first < PANEL ? shape->tokens - first : PANEL;
+    if (image == shape->batch)
+        return;
+    for (size_t part = 0; part < 3; part++)
+        attention_prefetch(attention_rows(call->qkv, shape, part, image, index, call->dtype), first, count,
+                           shape->head_dim, call->dtype);
+    attention_prefetch(out_rows(call->out, shape, image, index, call->dtype), first, count, shape->head_dim,
+                       call->dtype);
+    attention_prefetch(out_rows(call->out_gradient, shape, image, index, call->dtype), first, count, shape->head_dim,
+                       call->dtype);
+}
+
+static void backward_panels(const struct backward *call, const struct head *head,
+                            const struct attention_scratch *scratch)
+{
+    const struct attention_shape *shape = call->shape;
+    enum dtype dtype = call->dtype;
     size_t tokens = shape->tokens, head_dim = shape->head_dim, tile = attention_tile_panels(tokens) * PANEL;
     for (size_t begin = 0; begin < tokens; begin += tile) {
         size_t end = begin + tile < tokens ? begin + tile : tokens;
         size_t steps = cells_of(begin, dtype) * head_dim; /* of the queries before the tile */
-        for (size_t first = begin; first < end; first += PANEL)
+        for (size_t first = begin; first < end; first += PANEL) {
+            prefetch_next(call, head->task, first);
             backward_panel(head, scratch, (first - begin) / PANEL, first, shape, dtype);
+        }
         attention_collect(scratch->value_gradients, scratch->probabilities, scratch->out_gradient_steps + steps, tokens,
                           end - begin, head_dim, begin > 0, dtype);
         attention_collect(scratch->key_gradients, scratch->gradients, scratch->query_steps + steps, tokens, end - begin,
@@ -127,18 +156,18 @@ static void backward_head(const struct backward *call, const struct attention_sc
     const struct attention_shape *shape = call->shape;
     enum dtype dtype = call->dtype;
     size_t tokens = shape->tokens, head_dim = shape->head_dim;
-    size_t row = (image * tokens * shape->heads + index) * head_dim, stride = shape->heads * head_dim;
     struct head head = {
         .raw_query = attention_rows(call->qkv, shape, 0, image, index, dtype),
         .raw_key = attention_rows(call->qkv, shape, 1, image, index, dtype),
         .value = attention_rows(call->qkv, shape, 2, image, index, dtype),
-        .out = {const_at(call->out, row, dtype), stride},
-        .out_gradient = {const_at(call->out_gradient, row, dtype), stride},
+        .out = out_rows(call->out, shape, image, index, dtype),
+        .out_gradient = out_rows(call->out_gradient, shape, image, index, dtype),
         .query_side = attention_query_side(shape->kind, call->parameters),
         .key_side = attention_key_side(shape->kind, call->parameters),
         .query_gradient = (void *)attention_rows(call->qkv_gradient, shape, 0, image, index, dtype).data,
         .key_gradient = (void *)attention_rows(call->qkv_gradient, shape, 1, image, index, dtype).data,
         .value_gradient = (void *)attention_rows(call->qkv_gradient, shape, 2, image, index, dtype).data,
+        .task = image * shape->heads + index,
         .logit_scale = attention_logit_scale(shape, call->parameters, index),
         .logsumexp = call->logsumexp + (image * shape->heads + index) * tokens,
         .extras = extras};
@@ -154,7 +183,7 @@ static void backward_head(const struct backward *call, const struct attention_sc
     attention_pack_steps(scratch->query_steps, head.query, tokens, head_dim, dtype);
     attention_pack_steps(scratch->out_gradient_steps, head.out_gradient, tokens, head_dim, dtype);
     attention_row_dots(scratch->delta, head.out, head.out_gradient, tokens, head_dim, dtype);
-    backward_panels(&head, scratch, shape, dtype);
+    backward_panels(call, &head, scratch);
     finish_keys(&head, scratch, shape, dtype);
 }
 

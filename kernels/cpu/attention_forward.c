@@ -72,6 +72,20 @@ static void record_norms(double *record, float *norms, struct rows query, struct
     attention_norm_statistics(record, STATISTIC_K_SUM, norms, shape->tokens);
 }
 
+/* Tokens first.. of the next task: as many as a panel has, so that the last panel has asked for all. */
+static void prefetch_next(const struct forward *call, size_t image, size_t index, size_t first)
+{
+    const struct attention_shape *shape = call->shape;
+    size_t next = image * shape->heads + index + 1;
+    size_t count = shape->tokens - first < PANEL ? shape->tokens - first : PANEL;
+    if (next == shape->batch * shape->heads)
+        return;
+    for (size_t part = 0; part < 3; part++)
+        attention_prefetch(
+            attention_rows(call->qkv, shape, part, next / shape->heads, next % shape->heads, call->dtype), first, count,
+            shape->head_dim, call->dtype);
+}
+
 static void forward_head(const struct forward *call, const struct attention_scratch *scratch, double *record,
                          size_t image, size_t index)
 {
@@ -94,8 +108,10 @@ static void forward_head(const struct forward *call, const struct attention_scra
                               attention_key_side(shape->kind, call->parameters), key, tokens, head_dim, call->dtype);
     attention_pack_blocks(scratch->key_blocks, key, tokens, head_dim, call->dtype);
     attention_pack_steps(scratch->value_steps, value, tokens, head_dim, call->dtype);
-    for (size_t first = 0; first < tokens; first += PANEL)
+    for (size_t first = 0; first < tokens; first += PANEL) {
+        prefetch_next(call, image, index, first);
         forward_panel(&head, scratch, first, shape, call->dtype);
+    }
 }
 
 bool cpu_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,

@@ -96,3 +96,12 @@ void attention_unpack_panel(float *rows, const float *columns, size_t head_dim)
     for (size_t i = 0; i < head_dim; i += TILE_ROWS)
         transpose_rows(rows + i, head_dim, of_columns, i, TILE_ROWS, PANEL, DTYPE_FLOAT32);
 }
+
+void attention_prefetch(struct rows rows, size_t first, size_t count, size_t head_dim, enum dtype dtype)
+{
+    for (size_t i = first; i < first + count; i++) {
+        const char *row = const_at(rows.data, i * rows.stride, dtype);
+        for (size_t byte = 0; byte < head_dim * dtype_bytes(dtype); byte += 64)
+            __builtin_prefetch(row + byte, 0, 2);
+    }
+}
