@@ -104,6 +104,17 @@ static struct comm_gradient_options gradient_options(const struct trainer *train
     };
 }
 
+/* Rank 0 holds a whole checkpoint (parameters and both moments) in memory while it writes one. */
+static bool plan_checkpoint(struct memory_plan *plan, const struct trainer *trainer, struct error *error)
+{
+    struct parameters parameters;
+    bool ok = parameters_plan(&parameters, trainer->config, trainer->train.channels, error);
+    if (ok && comm_rank(trainer->comm) == 0)
+        memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float), false);
+    parameters_free(&parameters);
+    return ok;
+}
+
 static bool open_model(struct trainer *trainer, struct error *error)
 {
     struct memory_plan plan = {0};
@@ -126,6 +137,8 @@ static bool open_model(struct trainer *trainer, struct error *error)
     if (on_host) {
         memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
         memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
+        if (!plan_checkpoint(&plan, trainer, error))
+            return false;
     }
     if (!trainer->progress.silent)
         memory_plan_print(&plan, stdout);
