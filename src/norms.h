@@ -13,14 +13,15 @@ struct norms_arguments {
     const char *runs[NORMS_RUNS_MAX];
     size_t run_count;
     const char *out, *csv, *prometheus, *statistic;
-    const char *layer, *head; /* as given; NULL: all layers, the worst head */
-    bool json, plain;
-    double interval_s;
+    const char *layer, *head; /* as given; NULL: all */
+    bool json, logarithmic;
     struct error *error; /* what is wrong with the command line */
 };
 
 int norms_diagnose(const struct norms_arguments *arguments);
 int norms_report(const struct norms_arguments *arguments);
+int norms_plot(const struct norms_arguments *arguments);
+int norms_export(const struct norms_arguments *arguments);
 
 /* "error: ..." on stderr; returns the exit status. */
 int norms_fail(const struct error *error);

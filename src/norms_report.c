@@ -7,37 +7,9 @@
 #include <unistd.h>
 
 #include "src/config.h"
-#include "src/file_output.h"
 #include "src/norms.h"
 #include "src/norms_assets.h"
-#include "src/norms_findings.h"
-#include "src/norms_series.h"
-
-struct reported_run {
-    struct norms_run run;
-    struct norms_series series;
-    struct norms_findings findings;
-};
-
-/* ---- reading ---- */
-
-static bool read_run(struct reported_run *reported, const char *directory, struct error *error)
-{
-    struct norms_run *run = &reported->run;
-    if (!norms_run_open(run, directory, error) || !norms_findings_open(&reported->findings, run, error) ||
-        !norms_series_open(&reported->series, error) ||
-        !norms_findings_read(&reported->findings, run, &reported->series, error))
-        return false;
-    norms_run_warn(run);
-    return true;
-}
-
-static void close_run(struct reported_run *reported)
-{
-    norms_series_close(&reported->series);
-    norms_findings_close(&reported->findings);
-    norms_run_close(&reported->run);
-}
+#include "src/norms_reading.h"
 
 /* ---- the data as JSON inside a page: '<' is written as an escape, so that no text can end the script ---- */
 
@@ -118,7 +90,7 @@ static void put_events(FILE *out, const struct norms_findings *findings)
     }
 }
 
-static bool put_run(FILE *out, const struct reported_run *reported, const char *name)
+static bool put_run(FILE *out, const struct norms_reading *reported, const char *name)
 {
     const struct norms_run *run = &reported->run;
     char *conclusion = norms_conclusion(&reported->findings);
@@ -157,22 +129,13 @@ static bool put_run(FILE *out, const struct reported_run *reported, const char *
     return true;
 }
 
-/* Two runs of one name are told apart by their directories. */
-static const char *name_of(const struct reported_run *runs, size_t count, size_t index)
-{
-    for (size_t i = 0; i < count; i++)
-        if (i != index && strcmp(runs[i].run.name, runs[index].run.name) == 0)
-            return runs[index].run.directory;
-    return runs[index].run.name;
-}
-
-static bool put_data(FILE *out, const struct reported_run *runs, size_t count)
+static bool put_data(FILE *out, const struct norms_reading *runs, size_t count)
 {
     bool ok = true;
     fputs("{\"runs\":[", out);
     for (size_t i = 0; ok && i < count; i++) {
         fputs(i > 0 ? ",\n" : "", out);
-        ok = put_run(out, &runs[i], name_of(runs, count, i));
+        ok = put_run(out, &runs[i], norms_reading_name(runs, count, i));
     }
     fputs("]}\n", out);
     return ok;
@@ -195,7 +158,7 @@ static bool put_library(FILE *out, const char *name, struct error *error)
     return ok || error_runtime(error, "%s: cannot be read", path);
 }
 
-static bool put_mark(FILE *out, const char *mark, size_t bytes, const struct reported_run *runs, size_t count,
+static bool put_mark(FILE *out, const char *mark, size_t bytes, const struct norms_reading *runs, size_t count,
                      struct error *error)
 {
     if (bytes == strlen("DYGRAPH_CSS") && memcmp(mark, "DYGRAPH_CSS", bytes) == 0)
@@ -207,7 +170,7 @@ static bool put_mark(FILE *out, const char *mark, size_t bytes, const struct rep
     return put_data(out, runs, count) || error_runtime(error, "out of memory for the report");
 }
 
-static bool put_page(FILE *out, const struct reported_run *runs, size_t count, struct error *error)
+static bool put_page(FILE *out, const struct norms_reading *runs, size_t count, struct error *error)
 {
     const char *at = norms_page_html;
     for (const char *mark; (mark = strstr(at, "@@")) != NULL;) {
@@ -221,7 +184,7 @@ static bool put_page(FILE *out, const struct reported_run *runs, size_t count, s
     return true;
 }
 
-static bool write_report(const char *path, const struct reported_run *runs, size_t count, struct error *error)
+static bool write_report(const char *path, const struct norms_reading *runs, size_t count, struct error *error)
 {
     char *temporary = NULL;
     if (asprintf(&temporary, "%s.new", path) < 0)
@@ -241,16 +204,10 @@ static bool write_report(const char *path, const struct reported_run *runs, size
 int norms_report(const struct norms_arguments *arguments)
 {
     struct error error;
-    struct reported_run *runs = calloc(arguments->run_count, sizeof *runs);
-    bool ok = runs != NULL || error_runtime(&error, "out of memory");
-    size_t opened = 0;
-    if (ok && !arguments->out)
-        ok = error_input(&error, "--out FILE.html is missing: where shall the report go?");
-    for (; ok && opened < arguments->run_count; opened++)
-        ok = read_run(&runs[opened], arguments->runs[opened], &error);
-    ok = ok && write_report(arguments->out, runs, arguments->run_count, &error);
-    for (size_t i = 0; i < opened; i++)
-        close_run(&runs[i]);
-    free(runs);
+    struct norms_reading *runs = NULL;
+    bool ok = arguments->out || error_input(&error, "--out FILE.html is missing: where shall the report go?");
+    ok = ok && norms_readings_open(&runs, arguments->runs, arguments->run_count, &error) &&
+         write_report(arguments->out, runs, arguments->run_count, &error);
+    norms_readings_close(runs, arguments->run_count);
     return ok ? 0 : norms_fail(&error);
 }

@@ -104,6 +104,7 @@ void norms_series_metrics(struct norms_series *series, const struct norms_metric
     if (metrics->evaluation || metrics->step <= series->newest_step)
         return;
     series->newest_step = metrics->step;
+    series->newest = *metrics;
     const double values[METRICS_COLUMNS] = {metrics->loss, metrics->grad_norm, metrics->lr, metrics->images_per_s};
     float row[METRICS_COLUMNS];
     for (size_t i = 0; i < METRICS_COLUMNS; i++)

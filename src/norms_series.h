@@ -38,12 +38,13 @@ struct norms_layer {
     size_t heads;                 /* 0: no record yet */
     struct norms_buckets buckets; /* columns: statistic * heads + head, then qkv_grad_norm */
     enum norms_merge *merges;
-    float *row;
+    float *row; /* the newest record */
     uint64_t newest_step;
 };
 
 struct norms_series {
     struct norms_buckets metrics;
+    struct norms_metrics newest;
     uint64_t newest_step;
     struct norms_layer *layers;
     size_t layer_count;

@@ -10,6 +10,12 @@
 enum option_key {
     OPTION_OUT = 'o',
     OPTION_JSON = 'j',
+    OPTION_STATISTIC = 's',
+    OPTION_LAYER = 'l',
+    OPTION_HEAD = 'd',
+    OPTION_CSV = 256,
+    OPTION_PROMETHEUS,
+    OPTION_LOG,
 };
 
 static error_t add_run(struct norms_arguments *arguments, const char *directory)
@@ -32,6 +38,24 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_JSON:
         arguments->json = true;
         return 0;
+    case OPTION_STATISTIC:
+        arguments->statistic = text;
+        return 0;
+    case OPTION_LAYER:
+        arguments->layer = text;
+        return 0;
+    case OPTION_HEAD:
+        arguments->head = text;
+        return 0;
+    case OPTION_LOG:
+        arguments->logarithmic = true;
+        return 0;
+    case OPTION_CSV:
+        arguments->csv = text;
+        return 0;
+    case OPTION_PROMETHEUS:
+        arguments->prometheus = text;
+        return 0;
     case ARGP_KEY_ARG:
         return add_run(arguments, text);
     default:
@@ -42,6 +66,21 @@ static error_t parse(int key, char *text, struct argp_state *state)
 static const struct argp_option diagnose_options[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object instead of text", 0}, {0}};
 static const struct argp_option report_options[] = {{"out", OPTION_OUT, "F.html", 0, "The page to write", 0}, {0}};
+
+static const struct argp_option plot_options[] = {
+    {"stat", OPTION_STATISTIC, "NAME", 0,
+     "loss, grad_norm, lr, images_per_s, q_norm_mean, q_norm_max, k_norm_mean, k_norm_max, logit_max, entropy_mean, "
+     "entropy_min or qkv_grad_norm [logit_max]",
+     0},
+    {"layer", OPTION_LAYER, "I", 0, "Only this layer [all]", 0},
+    {"head", OPTION_HEAD, "H", 0, "Only this head [all]", 0},
+    {"log", OPTION_LOG, NULL, 0, "A logarithmic axis", 0},
+    {"out", OPTION_OUT, "F", 0, "The picture to write: F.png, F.svg or F.pdf", 0},
+    {0}};
+static const struct argp_option export_options[] = {
+    {"csv", OPTION_CSV, "F", 0, "Every logged step, and every layer and head", 0},
+    {"prometheus", OPTION_PROMETHEUS, "F", 0, "The newest numbers, for the node exporter's textfile collector", 0},
+    {0}};
 
 static const struct command {
     const char *name;
@@ -61,6 +100,14 @@ static const struct command {
       NULL, NULL},
      NORMS_RUNS_MAX,
      norms_report},
+    {"plot",
+     {plot_options, parse, "RUN...", "Draw one statistic over the steps with gnuplot.", NULL, NULL, NULL},
+     NORMS_RUNS_MAX,
+     norms_plot},
+    {"export",
+     {export_options, parse, "RUN", "Write the log as other programs read it.", NULL, NULL, NULL},
+     1,
+     norms_export},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -74,7 +121,7 @@ static void usage(FILE *stream)
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct error error;
-    struct norms_arguments arguments = {.interval_s = 1, .error = &error};
+    struct norms_arguments arguments = {.error = &error};
     char name[64];
     snprintf(name, sizeof name, "quest-norms %s", command->name);
     argv[0] = name; /* so that messages and --help name the command */

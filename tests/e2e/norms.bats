@@ -117,3 +117,38 @@ YAML
     [ "$status" -eq 2 ]
     [[ "$output" == *"--out"* ]]
 }
+
+@test "plot: PNG, SVG and PDF by the name's ending; one curve a head and run" {
+    for kind in png svg pdf; do
+        quest-norms plot "$RUNS/diverging" "$RUNS/healthy" --stat k_norm_max --layer 2 --log --out "$BATS_TEST_TMPDIR/x.$kind"
+    done
+    [ "$(head -c 8 "$BATS_TEST_TMPDIR/x.png" | tail -c 7)" = "$(printf 'PNG\r\n\032\n')" ]
+    [ "$(head -c 5 "$BATS_TEST_TMPDIR/x.pdf")" = "%PDF-" ]
+    [ "$(grep -c '<title>gnuplot_plot_' "$BATS_TEST_TMPDIR/x.svg")" -eq 6 ]
+    grep -q 'diverging, layer 2, head 1' "$BATS_TEST_TMPDIR/x.svg"
+    for wrong in "--stat none --out x.png" "--out x.gif" "--layer x --out x.png" "--layer 99 --out x.png"; do
+        run quest-norms plot "$RUNS/healthy" $wrong
+        [ "$status" -eq 2 ]
+    done
+    [ ! -e x.png ]
+}
+
+@test "export: CSV holds every number of the log, Prometheus' file passes promtool" {
+    quest-norms export "$RUNS/diverging" --csv "$BATS_TEST_TMPDIR/x.csv" --prometheus "$BATS_TEST_TMPDIR/x.prom"
+    /usr/bin/python3 - "$RUNS/diverging" "$BATS_TEST_TMPDIR/x.csv" "$BATS_TEST_TMPDIR/x.prom" <<'PYTHON'
+import csv, json, re, sys
+rows = list(csv.DictReader(open(sys.argv[2])))
+heads = {(int(row["step"]), int(row["layer"]), int(row["head"])): row for row in rows if row["layer"]}
+records = [json.loads(line) for line in open(sys.argv[1] + "/norms.jsonl")]
+metrics = [json.loads(line) for line in open(sys.argv[1] + "/metrics.jsonl")]
+assert len(heads) == 3 * len(records) and len(rows) == len(heads) + len(metrics)
+for record in records:
+    for name, values in record.items():
+        if isinstance(values, list):
+            for head, value in enumerate(values):
+                assert abs(float(heads[record["step"], record["layer"], head][name]) - value) <= 1e-8 * abs(value)
+newest = float(re.search(r'^quest_attention_logit_max\{run="diverging",layer="2",head="1"\} (\S+)', open(sys.argv[3]).read(), re.M)[1])
+assert abs(newest - records[-2]["logit_max"][1]) <= 1e-5 * newest
+PYTHON
+    promtool check metrics <"$BATS_TEST_TMPDIR/x.prom"
+}
