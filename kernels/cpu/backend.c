@@ -30,8 +30,8 @@ static bool allocate_zeroed(void **memory, size_t bytes, const char *what, struc
 {
     const size_t huge_page = (size_t)2 << 20;
     size_t alignment = bytes >= huge_page ? huge_page : 64;
-    *memory = bytes <= PTRDIFF_MAX ? aligned_alloc(alignment, cpu_align(bytes > 0 ? bytes : 1)) : NULL;
-    if (!*memory)
+    *memory = NULL;
+    if (posix_memalign(memory, alignment, bytes > 0 ? bytes : 1) != 0)
         return error_runtime(error, "out of memory: %.1f MiB for %s", (double)bytes / 1048576.0, what);
     if (bytes >= huge_page)
         madvise(*memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);

@@ -3,6 +3,13 @@
 #include "kernels/cpu/gemm_rate.h"
 #include "tests/unit/op_test.h"
 
+/* AddressSanitizer ends a program that asks for too much, unless told that NULL will do. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 static void nonfinite_trial(struct op_test *test)
 {
     const double bad[] = {NAN, INFINITY, -INFINITY};
