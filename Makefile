@@ -69,7 +69,8 @@ unit: $(UNIT)
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; docs/testing.md. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
-	data_loaders/h5_input.c data_loaders/dataset.c)
+	$(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c image_read.c sample.c augment.c patches.c resample.c) \
+	src/random.c)
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -78,7 +79,7 @@ $(BUILD)/fuzz/o/%.o: %.c Makefile
 	clang-14 $(filter-out -fopenmp,$(OUR_CFLAGS)) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -O1 -g -MMD -MP -c $< -o $@
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
-	clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lyaml -lz -lm -o $@
+	clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lturbojpeg -lyaml -lz -lm -o $@
 
 fuzz: $(FUZZ)
 
