@@ -32,16 +32,17 @@ static void what_is_written_is_read_back(void **state)
 static void streams_across_chunks_are_whole(void **state)
 {
     (void)state;
+    enum { IMAGES = 24 };
     struct dataset dataset;
     struct image_reader *reader;
     struct pixels pixels;
     size_t height, width;
     const char *path = scratch_path("long.h5");
-    write_shapes(path, ENCODING_JPEG, 3, 1024, SIZE_MAX);
+    write_shapes(path, ENCODING_JPEG, IMAGES, 1024, SIZE_MAX);
     assert_ok(dataset_open(&dataset, path, error));
-    assert_true(dataset.offsets[3] > dataset.chunk_bytes);
+    assert_true(dataset.offsets[IMAGES] > dataset.chunk_bytes);
     assert_ok(image_reader_open(&reader, &dataset, error));
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < IMAGES; i++) {
         assert_ok(image_load(reader, i, &height, &width, error));
         assert_ok(image_decode(reader, height, width, &pixels, error));
         assert_int_equal(pixels.height * pixels.width, 1024 * 1024);
