@@ -99,6 +99,20 @@ fake() { # NAME BODY: a command of that name, first on PATH
     done
 }
 
+@test "norms-table: first and last record of each layer, over heads" {
+    mkdir run
+    record() { echo "{\"step\":$1,\"layer\":$2,\"q_norm_mean\":[1,2],\"k_norm_max\":[$3,0.5],\"logit_max\":[-1,$3],\"entropy_mean\":[2.5,1.5],\"qkv_grad_norm\":1}"; }
+    { record 1 0 3 && record 1 1 4 && record 10 0 5 && record 20 0 6 && record 20 1 7.25; } >run/norms.jsonl
+    run -0 "$QUEST_ROOT/launch/norms-table" run
+    echo "$output"
+    [ "$(awk 'NR > 1 { print $(NF - 4), $(NF - 3), $(NF - 2), $(NF - 1), $NF }' <<<"$output")" = "1 3.000 1.500 3.000 2.000
+20 6.000 1.500 6.000 2.000
+1 4.000 1.500 4.000 2.000
+20 7.250 1.500 7.250 2.000" ]
+    run "$QUEST_ROOT/launch/norms-table" nowhere
+    one_error 2 'nowhere'
+}
+
 @test "every script is clean under bash -n and says its usage" {
     for script in mpirun.sh install-deps; do run -0 "$QUEST_ROOT/launch/$script" --help && [[ $output == *launch/$script* ]]; done
     for script in "$QUEST_ROOT"/launch/{demo,test,install-deps,mpirun.sh,slurm/train.sbatch}; do bash -n "$script"; done
