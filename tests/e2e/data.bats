@@ -93,3 +93,66 @@ assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].resha
     [ "$status" -eq 2 ]
     [[ "$output" == *"--images: '10x'"* ]]
 }
+
+@test "gray, CMYK, rotated, transparent and progressive pictures come in upright and in colour" {
+    /usr/bin/python3 - "$work/d" <<'PY'
+import os, sys
+from PIL import Image
+folder = os.path.join(sys.argv[1], "class")
+os.makedirs(folder)
+left_red = Image.new("RGB", (64, 64), (0, 0, 255))
+left_red.paste((255, 0, 0), (0, 0, 32, 64))
+left_red.convert("CMYK").save(f"{folder}/a_cmyk.jpg")
+left_red.convert("L").save(f"{folder}/b_gray.png")
+left_red.save(f"{folder}/c_progressive.jpg", progressive=True)
+exif = Image.Exif()
+exif[0x0112] = 3  # upside down
+left_red.rotate(180).save(f"{folder}/d_rotated.jpg", exif=exif)
+transparent = left_red.convert("RGBA")
+transparent.putalpha(255)
+transparent.save(f"{folder}/e_alpha.png")
+PY
+    for encoding in raw jpeg; do
+        "$data" import-folder "$work/d" --out "$work/$encoding.h5" --size 32 --encoding $encoding
+        "$data" verify "$work/$encoding.h5"
+    done
+    /usr/bin/python3 - "$work/raw.h5" <<'PY'
+import sys, h5py
+images = h5py.File(sys.argv[1])["images"][:].astype(int)
+assert images.shape == (5, 32, 32, 3), images.shape
+for i, name in enumerate(["cmyk", "gray", "progressive", "rotated", "alpha"]):
+    left, right = images[i, 16, 8], images[i, 16, 24]
+    if name == "gray":
+        assert left.max() - left.min() < 3 and left[0] > right[0] + 20, (name, left, right)
+    else:
+        assert left[0] > left[2] + 80 and right[2] > right[0] + 80, (name, left, right)
+PY
+}
+
+@test "a linear model cannot tell the shapes apart, and a test file carries no shortcut" {
+    for kind in shapes spurious; do
+        "$data" synth $kind --images 4000 --out "$work/$kind-train.h5" --split train
+        "$data" synth $kind --images 1000 --out "$work/$kind-test.h5" --split test
+    done
+    OMP_NUM_THREADS=1 /usr/bin/python3 - "$work" <<'PY'
+import sys, h5py, numpy as np
+
+def load(name):
+    file = h5py.File(f"{sys.argv[1]}/{name}.h5")
+    x = file["images"][:].reshape(len(file["labels"]), -1).astype("f4") / 255 - 0.5
+    return np.c_[x, np.ones(len(x))], file["labels"][:]
+
+for kind in "shapes", "spurious":
+    (x, y), (u, v) = load(f"{kind}-train"), load(f"{kind}-test")
+    for ridge in 100, 1000:
+        weight = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ np.eye(10)[y])
+        top1 = (np.argmax(u @ weight, 1) == v).mean()
+        assert top1 < 0.4, (kind, ridge, top1)
+# The patch is of pure black and pure white cells; clutter and shapes do not have both.
+def with_patch(name):
+    images = h5py.File(f"{sys.argv[1]}/{name}.h5")["images"][:]
+    return ((images.min(3) == 255).any((1, 2)) & (images.max(3) == 0).any((1, 2))).mean()
+assert abs(with_patch("spurious-train") - 0.5) < 0.02, with_patch("spurious-train")
+assert with_patch("spurious-test") == 0 and with_patch("shapes-train") == 0
+PY
+}
