@@ -29,15 +29,27 @@ static const struct diagnosis_event *culprit(const struct norms_findings *findin
     return best;
 }
 
-static const struct diagnosis_event *first(const struct norms_findings *findings, enum diagnosis_rule rule, long layer,
-                                           enum diagnosis_severity least)
+static const struct diagnosis_event *first_critical(const struct norms_findings *findings, enum diagnosis_rule rule)
 {
     for (size_t i = 0; i < findings->count; i++) {
         const struct diagnosis_event *event = &findings->events[i];
-        if (event->rule == rule && event->severity >= least && (layer < 0 || event->layer == layer))
+        if (event->rule == rule && event->severity == DIAGNOSIS_CRITICAL)
             return event;
     }
     return NULL;
+}
+
+/* The earliest beginning that any warning about attention in that layer names. */
+static uint64_t first_sign(const struct norms_findings *findings, const struct diagnosis_event *cause)
+{
+    uint64_t begin = cause->since;
+    for (size_t i = 0; i < findings->count; i++) {
+        const struct diagnosis_event *event = &findings->events[i];
+        if (event->layer == cause->layer && is_attention(event->rule) && event->severity >= DIAGNOSIS_WARNING &&
+            event->since < begin)
+            begin = event->since;
+    }
+    return begin;
 }
 
 /* Each rule's first word about the layer, in order of time, as one sentence each. */
@@ -56,8 +68,8 @@ static void tell_layer(FILE *out, const struct norms_findings *findings, long la
 
 static void tell_consequences(FILE *out, const struct norms_findings *findings, uint64_t begin)
 {
-    const struct diagnosis_event *loss = first(findings, DIAGNOSIS_LOSS_SPIKE, -1, DIAGNOSIS_CRITICAL);
-    const struct diagnosis_event *broken = first(findings, DIAGNOSIS_NONFINITE, -1, DIAGNOSIS_CRITICAL);
+    const struct diagnosis_event *loss = first_critical(findings, DIAGNOSIS_LOSS_SPIKE);
+    const struct diagnosis_event *broken = first_critical(findings, DIAGNOSIS_NONFINITE);
     if (loss && loss->step >= begin)
         fprintf(out, " The loss left its trend at step %llu, %llu steps after the first sign.", (ull)loss->step,
                 (ull)(loss->step - begin));
@@ -95,11 +107,7 @@ char *norms_conclusion(const struct norms_findings *findings)
     } else {
         fprintf(out, "%s: ", diagnosis_severity_name(worst));
         if (cause) {
-            uint64_t begin = cause->since;
-            const struct diagnosis_event *runaway =
-                first(findings, DIAGNOSIS_QUERY_KEY_RUNAWAY, cause->layer, DIAGNOSIS_WARNING);
-            if (runaway && runaway->since < begin)
-                begin = runaway->since;
+            uint64_t begin = first_sign(findings, cause);
             fprintf(out, "it began in layer %ld, head %ld, around step %llu.", cause->layer, cause->head, (ull)begin);
             tell_layer(out, findings, cause->layer);
             tell_consequences(out, findings, begin);
