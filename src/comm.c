@@ -20,6 +20,8 @@ struct comm {
     MPI_Request any_request;
     const struct comm_gradient_backend *backend;
     struct comm_gradient *gradient;
+    double timeout_s; /* comm.timeout_s, from the gradient's plan; 0: none yet */
+    bool rank_lost;   /* somebody no longer answers: nothing collective may follow, MPI_Finalize least of all */
 };
 
 /* One line for a failed MPI call. */
@@ -138,7 +140,7 @@ _Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agre
         fprintf(stderr, "error: %s\n", error->message);
         exit(status);
     }
-    if (!agreed) {
+    if (!agreed || comm->rank_lost) {
         if (comm->size > 1)
             fprintf(stderr, "error: rank %d (%s): %s\n", comm->rank, comm_host(comm), error->message);
         else
@@ -154,10 +156,49 @@ _Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agre
     exit(status);
 }
 
+static bool silent_rank_error(struct comm *comm, struct error *error)
+{
+    int silent;
+    if (!comm_find_silent_rank(comm, &silent, error))
+        return false;
+    if (silent < 0)
+        return error_runtime(error,
+                             "a sum over the ranks took longer than comm.timeout_s = %g s though every rank is waiting "
+                             "in it; look at the network between the hosts",
+                             comm->timeout_s);
+    return error_runtime(error, "rank %d (%s) stopped answering between two steps (comm.timeout_s = %g s)", silent,
+                         comm->hosts[silent], comm->timeout_s);
+}
+
+/* Polled rather than waited for: while training this is where a rank notices that another one hangs, or that its own
+ * gradient reduction has failed. */
+static bool wait_for(struct comm *comm, MPI_Request *request, struct error *error)
+{
+    double deadline = clock_s() + comm->timeout_s;
+    int done = 0;
+    for (unsigned turn = 0;; turn++) {
+        if (!mpi_ok(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test", error))
+            return false;
+        if (done)
+            return true;
+        if (turn < 1000)
+            continue;
+        bool in_time = comm->timeout_s == 0 || clock_s() <= deadline;
+        if (!comm_gradient_progress(comm, error) || (!in_time && !silent_rank_error(comm, error))) {
+            comm->rank_lost = true;
+            return false;
+        }
+        nanosleep(&(struct timespec){0, 100000}, NULL);
+    }
+}
+
 bool comm_reduce(struct comm *comm, double *values, size_t count, enum comm_operation operation, struct error *error)
 {
     MPI_Op op = operation == COMM_SUM ? MPI_SUM : operation == COMM_MIN ? MPI_MIN : MPI_MAX;
-    return mpi_ok(MPI_Allreduce(MPI_IN_PLACE, values, (int)count, MPI_DOUBLE, op, comm->world), "MPI_Allreduce", error);
+    MPI_Request request;
+    return mpi_ok(MPI_Iallreduce(MPI_IN_PLACE, values, (int)count, MPI_DOUBLE, op, comm->world, &request),
+                  "MPI_Iallreduce", error) &&
+           wait_for(comm, &request, error);
 }
 
 bool comm_broadcast(struct comm *comm, void *bytes, size_t count, int root, struct error *error)
@@ -208,7 +249,7 @@ bool comm_any_begin(struct comm *comm, bool flag, struct error *error)
 
 bool comm_any_end(struct comm *comm, bool *any, struct error *error)
 {
-    if (!mpi_ok(MPI_Wait(&comm->any_request, MPI_STATUS_IGNORE), "MPI_Wait", error))
+    if (!wait_for(comm, &comm->any_request, error))
         return false;
     *any = comm->any_answer != 0;
     return true;
@@ -281,6 +322,7 @@ bool comm_gradient_plan(struct comm *comm, const struct comm_gradient_options *o
 {
     if (comm->size == 1)
         return true;
+    comm->timeout_s = options->timeout_s;
     comm->backend = backend_for(options);
     return comm->backend->open(&comm->gradient, comm, options, error);
 }
