@@ -1,0 +1,361 @@
+/* dK and dV of attention in bfloat16, and dQ where one block holds all keys of a head.
+ *
+ * A block takes up to 16 warps x 16 keys of one head (not fused: 12, and 8 where head_dim > 64); queries and dO pass by
+ * in chunks of 48, or 96 where shared memory has room. A warp keeps its values and its dK and dV in registers and works
+ * on transposed logits, [16 keys, queries]: the probabilities, rounded, are then the left operand of dV += P^T dO as
+ * they stand, and likewise dS for dK.
+ *
+ *   shared memory (W warps; head_dim 64, W = 13: 93 KiB)
+ *   +-----------------------+
+ *   | keys   [16 W][D]      |  left operand of the logits; right operand of dQ; at the end dK and dV on their way out
+ *   | stage 0: Q, dO [48][D]|  a chunk of queries
+ *   | stage 1: Q, dO [48][D]|
+ *   | rows 0, 1             |  float4 [24]: -logsumexp (base 2) and -delta of two neighbouring queries
+ *   | slopes 0, 1           |  fused only: dS^T [16 W][48] of this chunk and the last one
+ *   +-----------------------+  (before the loop the values pass through here, or through `values`)
+ *
+ * Fused, the transposed slopes of a chunk go to shared memory, and while the next chunk is worked on the block also
+ * multiplies them with all its keys: dQ of 48 queries is 3 x D/32 products of [16, 16 W] and [16 W, 32], one a warp.
+ * One barrier a chunk. dQ is complete then, with no sum over blocks.
+ *
+ * The factor of a key's logits (QUEST's 1 / |k|) multiplies its row of S and of dS; what its normalisation takes away,
+ * k (k . dK) / |k|^2, is subtracted from dK in registers. dP starts from -delta instead of 0.
+ *
+ * Cost of a head of N tokens, n = 16 ceil(N / 16): 10 n n D tensor FLOP fused, else 8; 7 (else 6) N D * 2 bytes, Q and
+ * dO again for every further block of keys. Blocks a multiprocessor at head_dim 64, 13 warps: one on sm_80 and sm_90
+ * (registers: 128 of 416 threads). */
+#include "kernels/cuda/attention_backward.cuh"
+
+constexpr int FUSED_CHUNK = 48;
+
+template <int D, bool FUSED> struct backward_layout {
+    static constexpr int chunk = FUSED || D > 64 ? FUSED_CHUNK : 96;                  /* queries */
+    static constexpr int rows_bytes = chunk * rows_of<D>::bytes;                      /* of Q or dO of a chunk */
+    static constexpr int own_bytes = 16 * rows_of<D>::bytes;                          /* of the keys of a warp */
+    static constexpr int slopes_bytes = FUSED ? 16 * rows_of<FUSED_CHUNK>::bytes : 0; /* of a warp and chunk */
+    static constexpr int rows_at = 4 * rows_bytes;                                    /* all after the keys */
+    static constexpr int slopes_at = rows_at + 2 * chunk * 8;
+
+    static __host__ __device__ constexpr int bytes(int warps)
+    {
+        return warps * own_bytes + slopes_at + warps * (FUSED ? 2 * slopes_bytes : own_bytes);
+    }
+};
+
+/* A warp's keys: the low half of everything belongs to row `group`, the high half to row group + 8. */
+template <int D> struct key_rows {
+    float key_gradient[D / 8][4], value_gradient[D / 8][4];
+    uint32_t values[D / 16][4];
+    float factor[2], bias[2]; /* of the logits, base 2 */
+};
+
+/* 16 queries: logits again, dV, dS, dK. Given is where the lane's first matrices of the keys lie, and those of Q in
+ * both orders; dO is `to_gradients` behind Q. `slopes` is left with dS^T, rounded. */
+template <int D>
+static __device__ __forceinline__ void differentiate(key_rows<D> &own, uint32_t (&slopes)[4], uint32_t keys,
+                                                     uint32_t across, uint32_t down, uint32_t to_gradients,
+                                                     const float4 (&row)[2])
+{
+    float logits[2][4], out_slopes[2][4];
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[4], b[4];
+        load_matrices(a, matrix_column<D>(keys, k));
+        load_matrices(b, matrix_column<D>(across, k));
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+            if (k == 0)
+                multiply(logits[n], a, b[2 * n], b[2 * n + 1], own.bias[0], own.bias[0], own.bias[1], own.bias[1]);
+            else
+                multiply_add(logits[n], a, b[2 * n], b[2 * n + 1]);
+    }
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t b[4];
+        load_matrices(b, matrix_column<D>(across + to_gradients, k));
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+            if (k == 0)
+                multiply(out_slopes[n], own.values[k], b[2 * n], b[2 * n + 1], row[n].z, row[n].w, row[n].z, row[n].w);
+            else
+                multiply_add(out_slopes[n], own.values[k], b[2 * n], b[2 * n + 1]);
+    }
+#pragma unroll
+    for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            float factor = own.factor[c / 2], minus_logsumexp = c % 2 ? row[n].y : row[n].x;
+            float probability = exp2_fast(fmaf(logits[n][c], factor, minus_logsumexp));
+            logits[n][c] = probability;
+            out_slopes[n][c] *= probability * factor;
+        }
+    uint32_t probabilities[4];
+    as_left_operand(probabilities, logits[0], logits[1]);
+    as_left_operand(slopes, out_slopes[0], out_slopes[1]);
+#pragma unroll
+    for (int j = 0; j < D / 16; j++) {
+        uint32_t b[4];
+        load_matrices_transposed(b, matrix_column<D>(down + to_gradients, j));
+        multiply_add(own.value_gradient[2 * j], probabilities, b[0], b[1]);
+        multiply_add(own.value_gradient[2 * j + 1], probabilities, b[2], b[3]);
+        load_matrices_transposed(b, matrix_column<D>(down, j));
+        multiply_add(own.key_gradient[2 * j], slopes, b[0], b[1]);
+        multiply_add(own.key_gradient[2 * j + 1], slopes, b[2], b[3]);
+    }
+}
+
+/* dS^T of 16 keys and 16 queries, as C fragments, to the warp's rows of 48 queries; `to` is the first word of the lane.
+ */
+static __device__ __forceinline__ void store_slopes(uint32_t to, const uint32_t (&slopes)[4])
+{
+    constexpr int eight_rows = 8 * rows_of<FUSED_CHUNK>::bytes;
+    asm volatile(
+        "st.shared.b32 [%0], %2; st.shared.b32 [%0 + %6], %3; st.shared.b32 [%1], %4; st.shared.b32 [%1 + %6], %5;" ::
+            "r"(to),
+        "r"(to ^ 16), "r"(slopes[0]), "r"(slopes[1]), "r"(slopes[2]), "r"(slopes[3]), "n"(eight_rows)
+        : "memory");
+}
+
+/* Two neighbouring C tiles, one of their two rows: a lane has two columns of each, 4 bytes when rounded. Lanes exchange
+ * them so that each writes 8 bytes and together they fill sectors of 32. */
+static __device__ __forceinline__ void write_halves(bfloat16 *to, uint32_t left, uint32_t right, bool wanted,
+                                                    lane_position at)
+{
+    int from = at.group * 4 + at.pair % 2 * 2;
+    uint32_t lefts[2], rights[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        lefts[h] = __shfl_sync(0xffffffffu, left, from + h);
+        rights[h] = __shfl_sync(0xffffffffu, right, from + h);
+    }
+    if (wanted)
+        *reinterpret_cast<uint2 *>(to + at.pair * 4) =
+            at.pair < 2 ? make_uint2(lefts[0], lefts[1]) : make_uint2(rights[0], rights[1]);
+}
+
+/* dQ of a chunk's queries, first of which is token `first`: the slopes of all keys times all keys, PART columns and 16
+ * queries a warp. */
+template <int D>
+static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride, uint32_t slopes, uint32_t keys,
+                                                       int first, int tokens, int warp, int warps, lane_position at)
+{
+    constexpr int part_columns = D % 32 == 0 ? 32 : 16, parts = D / part_columns, loads = part_columns / 16;
+    slopes += matrix_offset<FUSED_CHUNK>(ACROSS, at.lane);
+    keys += matrix_offset<D>(DOWN, at.lane);
+    int tiles = (unsigned)min(FUSED_CHUNK, tokens - first + 15) / 16;
+    for (int task = warp; task < tiles * parts; task += warps) {
+        int tile = task / parts, part = task % parts, row = first + tile * 16 + at.group;
+        uint32_t slopes_at = matrix_column<FUSED_CHUNK>(slopes, tile), keys_at = matrix_column<D>(keys, part * loads);
+        float sum[2 * loads][4] = {};
+#pragma unroll 4
+        for (int w = 0; w < warps; w++) {
+            uint32_t a[4], b[4];
+            load_matrices_transposed(a, slopes_at);
+#pragma unroll
+            for (int l = 0; l < loads; l++) {
+                load_matrices_transposed(b, keys_at ^ (l * 32));
+                multiply_add(sum[2 * l], a, b[0], b[1]);
+                multiply_add(sum[2 * l + 1], a, b[2], b[3]);
+            }
+            slopes_at += 16 * rows_of<FUSED_CHUNK>::bytes;
+            keys_at += 16 * rows_of<D>::bytes;
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int l = 0; l < loads; l++)
+                write_halves(to + (row + i * 8) * stride + part * part_columns + l * 16,
+                             pack_bf16(sum[2 * l][2 * i] * LN_2, sum[2 * l][2 * i + 1] * LN_2),
+                             pack_bf16(sum[2 * l + 1][2 * i] * LN_2, sum[2 * l + 1][2 * i + 1] * LN_2),
+                             row + i * 8 < tokens, at);
+    }
+}
+
+/* What the normalisation of a key takes from its gradient: the part along the key. `keys` is the warp's rows; `unit` is
+ * the factor of a key of length 1. */
+template <int D>
+static __device__ __forceinline__ void remove_along(key_rows<D> &own, const uint8_t *keys, float unit, lane_position at)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float low[D / 8], high[D / 8], along = 0;
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            uint32_t pair = *reinterpret_cast<const uint32_t *>(keys + at.pair * 4 + rows_of<D>::offset(at.group, j) +
+                                                                i * 8 * rows_of<D>::bytes);
+            low[j] = __uint_as_float(pair << 16);
+            high[j] = __uint_as_float(pair & 0xffff0000u);
+            along = fmaf(low[j], own.key_gradient[j][2 * i], along);
+            along = fmaf(high[j], own.key_gradient[j][2 * i + 1], along);
+        }
+        along = row_sum(along);
+        float inverse_norm = own.factor[i] / unit;
+        /* Where |k| was replaced by the smallest norm, the factor does not depend on k. */
+        float share = inverse_norm < 0.99f / SMALLEST_NORM ? -along * inverse_norm * inverse_norm : 0;
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            own.key_gradient[j][2 * i] = fmaf(low[j], share, own.key_gradient[j][2 * i]);
+            own.key_gradient[j][2 * i + 1] = fmaf(high[j], share, own.key_gradient[j][2 * i + 1]);
+        }
+    }
+}
+
+/* -logsumexp and -delta of a chunk's queries to shared memory; queries past the end get probability 0. */
+static __device__ __forceinline__ void load_rows(float *rows, int queries, const float *logsumexp, const float *delta,
+                                                 int first, int tokens)
+{
+    for (int i = threadIdx.x; i < queries; i += blockDim.x) {
+        bool inside = first + i < tokens;
+        rows[i / 2 * 4 + i % 2] = inside ? -LOG2_E * logsumexp[first + i] : -INFINITY;
+        rows[i / 2 * 4 + 2 + i % 2] = inside ? -delta[first + i] : 0;
+    }
+}
+
+template <int D, bool FUSED>
+__global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
+    attention_backward_keys_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
+{
+    typedef backward_layout<D, FUSED> layout;
+    extern __shared__ __align__(128) uint8_t shared[];
+    lane_position at = lane_of_thread();
+    int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
+    int first_key = (blockIdx.x * warps + warp) * 16, width = in.heads * D;
+    size_t image_rows = (size_t)image * in.tokens, of_head = ((size_t)image * in.heads + head) * in.tokens;
+    size_t gradient_at = image_rows * derivatives.gradient_row + head * D;
+    const bfloat16 *query = in.query + image_rows * in.row + head * D;
+    const bfloat16 *out_gradient = derivatives.out_gradient + image_rows * width + head * D;
+    uint8_t *after_keys = shared + warps * layout::own_bytes, *own_keys = shared + warp * layout::own_bytes;
+    uint32_t all_keys = shared_address(shared), stages = shared_address(after_keys);
+    uint32_t slopes = stages + layout::slopes_at, own_values = slopes + warp * layout::own_bytes;
+    int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
+
+    auto copy_chunk = [&](int chunk) {
+        uint32_t to = stages + chunk % 2 * 2 * layout::rows_bytes;
+        for (int task = warp; task < 2 * layout::chunk / 16; task += warps) {
+            int tile = task / 2, first = chunk * layout::chunk + tile * 16, stride = task % 2 ? width : in.row;
+            if (first < in.tokens)
+                copy_tile<D>(to + task % 2 * layout::rows_bytes + tile * layout::own_bytes,
+                             (task % 2 ? out_gradient : query) + first * stride, stride, in.tokens - first, at.lane);
+        }
+        load_rows(reinterpret_cast<float *>(after_keys + layout::rows_at) + chunk % 2 * layout::chunk * 2,
+                  layout::chunk, derivatives.logsumexp + of_head, derivatives.delta + of_head, chunk * layout::chunk,
+                  in.tokens);
+    };
+    copy_tile<D>(shared_address(own_keys), in.key + (image_rows + first_key) * in.row + head * D, in.row,
+                 in.tokens - first_key, at.lane);
+    copy_tile<D>(own_values, in.value + (image_rows + first_key) * in.value_row + head * D, in.value_row,
+                 in.tokens - first_key, at.lane);
+    copy_commit();
+    copy_chunk(0);
+    copy_commit();
+    copy_wait<1>();
+    __syncwarp();
+
+    key_rows<D> own;
+    uint32_t keys = shared_address(own_keys) + matrix_offset<D>(DOWN, at.lane);
+    float squares[2] = {};
+    if (in.normalise_keys) {
+        uint32_t rows[D / 16][4];
+#pragma unroll
+        for (int k = 0; k < D / 16; k++)
+            load_matrices(rows[k], matrix_column<D>(keys, k));
+        square_norms(squares[0], squares[1], rows, at);
+    }
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+        load_matrices(own.values[k], matrix_column<D>(own_values + matrix_offset<D>(DOWN, at.lane), k));
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        own.factor[i] = key_factor(in, squares[i]);
+        own.bias[i] = first_key + i * 8 + at.group < in.tokens ? 0 : MASKED;
+    }
+#pragma unroll
+    for (int j = 0; j < D / 8; j++)
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            own.key_gradient[j][c] = own.value_gradient[j][c] = 0;
+
+    for (int chunk = 0; chunk <= chunks; chunk++) {
+        copy_wait<0>();
+        __syncthreads();
+        if (chunk + 1 < chunks)
+            copy_chunk(chunk + 1);
+        copy_commit();
+        if (FUSED && chunk > 0)
+            query_gradients<D>(derivatives.query_gradient + gradient_at, derivatives.gradient_row,
+                               slopes + (chunk - 1) % 2 * warps * layout::slopes_bytes, all_keys,
+                               (chunk - 1) * layout::chunk, in.tokens, warp, warps, at);
+        if (chunk == chunks || first_key >= in.tokens)
+            continue;
+        uint32_t queries = stages + chunk % 2 * 2 * layout::rows_bytes;
+        uint32_t across = queries + matrix_offset<D>(ACROSS, at.lane), down = queries + matrix_offset<D>(DOWN, at.lane);
+        const float4 *rows =
+            reinterpret_cast<const float4 *>(after_keys + layout::rows_at) + chunk % 2 * layout::chunk / 2 + at.pair;
+        int steps = (unsigned)min(layout::chunk, in.tokens - chunk * layout::chunk + 15) / 16;
+        uint32_t own_slopes = slopes + (chunk % 2 * warps + warp) * layout::slopes_bytes + at.pair * 4 +
+                              rows_of<FUSED_CHUNK>::offset(at.group, 0);
+#pragma unroll 1
+        for (int step = 0; step < steps; step++) {
+            float4 row[2] = {rows[0], rows[4]};
+            uint32_t dS[4];
+            differentiate<D>(own, dS, keys, across, down, layout::rows_bytes, row);
+            if (FUSED)
+                store_slopes(own_slopes, dS);
+            across += layout::own_bytes;
+            down += layout::own_bytes;
+            own_slopes += 32;
+            rows += 8;
+        }
+    }
+
+    if (FUSED)
+        __syncthreads(); /* the last dQ has been made of all keys: their rows are free */
+    if (in.normalise_keys)
+        remove_along<D>(own, own_keys, in.scale * LOG2_E, at);
+    size_t to = gradient_at + (size_t)first_key * derivatives.gradient_row;
+    write_gradient<D>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2, own_keys,
+                      in.tokens - first_key, at);
+    write_gradient<D>(derivatives.value_gradient + to, derivatives.gradient_row, own.value_gradient, 1, own_keys,
+                      in.tokens - first_key, at);
+}
+
+/* ---- launch ---- */
+
+template <int D, bool FUSED>
+static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
+                   const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                   struct error *error)
+{
+    size_t needed = div_up(shape->tokens, 16);
+    size_t warps = div_up(needed, div_up(needed, backward_warps<D, FUSED>));
+    dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
+    int shared_bytes = backward_layout<D, FUSED>::bytes((int)warps);
+    auto kernel = attention_backward_keys_tensor<D, FUSED>;
+    if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
+        return false;
+    kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
+    return cuda_launched(ctx, "attention_backward_keys_tensor", error);
+}
+
+bool attention_backward_keys(struct context *ctx, const attention_operands<bfloat16> *in,
+                             const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                             struct error *error)
+{
+    bool fused = backward_is_fused(shape);
+    switch (shape->head_dim) {
+    case 16:
+        return (fused ? launch<16, true> : launch<16, false>)(ctx, in, derivatives, shape, error);
+    case 32:
+        return (fused ? launch<32, true> : launch<32, false>)(ctx, in, derivatives, shape, error);
+    case 64:
+        return (fused ? launch<64, true> : launch<64, false>)(ctx, in, derivatives, shape, error);
+    case 80:
+        return launch<80, false>(ctx, in, derivatives, shape, error);
+    case 96:
+        return launch<96, false>(ctx, in, derivatives, shape, error);
+    case 128:
+        return launch<128, false>(ctx, in, derivatives, shape, error);
+    default:
+        return attention_unsupported(shape, error);
+    }
+}

@@ -1,0 +1,189 @@
+/* dQ of attention in bfloat16 for sequences whose keys do not fit one block of attention_backward_keys.cu.
+ *
+ * The forward pass once more, with dQ in place of the output: a block takes up to 12 warps x 16 queries (8 where
+ * head_dim > 64) of one head; a warp keeps its queries, its dO and its dQ in registers, and keys and values pass by in
+ * chunks through the ring of attention_chunks.cuh.
+ *
+ *   shared memory:  ring of three chunks (head_dim 64: 3 x 24.8 KiB), then [16 a warp][D]: Q, then dO on their way to
+ *                   registers, at the end dQ on its way out
+ *
+ * dS is multiplied by each key's factor, so that dQ = dS K needs no normalised copy of the keys. Cost of a head of N
+ * tokens, n = 16 ceil(N / 16): 6 n n D tensor FLOP; (5 N D) * 2 bytes, K and V again for every further block of
+ * queries. Blocks a multiprocessor at head_dim 64, 13 warps: one on sm_80 and sm_90 (128 registers). */
+#include "kernels/cuda/attention_backward.cuh"
+
+template <int D> struct query_layout {
+    static constexpr int chunk = D > 64 ? 32 : 96;
+    typedef key_ring<D, chunk> ring;
+    static constexpr int own_bytes = 16 * rows_of<D>::bytes;
+};
+
+/* A warp's queries: index 0 is row `group`, 1 is row group + 8. */
+template <int D> struct query_rows {
+    uint32_t queries[D / 16][4], out_gradients[D / 16][4];
+    float gradient[D / 8][4];
+    float minus_logsumexp[2], minus_delta[2]; /* base 2 */
+};
+
+/* 16 keys and values, given where the lane's first matrices of the keys lie in both orders: logits again, dS, dQ. */
+template <int D>
+static __device__ __forceinline__ void differentiate(query_rows<D> &rows, uint32_t across, uint32_t down,
+                                                     const float4 (&column)[2])
+{
+    float logits[2][4], slopes[2][4];
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t b[4];
+        load_matrices(b, matrix_column<D>(across, k));
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+            if (k == 0)
+                multiply(logits[n], rows.queries[k], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
+                         column[n].w);
+            else
+                multiply_add(logits[n], rows.queries[k], b[2 * n], b[2 * n + 1]);
+        load_matrices(b, matrix_column<D>(across + query_layout<D>::ring::chunk_bytes, k));
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+            if (k == 0)
+                multiply(slopes[n], rows.out_gradients[k], b[2 * n], b[2 * n + 1], rows.minus_delta[0],
+                         rows.minus_delta[0], rows.minus_delta[1], rows.minus_delta[1]);
+            else
+                multiply_add(slopes[n], rows.out_gradients[k], b[2 * n], b[2 * n + 1]);
+    }
+#pragma unroll
+    for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            float factor = c % 2 ? column[n].y : column[n].x;
+            slopes[n][c] *= exp2_fast(fmaf(logits[n][c], factor, rows.minus_logsumexp[c / 2])) * factor;
+        }
+    uint32_t a[4];
+    as_left_operand(a, slopes[0], slopes[1]);
+#pragma unroll
+    for (int j = 0; j < D / 16; j++) {
+        uint32_t b[4];
+        load_matrices_transposed(b, matrix_column<D>(down, j));
+        multiply_add(rows.gradient[2 * j], a, b[0], b[1]);
+        multiply_add(rows.gradient[2 * j + 1], a, b[2], b[3]);
+    }
+}
+
+template <int D>
+__global__ void __launch_bounds__(32 * backward_warps<D, false>)
+    attention_backward_queries_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
+{
+    typedef query_layout<D> layout;
+    extern __shared__ __align__(128) uint8_t shared[];
+    lane_position at = lane_of_thread();
+    int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
+    int first_query = (blockIdx.x * warps + warp) * 16, inside = in.tokens - first_query, width = in.heads * D;
+    size_t image_rows = (size_t)image * in.tokens, of_head = ((size_t)image * in.heads + head) * in.tokens;
+    typename layout::ring ring(in, shared, image, head);
+    uint8_t *own_rows = shared + layout::ring::bytes + warp * layout::own_bytes;
+    uint32_t own = shared_address(own_rows) + matrix_offset<D>(DOWN, at.lane);
+    int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
+
+    query_rows<D> rows;
+    copy_tile<D>(shared_address(own_rows), in.query + (image_rows + first_query) * in.row + head * D, in.row, inside,
+                 at.lane);
+    copy_commit();
+    ring.copy(0, in, at.lane);
+    copy_commit();
+    copy_wait<1>();
+    __syncwarp();
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+        load_matrices(rows.queries[k], matrix_column<D>(own, k));
+    __syncwarp();
+    copy_tile<D>(shared_address(own_rows), derivatives.out_gradient + (image_rows + first_query) * width + head * D,
+                 width, inside, at.lane);
+    copy_commit();
+    if (chunks > 1)
+        ring.copy(1, in, at.lane);
+    copy_commit();
+    copy_wait<1>();
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+        load_matrices(rows.out_gradients[k], matrix_column<D>(own, k));
+    norm_summary none;
+    ring.template take_columns<false>(0, none, in, at);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int row = first_query + i * 8 + at.group;
+        rows.minus_logsumexp[i] = row < in.tokens ? -LOG2_E * derivatives.logsumexp[of_head + row] : -INFINITY;
+        rows.minus_delta[i] = row < in.tokens ? -derivatives.delta[of_head + row] : 0;
+    }
+#pragma unroll
+    for (int j = 0; j < D / 8; j++)
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            rows.gradient[j][c] = 0;
+
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        copy_wait<0>();
+        __syncthreads();
+        if (chunk + 2 < chunks)
+            ring.copy(chunk + 2, in, at.lane);
+        copy_commit();
+        if (chunk + 1 < chunks)
+            ring.template take_columns<false>(chunk + 1, none, in, at);
+        if (inside <= 0)
+            continue;
+        uint32_t across = ring.keys(chunk) + matrix_offset<D>(ACROSS, at.lane);
+        uint32_t down = ring.keys(chunk) + matrix_offset<D>(DOWN, at.lane);
+        const float4 *columns = ring.columns(chunk) + at.pair;
+        int steps = ring.steps(chunk, in.tokens);
+#pragma unroll 1
+        for (int step = 0; step < steps; step++) {
+            float4 column[2] = {columns[0], columns[4]};
+            differentiate<D>(rows, across, down, column);
+            across += layout::own_bytes;
+            down += layout::own_bytes;
+            columns += 8;
+        }
+    }
+    write_gradient<D>(derivatives.query_gradient + (image_rows + first_query) * derivatives.gradient_row + head * D,
+                      derivatives.gradient_row, rows.gradient, LN_2, own_rows, inside, at);
+}
+
+/* ---- launch ---- */
+
+template <int D>
+static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
+                   const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                   struct error *error)
+{
+    size_t needed = div_up(shape->tokens, 16);
+    size_t warps = div_up(needed, div_up(needed, backward_warps<D, false>));
+    dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
+    int shared_bytes = query_layout<D>::ring::bytes + (int)warps * query_layout<D>::own_bytes;
+    auto kernel = attention_backward_queries_tensor<D>;
+    if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
+        return false;
+    kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
+    return cuda_launched(ctx, "attention_backward_queries_tensor", error);
+}
+
+bool attention_backward_queries(struct context *ctx, const attention_operands<bfloat16> *in,
+                                const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                                struct error *error)
+{
+    switch (shape->head_dim) {
+    case 16:
+        return launch<16>(ctx, in, derivatives, shape, error);
+    case 32:
+        return launch<32>(ctx, in, derivatives, shape, error);
+    case 64:
+        return launch<64>(ctx, in, derivatives, shape, error);
+    case 80:
+        return launch<80>(ctx, in, derivatives, shape, error);
+    case 96:
+        return launch<96>(ctx, in, derivatives, shape, error);
+    case 128:
+        return launch<128>(ctx, in, derivatives, shape, error);
+    default:
+        return attention_unsupported(shape, error);
+    }
+}
