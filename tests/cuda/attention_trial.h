@@ -1,0 +1,278 @@
+/* One call of the CUDA attention beside its float64 reference: random tensors on the device, both passes, the results
+ * back on the host. */
+#ifndef QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
+#define QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include "kernels/cuda/cuda.h"
+#include "tests/unit/attention_reference.h"
+
+static const char *const kind_names[ATTENTION_KINDS] = {"standard", "quest",     "qnorm",
+                                                        "qknorm",   "qknorm_hs", "qknorm_ds"};
+
+/* ---- random numbers: a fixed sequence ---- */
+
+static uint64_t random_state = 1;
+
+static inline double uniform(void)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(random_state >> 11) / 9007199254740992.0;
+}
+
+static inline double normal(void)
+{
+    return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform());
+}
+
+/* ---- tensors on both sides ---- */
+
+struct tensor {
+    enum dtype dtype;
+    size_t count;
+    void *host, *device;
+};
+
+static inline void require(cudaError_t status)
+{
+    if (status != cudaSuccess)
+        fail_msg("CUDA: %s", cudaGetErrorString(status));
+}
+
+static inline struct tensor tensor_new(size_t count, enum dtype dtype)
+{
+    struct tensor tensor = {dtype, count, NULL, NULL};
+    tensor.host = malloc(count * dtype_bytes(dtype));
+    assert_non_null(tensor.host);
+    memset(tensor.host, 0xff, count * dtype_bytes(dtype)); /* NaN: what is not written shows */
+    require(cudaMalloc(&tensor.device, count * dtype_bytes(dtype)));
+    return tensor;
+}
+
+static inline void tensor_free(struct tensor *tensor)
+{
+    free(tensor->host);
+    require(cudaFree(tensor->device));
+}
+
+static inline void tensor_up(struct tensor *tensor)
+{
+    require(
+        cudaMemcpy(tensor->device, tensor->host, tensor->count * dtype_bytes(tensor->dtype), cudaMemcpyHostToDevice));
+}
+
+static inline void tensor_down(struct tensor *tensor)
+{
+    require(
+        cudaMemcpy(tensor->host, tensor->device, tensor->count * dtype_bytes(tensor->dtype), cudaMemcpyDeviceToHost));
+}
+
+static inline double tensor_get(const struct tensor *tensor, size_t i)
+{
+    if (tensor->dtype == DTYPE_FLOAT32)
+        return ((const float *)tensor->host)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)tensor->host)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Rounds to the dtype and returns what is stored, so that the reference sees the numbers that the op sees. */
+static inline double tensor_put(struct tensor *tensor, size_t i, double x)
+{
+    float value = (float)x;
+    if (tensor->dtype == DTYPE_FLOAT32) {
+        ((float *)tensor->host)[i] = value;
+    } else {
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        ((uint16_t *)tensor->host)[i] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+    return tensor_get(tensor, i);
+}
+
+/* ---- a trial ---- */
+
+enum { WEIGHTS = 4 }; /* q weight, k weight, q bias, k bias */
+
+struct trial {
+    struct context ctx;
+    struct attention_shape shape;
+    struct tensor qkv, out, out_gradient, qkv_gradient; /* T */
+    struct tensor logsumexp, weights[WEIGHTS], weight_gradients[WEIGHTS], scale, scale_gradient;
+    double statistics[REFERENCE_HEADS][ATTENTION_STATISTICS], *device_statistics;
+    struct reference_extras extras, extra_gradients;
+    struct reference_head *heads; /* [batch][heads] */
+};
+
+static inline size_t qkv_index(const struct attention_shape *shape, size_t image, size_t token, int part, size_t head)
+{
+    return (((image * shape->tokens + token) * 3 + (size_t)part) * shape->heads + head) * shape->head_dim;
+}
+
+static inline size_t out_index(const struct attention_shape *shape, size_t image, size_t token, size_t head)
+{
+    return ((image * shape->tokens + token) * shape->heads + head) * shape->head_dim;
+}
+
+static inline void trial_fill_extras(struct trial *trial)
+{
+    double *wide[WEIGHTS] = {trial->extras.q_weight, trial->extras.k_weight, trial->extras.q_bias,
+                             trial->extras.k_bias};
+    size_t d = trial->shape.head_dim, heads = trial->shape.heads;
+    for (int which = 0; which < WEIGHTS; which++) {
+        trial->weights[which] = tensor_new(d, DTYPE_FLOAT32);
+        trial->weight_gradients[which] = tensor_new(d, DTYPE_FLOAT32);
+        for (size_t i = 0; i < d; i++) {
+            wide[which][i] = tensor_put(&trial->weights[which], i, (which < 2 ? 1.5 : 0) + 0.3 * normal());
+            tensor_put(&trial->weight_gradients[which], i, 0);
+        }
+        tensor_up(&trial->weights[which]);
+        tensor_up(&trial->weight_gradients[which]);
+    }
+    trial->scale = tensor_new(heads, DTYPE_FLOAT32);
+    trial->scale_gradient = tensor_new(heads, DTYPE_FLOAT32);
+    for (size_t head = 0; head < heads; head++) {
+        trial->extras.scale[head] = tensor_put(&trial->scale, head, 4 * normal()); /* negative ones too */
+        tensor_put(&trial->scale_gradient, head, 0);
+    }
+    tensor_up(&trial->scale);
+    tensor_up(&trial->scale_gradient);
+}
+
+static inline void trial_fill_head(struct trial *trial, size_t image, size_t h, double spread)
+{
+    const struct attention_shape *shape = &trial->shape;
+    struct reference_head *head = &trial->heads[image * shape->heads + h];
+    reference_new(head, shape->tokens, shape->head_dim);
+    for (size_t t = 0; t < shape->tokens; t++)
+        for (size_t i = 0; i < shape->head_dim; i++) {
+            size_t at = t * shape->head_dim + i;
+            for (int part = 0; part < 3; part++)
+                head->x[part][at] = tensor_put(&trial->qkv, qkv_index(shape, image, t, part, h) + i,
+                                               (part < 2 ? spread : 1) * normal());
+            head->out_gradient[at] = tensor_put(&trial->out_gradient, out_index(shape, image, t, h) + i, normal());
+        }
+}
+
+/* `spread` multiplies the standard deviation of queries and keys. */
+static inline void trial_new(struct trial *trial, struct attention_shape shape, enum dtype dtype, double spread)
+{
+    size_t vectors = shape.batch * shape.tokens * shape.heads, d = shape.head_dim;
+    memset(trial, 0, sizeof *trial);
+    trial->shape = shape;
+    trial->ctx.dtype = dtype;
+    require(cudaStreamCreate(&trial->ctx.compute));
+    struct context_options options = {.dtype = dtype,
+                                      .workload = {.batch = shape.batch,
+                                                   .patches = shape.tokens - 1,
+                                                   .dim = shape.heads * d,
+                                                   .heads = shape.heads,
+                                                   .kind = shape.kind}};
+    trial->ctx.workspace_bytes = cuda_attention_workspace_bytes(&options);
+    require(cudaMalloc(&trial->ctx.workspace, trial->ctx.workspace_bytes));
+    trial->qkv = tensor_new(3 * vectors * d, dtype);
+    trial->qkv_gradient = tensor_new(3 * vectors * d, dtype);
+    trial->out = tensor_new(vectors * d, dtype);
+    trial->out_gradient = tensor_new(vectors * d, dtype);
+    trial->logsumexp = tensor_new(vectors, DTYPE_FLOAT32);
+    trial->heads = calloc(shape.batch * shape.heads, sizeof *trial->heads);
+    assert_non_null(trial->heads);
+    for (size_t image = 0; image < shape.batch; image++)
+        for (size_t h = 0; h < shape.heads; h++)
+            trial_fill_head(trial, image, h, spread);
+    tensor_up(&trial->qkv);
+    tensor_up(&trial->out_gradient);
+    trial_fill_extras(trial);
+    require(cudaMalloc((void **)&trial->device_statistics, sizeof trial->statistics));
+    for (size_t head = 0; head < REFERENCE_HEADS; head++) {
+        double *record = trial->statistics[head];
+        memset(record, 0, sizeof trial->statistics[head]);
+        record[STATISTIC_Q_MIN] = record[STATISTIC_K_MIN] = record[STATISTIC_ENTROPY_MIN] = INFINITY;
+        record[STATISTIC_LOGIT_MAX] = -INFINITY;
+    }
+    require(cudaMemcpy(trial->device_statistics, trial->statistics, sizeof trial->statistics, cudaMemcpyHostToDevice));
+}
+
+static inline void trial_free(struct trial *trial)
+{
+    struct tensor *tensors[] = {&trial->qkv,       &trial->qkv_gradient, &trial->out,           &trial->out_gradient,
+                                &trial->logsumexp, &trial->scale,        &trial->scale_gradient};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        tensor_free(tensors[i]);
+    for (int which = 0; which < WEIGHTS; which++) {
+        tensor_free(&trial->weights[which]);
+        tensor_free(&trial->weight_gradients[which]);
+    }
+    for (size_t i = 0; i < trial->shape.batch * trial->shape.heads; i++)
+        free(trial->heads[i].memory);
+    free(trial->heads);
+    require(cudaFree(trial->device_statistics));
+    require(cudaFree(trial->ctx.workspace));
+    require(cudaStreamDestroy(trial->ctx.compute));
+}
+
+static inline struct attention_parameters parameters_of(const struct trial *trial)
+{
+    const void *w[WEIGHTS];
+    for (int which = 0; which < WEIGHTS; which++)
+        w[which] = trial->weights[which].device;
+    if (trial->shape.kind == ATTENTION_QKNORM)
+        return (struct attention_parameters){.q_weight = w[0], .k_weight = w[1], .q_bias = w[2], .k_bias = w[3]};
+    if (trial->shape.kind == ATTENTION_QKNORM_HS)
+        return (struct attention_parameters){.scale = trial->scale.device};
+    if (trial->shape.kind == ATTENTION_QKNORM_DS)
+        return (struct attention_parameters){.q_scale = w[0], .k_scale = w[1]};
+    return (struct attention_parameters){0};
+}
+
+static inline struct attention_gradients gradients_of(struct trial *trial)
+{
+    void *g[WEIGHTS];
+    for (int which = 0; which < WEIGHTS; which++)
+        g[which] = trial->weight_gradients[which].device;
+    if (trial->shape.kind == ATTENTION_QKNORM)
+        return (struct attention_gradients){.q_weight = g[0], .k_weight = g[1], .q_bias = g[2], .k_bias = g[3]};
+    if (trial->shape.kind == ATTENTION_QKNORM_HS)
+        return (struct attention_gradients){.scale = trial->scale_gradient.device};
+    if (trial->shape.kind == ATTENTION_QKNORM_DS)
+        return (struct attention_gradients){.q_scale = g[0], .k_scale = g[1]};
+    return (struct attention_gradients){0};
+}
+
+static inline void trial_forward(struct trial *trial, bool with_statistics)
+{
+    struct error error = {0};
+    struct attention_parameters parameters = parameters_of(trial);
+    if (!cuda_attention_forward(&trial->ctx, trial->out.device, trial->logsumexp.device, trial->qkv.device, &parameters,
+                                with_statistics ? trial->device_statistics : NULL, &trial->shape, &error))
+        fail_msg("%s", error.message);
+    require(cudaStreamSynchronize(trial->ctx.compute));
+    tensor_down(&trial->out);
+    tensor_down(&trial->logsumexp);
+    require(cudaMemcpy(trial->statistics, trial->device_statistics, sizeof trial->statistics, cudaMemcpyDeviceToHost));
+}
+
+static inline void trial_backward(struct trial *trial)
+{
+    struct error error = {0};
+    struct attention_parameters parameters = parameters_of(trial);
+    struct attention_gradients gradients = gradients_of(trial);
+    if (!cuda_attention_backward(&trial->ctx, trial->qkv_gradient.device, &gradients, trial->out_gradient.device,
+                                 trial->out.device, trial->logsumexp.device, trial->qkv.device, &parameters,
+                                 &trial->shape, &error))
+        fail_msg("%s", error.message);
+    require(cudaStreamSynchronize(trial->ctx.compute));
+    tensor_down(&trial->qkv_gradient);
+    tensor_down(&trial->scale_gradient);
+    for (int which = 0; which < WEIGHTS; which++)
+        tensor_down(&trial->weight_gradients[which]);
+}
+
+#endif
