@@ -66,7 +66,7 @@ $(BUILD)/tests/%: $(BUILD)/o/tests/unit/%.o $(LIBRARY)
 
 unit: $(UNIT)
 
-# Fuzzers (tests/fuzz): the readers of files, instrumented by clang; docs/testing.md. They need no OpenMP.
+# Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
 	$(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c image_read.c sample.c augment.c patches.c resample.c) \
