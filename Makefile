@@ -76,10 +76,12 @@ FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fn
 
 $(BUILD)/fuzz/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	clang-14 $(filter-out -fopenmp,$(OUR_CFLAGS)) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -O1 -g -MMD -MP -c $< -o $@
+	$(if $(V),,@echo "  FUZZ  $<")
+	$(Q)clang-14 $(filter-out -fopenmp,$(OUR_CFLAGS)) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -O1 -g -MMD -MP -c $< -o $@
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
-	clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lturbojpeg -lyaml -lz -lm -o $@
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lturbojpeg -lyaml -lz -lm -o $@
 
 fuzz: $(FUZZ)
 
