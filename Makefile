@@ -47,6 +47,8 @@ $(BUILD)/o/%.o: %.c Makefile
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/bin/quest-norms: LIBS += -lncursesw
+
 # The report page is put into the program by .incbin, which no compiler lists as a dependency.
 $(BUILD)/o/src/norms_assets.o: $(wildcard src/report/*)
 

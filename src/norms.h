@@ -14,12 +14,14 @@ struct norms_arguments {
     size_t run_count;
     const char *out, *csv, *prometheus, *statistic;
     const char *layer, *head; /* as given; NULL: all */
-    bool json, logarithmic;
+    bool json, logarithmic, plain;
+    double interval_s;
     struct error *error; /* what is wrong with the command line */
 };
 
 int norms_diagnose(const struct norms_arguments *arguments);
 int norms_report(const struct norms_arguments *arguments);
+int norms_watch(const struct norms_arguments *arguments);
 int norms_plot(const struct norms_arguments *arguments);
 int norms_export(const struct norms_arguments *arguments);
 

@@ -86,7 +86,8 @@ int norms_diagnose(const struct norms_arguments *arguments)
     struct norms_run run;
     struct norms_findings findings = {0};
     bool ok = norms_run_open(&run, arguments->runs[0], &error) && norms_findings_open(&findings, &run, &error) &&
-              norms_findings_read(&findings, &run, NULL, &error);
+              norms_findings_read(&findings, &run, NULL, NULL, &error);
+    norms_findings_sort(&findings);
     char *conclusion = ok ? norms_conclusion(&findings) : NULL;
     if (ok && !conclusion)
         ok = error_runtime(&error, "out of memory");

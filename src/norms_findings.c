@@ -133,7 +133,7 @@ static bool take_line(struct norms_findings *findings, struct norms_series *seri
 }
 
 bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct norms_series *series,
-                         struct error *error)
+                         bool *restarted, struct error *error)
 {
     struct log_reader *readers[] = {&run->metrics, &run->norms, &run->events};
     for (size_t i = 0; i < 3; i++) {
@@ -143,8 +143,9 @@ bool norms_findings_read(struct norms_findings *findings, struct norms_run *run,
                 return false;
         if (result == LOG_READER_FAILED)
             return false;
+        if (result == LOG_READER_RESTARTED && restarted)
+            *restarted = true;
     }
-    norms_findings_sort(findings);
     return true;
 }
 

@@ -22,9 +22,11 @@ void norms_findings_metrics(struct norms_findings *findings, const struct norms_
 bool norms_findings_record(struct norms_findings *findings, const struct norm_record *record, struct error *error);
 /* What only the trainer can have seen: a slow rank, the name of a tensor that was not finite. */
 void norms_findings_event(struct norms_findings *findings, const struct norms_event *event);
-/* Reads the whole log of a run, then sorts by step. `series` (or NULL) is filled on the way. */
+/* Reads the whole log of a run; events stand in the order in which they were found. `series` (or NULL) is filled on the
+ * way. Called again it reads what has been added; *restarted (or NULL) is set where a file was replaced or cut, so that
+ * all is to be read anew. */
 bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct norms_series *series,
-                         struct error *error);
+                         bool *restarted, struct error *error);
 void norms_findings_sort(struct norms_findings *findings);
 enum diagnosis_severity norms_findings_worst(const struct norms_findings *findings);
 

@@ -7,8 +7,9 @@ static bool read_run(struct norms_reading *reading, const char *directory, struc
 {
     if (!norms_run_open(&reading->run, directory, error) ||
         !norms_findings_open(&reading->findings, &reading->run, error) || !norms_series_open(&reading->series, error) ||
-        !norms_findings_read(&reading->findings, &reading->run, &reading->series, error))
+        !norms_findings_read(&reading->findings, &reading->run, &reading->series, NULL, error))
         return false;
+    norms_findings_sort(&reading->findings);
     norms_run_warn(&reading->run);
     return true;
 }

@@ -16,6 +16,8 @@ enum option_key {
     OPTION_CSV = 256,
     OPTION_PROMETHEUS,
     OPTION_LOG,
+    OPTION_PLAIN,
+    OPTION_INTERVAL,
 };
 
 static error_t add_run(struct norms_arguments *arguments, const char *directory)
@@ -26,6 +28,16 @@ static error_t add_run(struct norms_arguments *arguments, const char *directory)
     }
     arguments->runs[arguments->run_count++] = directory;
     return 0;
+}
+
+static error_t set_interval(struct norms_arguments *arguments, const char *text)
+{
+    char *end;
+    arguments->interval_s = strtod(text, &end);
+    if (*end == '\0' && arguments->interval_s >= 0.05 && arguments->interval_s <= 3600)
+        return 0;
+    error_input(arguments->error, "--interval: '%s' is not a number of seconds from 0.05 to 3600", text);
+    return EINVAL;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -50,6 +62,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_LOG:
         arguments->logarithmic = true;
         return 0;
+    case OPTION_PLAIN:
+        arguments->plain = true;
+        return 0;
+    case OPTION_INTERVAL:
+        return set_interval(arguments, text);
     case OPTION_CSV:
         arguments->csv = text;
         return 0;
@@ -65,6 +82,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static const struct argp_option diagnose_options[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object instead of text", 0}, {0}};
+static const struct argp_option watch_options[] = {
+    {"plain", OPTION_PLAIN, NULL, 0, "Lines instead of a screen", 0},
+    {"interval", OPTION_INTERVAL, "SECONDS", 0, "How often to look for what is new [1]", 0},
+    {0}};
 static const struct argp_option report_options[] = {{"out", OPTION_OUT, "F.html", 0, "The page to write", 0}, {0}};
 
 static const struct argp_option plot_options[] = {
@@ -94,6 +115,7 @@ static const struct command {
       NULL},
      1,
      norms_diagnose},
+    {"watch", {watch_options, parse, "RUN", "Follow a running job in the terminal.", NULL, NULL, NULL}, 1, norms_watch},
     {"report",
      {report_options, parse, "RUN...",
       "Write one HTML page, that opens offline, with the charts, the events and the differences of the runs.", NULL,
@@ -121,7 +143,7 @@ static void usage(FILE *stream)
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct error error;
-    struct norms_arguments arguments = {.error = &error};
+    struct norms_arguments arguments = {.interval_s = 1, .error = &error};
     char name[64];
     snprintf(name, sizeof name, "quest-norms %s", command->name);
     argv[0] = name; /* so that messages and --help name the command */

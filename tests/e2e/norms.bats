@@ -152,3 +152,18 @@ assert abs(newest - records[-2]["logit_max"][1]) <= 1e-5 * newest
 PYTHON
     promtool check metrics <"$BATS_TEST_TMPDIR/x.prom"
 }
+
+@test "watch: a screen that grows with the log, shows a layer's heads, and ends on q; --plain prints lines" {
+    cp -r "$RUNS/diverging" "$BATS_TEST_TMPDIR/growing"
+    /usr/bin/python3 "$BATS_TEST_DIRNAME/norms_watch.py" "$BATS_TEST_TMPDIR/growing"
+    quest-norms watch --plain --interval 0.1 "$BATS_TEST_TMPDIR/growing" >"$BATS_TEST_TMPDIR/plain" &
+    sleep 1
+    cp "$RUNS/healthy"/*.jsonl "$BATS_TEST_TMPDIR/growing/" # shorter: read anew
+    head -n 300 "$RUNS/healthy/metrics.jsonl" >"$BATS_TEST_TMPDIR/growing/metrics.jsonl"
+    sleep 1
+    kill $!
+    wait $!
+    grep -q 'step 4010  loss 1.5000' "$BATS_TEST_TMPDIR/plain"
+    grep -q 'critical  logit_explosion: layer 2, head 1' "$BATS_TEST_TMPDIR/plain"
+    [[ "$(tail -n 1 "$BATS_TEST_TMPDIR/plain")" == "step 3000 "* ]]
+}
