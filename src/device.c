@@ -1,5 +1,6 @@
 #include "src/device.h"
 
+#include <stdio.h>
 #include <string.h>
 
 bool device_choose(const struct kernels **kernels, int *device, const char *name, const struct comm *comm,
@@ -9,8 +10,14 @@ bool device_choose(const struct kernels **kernels, int *device, const char *name
     int gpus = cuda ? cuda->device_count() : 0, local_size = comm_local_size(comm);
     *device = comm_local_rank(comm);
     *kernels = kernels_cpu();
-    if (strcmp(name, "cpu") == 0 || (strcmp(name, "auto") == 0 && gpus == 0))
+    if (strcmp(name, "cpu") == 0)
         return true;
+    if (strcmp(name, "auto") == 0 && gpus == 0) {
+        if (cuda && comm_rank(comm) == 0)
+            fprintf(stderr, "note: host %s shows no usable GPU; computing on the CPU (--device cpu says so at once)\n",
+                    comm_host(comm));
+        return true;
+    }
     if (strcmp(name, "auto") != 0 && strcmp(name, "cuda") != 0)
         return error_input(error, "--device %s: auto, cpu or cuda is expected", name);
     if (!cuda)
