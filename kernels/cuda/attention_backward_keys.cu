@@ -29,7 +29,7 @@
 constexpr int FUSED_CHUNK = 48;
 
 template <int D, bool FUSED> struct backward_layout {
-    static constexpr int chunk = FUSED || D > 64 ? FUSED_CHUNK : 96;                  /* queries */
+    static constexpr int chunk = FUSED || D > 64 ? FUSED_CHUNK : 192;                 /* queries */
     static constexpr int rows_bytes = chunk * rows_of<D>::bytes;                      /* of Q or dO of a chunk */
     static constexpr int own_bytes = 16 * rows_of<D>::bytes;                          /* of the keys of a warp */
     static constexpr int slopes_bytes = FUSED ? 16 * rows_of<FUSED_CHUNK>::bytes : 0; /* of a warp and chunk */
@@ -43,24 +43,26 @@ template <int D, bool FUSED> struct backward_layout {
 };
 
 /* A warp's keys: the low half of everything belongs to row `group`, the high half to row group + 8. */
-template <int D> struct key_rows {
+template <int D, bool FUSED> struct key_rows {
     float key_gradient[D / 8][4], value_gradient[D / 8][4];
-    uint32_t values[D / 16][4];
-    float factor[2], bias[2]; /* of the logits, base 2 */
+    uint32_t values[D / 16][4], keys[FUSED ? 1 : D / 16][4]; /* fused, registers have no room for the keys */
+    float factor[2], bias[2];                                /* of the logits, base 2 */
 };
 
 /* 16 queries: logits again, dV, dS, dK. Given is where the lane's first matrices of the keys lie, and those of Q in
  * both orders; dO is `to_gradients` behind Q. `slopes` is left with dS^T, rounded. */
-template <int D>
-static __device__ __forceinline__ void differentiate(key_rows<D> &own, uint32_t (&slopes)[4], uint32_t keys,
+template <int D, bool FUSED>
+static __device__ __forceinline__ void differentiate(key_rows<D, FUSED> &own, uint32_t (&slopes)[4], uint32_t keys,
                                                      uint32_t across, uint32_t down, uint32_t to_gradients,
                                                      const float4 (&row)[2])
 {
     float logits[2][4], out_slopes[2][4];
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
-        uint32_t a[4], b[4];
-        load_matrices(a, matrix_column<D>(keys, k));
+        uint32_t loaded[4], b[4];
+        if (FUSED)
+            load_matrices(loaded, matrix_column<D>(keys, k));
+        const uint32_t(&a)[4] = FUSED ? loaded : own.keys[FUSED ? 0 : k];
         load_matrices(b, matrix_column<D>(across, k));
 #pragma unroll
         for (int n = 0; n < 2; n++)
@@ -87,7 +89,7 @@ static __device__ __forceinline__ void differentiate(key_rows<D> &own, uint32_t 
             float factor = own.factor[c / 2], minus_logsumexp = c % 2 ? row[n].y : row[n].x;
             float probability = exp2_fast(fmaf(logits[n][c], factor, minus_logsumexp));
             logits[n][c] = probability;
-            out_slopes[n][c] *= probability * factor;
+            out_slopes[n][c] *= FUSED ? probability * factor : probability;
         }
     uint32_t probabilities[4];
     as_left_operand(probabilities, logits[0], logits[1]);
@@ -173,8 +175,9 @@ static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride,
 
 /* What the normalisation of a key takes from its gradient: the part along the key. `keys` is the warp's rows; `unit` is
  * the factor of a key of length 1. */
-template <int D>
-static __device__ __forceinline__ void remove_along(key_rows<D> &own, const uint8_t *keys, float unit, lane_position at)
+template <int D, bool FUSED>
+static __device__ __forceinline__ void remove_along(key_rows<D, FUSED> &own, const uint8_t *keys, float unit,
+                                                    lane_position at)
 {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -251,7 +254,7 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
     copy_wait<1>();
     __syncwarp();
 
-    key_rows<D> own;
+    key_rows<D, FUSED> own;
     uint32_t keys = shared_address(own_keys) + matrix_offset<D>(DOWN, at.lane);
     float squares[2] = {};
     if (in.normalise_keys) {
@@ -261,6 +264,9 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
             load_matrices(rows[k], matrix_column<D>(keys, k));
         square_norms(squares[0], squares[1], rows, at);
     }
+#pragma unroll
+    for (int k = 0; !FUSED && k < D / 16; k++)
+        load_matrices(own.keys[FUSED ? 0 : k], matrix_column<D>(keys, k));
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
         load_matrices(own.values[k], matrix_column<D>(own_values + matrix_offset<D>(DOWN, at.lane), k));
@@ -298,7 +304,7 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
         for (int step = 0; step < steps; step++) {
             float4 row[2] = {rows[0], rows[4]};
             uint32_t dS[4];
-            differentiate<D>(own, dS, keys, across, down, layout::rows_bytes, row);
+            differentiate<D, FUSED>(own, dS, keys, across, down, layout::rows_bytes, row);
             if (FUSED)
                 store_slopes(own_slopes, dS);
             across += layout::own_bytes;
@@ -310,8 +316,13 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
 
     if (FUSED)
         __syncthreads(); /* the last dQ has been made of all keys: their rows are free */
+#pragma unroll
+    for (int j = 0; !FUSED && j < D / 8; j++) /* fused, the slopes have been multiplied */
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            own.key_gradient[j][c] *= own.factor[c / 2];
     if (in.normalise_keys)
-        remove_along<D>(own, own_keys, in.scale * LOG2_E, at);
+        remove_along<D, FUSED>(own, own_keys, in.scale * LOG2_E, at);
     size_t to = gradient_at + (size_t)first_key * derivatives.gradient_row;
     write_gradient<D>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2, own_keys,
                       in.tokens - first_key, at);

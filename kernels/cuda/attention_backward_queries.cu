@@ -4,7 +4,7 @@
  * head_dim > 64) of one head; a warp keeps its queries, its dO and its dQ in registers, and keys and values pass by in
  * chunks through the ring of attention_chunks.cuh.
  *
- *   shared memory:  ring of three chunks (head_dim 64: 3 x 24.8 KiB), then [16 a warp][D]: Q, then dO on their way to
+ *   shared memory:  ring of three chunks (head_dim 64: 3 x 33 KiB), then [16 a warp][D]: Q, then dO on their way to
  *                   registers, at the end dQ on its way out
  *
  * dS is multiplied by each key's factor, so that dQ = dS K needs no normalised copy of the keys. Cost of a head of N
@@ -13,7 +13,7 @@
 #include "kernels/cuda/attention_backward.cuh"
 
 template <int D> struct query_layout {
-    static constexpr int chunk = D > 64 ? 32 : 96;
+    static constexpr int chunk = D > 64 ? 32 : 128;
     typedef key_ring<D, chunk> ring;
     static constexpr int own_bytes = 16 * rows_of<D>::bytes;
 };
