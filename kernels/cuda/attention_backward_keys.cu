@@ -234,11 +234,13 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
 
     auto copy_chunk = [&](int chunk) {
         uint32_t to = stages + chunk % 2 * 2 * layout::rows_bytes;
-        for (int task = warp; task < 2 * layout::chunk / 16; task += warps) {
-            int tile = task / 2, first = chunk * layout::chunk + tile * 16, stride = task % 2 ? width : in.row;
-            if (first < in.tokens)
-                copy_tile<D>(to + task % 2 * layout::rows_bytes + tile * layout::own_bytes,
-                             (task % 2 ? out_gradient : query) + first * stride, stride, in.tokens - first, at.lane);
+        for (int tile = warp; tile < layout::chunk / 16; tile += warps) {
+            int first = chunk * layout::chunk + tile * 16, inside = in.tokens - first;
+            if (inside <= 0)
+                break;
+            uint32_t rows = to + tile * layout::own_bytes;
+            copy_tile<D>(rows, query + first * in.row, in.row, inside, at.lane);
+            copy_tile<D>(rows + layout::rows_bytes, out_gradient + first * width, width, inside, at.lane);
         }
         load_rows(reinterpret_cast<float *>(after_keys + layout::rows_at) + chunk % 2 * layout::chunk * 2,
                   layout::chunk, derivatives.logsumexp + of_head, derivatives.delta + of_head, chunk * layout::chunk,

@@ -4,21 +4,24 @@
  * head_dim > 64) of one head; a warp keeps its queries, its dO and its dQ in registers, and keys and values pass by in
  * chunks through the ring of attention_chunks.cuh.
  *
- *   shared memory:  ring of three chunks (head_dim 64: 3 x 33 KiB), then [16 a warp][D]: Q, then dO on their way to
+ *   shared memory:  ring of three chunks (head_dim 64: 3 x 33 KiB), then [32 a warp][D]: Q, then dO on their way to
  *                   registers, at the end dQ on its way out
  *
  * dS is multiplied by each key's factor, so that dQ = dS K needs no normalised copy of the keys. Cost of a head of N
  * tokens, n = 16 ceil(N / 16): 6 n n D tensor FLOP; (5 N D) * 2 bytes, K and V again for every further block of
- * queries. Blocks a multiprocessor at head_dim 64, 13 warps: one on sm_80 and sm_90 (128 registers). */
+ * queries. Blocks a multiprocessor at head_dim 64, 8 warps: one on sm_80 and sm_90 (up to 255 registers). */
 #include "kernels/cuda/attention_backward.cuh"
 
 template <int D> struct query_layout {
     static constexpr int chunk = D > 64 ? 32 : 128;
     typedef key_ring<D, chunk> ring;
-    static constexpr int own_bytes = 16 * rows_of<D>::bytes;
+    static constexpr int tiles = D > 64 ? 1 : 2; /* of 16 queries, a warp */
+    static constexpr int tile_bytes = 16 * rows_of<D>::bytes, own_bytes = tiles * tile_bytes;
 };
 
-/* A warp's queries: index 0 is row `group`, 1 is row group + 8. */
+constexpr int QUERY_WARPS = 8; /* 255 registers a thread */
+
+/* 16 queries: index 0 is row `group`, 1 is row group + 8. */
 template <int D> struct query_rows {
     uint32_t queries[D / 16][4], out_gradients[D / 16][4];
     float gradient[D / 8][4];
@@ -26,100 +29,122 @@ template <int D> struct query_rows {
 };
 
 /* 16 keys and values, given where the lane's first matrices of the keys lie in both orders: logits again, dS, dQ. */
-template <int D>
-static __device__ __forceinline__ void differentiate(query_rows<D> &rows, uint32_t across, uint32_t down,
+template <int D, int TILES>
+static __device__ __forceinline__ void differentiate(query_rows<D> (&rows)[TILES], uint32_t across, uint32_t down,
                                                      const float4 (&column)[2])
 {
-    float logits[2][4], slopes[2][4];
+    float logits[TILES][2][4], slopes[TILES][2][4];
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
-        uint32_t b[4];
-        load_matrices(b, matrix_column<D>(across, k));
+        uint32_t key[4], value[4];
+        load_matrices(key, matrix_column<D>(across, k));
+        load_matrices(value, matrix_column<D>(across + query_layout<D>::ring::chunk_bytes, k));
 #pragma unroll
-        for (int n = 0; n < 2; n++)
-            if (k == 0)
-                multiply(logits[n], rows.queries[k], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
-                         column[n].w);
-            else
-                multiply_add(logits[n], rows.queries[k], b[2 * n], b[2 * n + 1]);
-        load_matrices(b, matrix_column<D>(across + query_layout<D>::ring::chunk_bytes, k));
+        for (int t = 0; t < TILES; t++)
 #pragma unroll
-        for (int n = 0; n < 2; n++)
-            if (k == 0)
-                multiply(slopes[n], rows.out_gradients[k], b[2 * n], b[2 * n + 1], rows.minus_delta[0],
-                         rows.minus_delta[0], rows.minus_delta[1], rows.minus_delta[1]);
-            else
-                multiply_add(slopes[n], rows.out_gradients[k], b[2 * n], b[2 * n + 1]);
+            for (int n = 0; n < 2; n++)
+                if (k == 0) {
+                    multiply(logits[t][n], rows[t].queries[k], key[2 * n], key[2 * n + 1], column[n].z, column[n].w,
+                             column[n].z, column[n].w);
+                    multiply(slopes[t][n], rows[t].out_gradients[k], value[2 * n], value[2 * n + 1],
+                             rows[t].minus_delta[0], rows[t].minus_delta[0], rows[t].minus_delta[1],
+                             rows[t].minus_delta[1]);
+                } else {
+                    multiply_add(logits[t][n], rows[t].queries[k], key[2 * n], key[2 * n + 1]);
+                    multiply_add(slopes[t][n], rows[t].out_gradients[k], value[2 * n], value[2 * n + 1]);
+                }
     }
+    uint32_t a[TILES][4];
 #pragma unroll
-    for (int n = 0; n < 2; n++)
+    for (int t = 0; t < TILES; t++) {
 #pragma unroll
-        for (int c = 0; c < 4; c++) {
-            float factor = c % 2 ? column[n].y : column[n].x;
-            slopes[n][c] *= exp2_fast(fmaf(logits[n][c], factor, rows.minus_logsumexp[c / 2])) * factor;
-        }
-    uint32_t a[4];
-    as_left_operand(a, slopes[0], slopes[1]);
+        for (int n = 0; n < 2; n++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                float factor = c % 2 ? column[n].y : column[n].x;
+                float probability = exp2_fast(fmaf(logits[t][n][c], factor, rows[t].minus_logsumexp[c / 2]));
+                slopes[t][n][c] *= probability * factor;
+            }
+        as_left_operand(a[t], slopes[t][0], slopes[t][1]);
+    }
 #pragma unroll
     for (int j = 0; j < D / 16; j++) {
         uint32_t b[4];
         load_matrices_transposed(b, matrix_column<D>(down, j));
-        multiply_add(rows.gradient[2 * j], a, b[0], b[1]);
-        multiply_add(rows.gradient[2 * j + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            multiply_add(rows[t].gradient[2 * j], a[t], b[0], b[1]);
+            multiply_add(rows[t].gradient[2 * j + 1], a[t], b[2], b[3]);
+        }
     }
 }
 
+/* 16 rows of Q or dO, by way of the warp's shared memory, to registers. */
 template <int D>
-__global__ void __launch_bounds__(32 * backward_warps<D, false>)
+static __device__ __forceinline__ void load_fragments(uint32_t (&rows)[D / 16][4], uint32_t tile, int lane)
+{
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+        load_matrices(rows[k], matrix_column<D>(tile + matrix_offset<D>(DOWN, lane), k));
+}
+
+template <int D>
+__global__ void __launch_bounds__(32 * QUERY_WARPS)
     attention_backward_queries_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
     typedef query_layout<D> layout;
     extern __shared__ __align__(128) uint8_t shared[];
     lane_position at = lane_of_thread();
     int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
-    int first_query = (blockIdx.x * warps + warp) * 16, inside = in.tokens - first_query, width = in.heads * D;
-    size_t image_rows = (size_t)image * in.tokens, of_head = ((size_t)image * in.heads + head) * in.tokens;
+    int first_query = (blockIdx.x * warps + warp) * 16 * layout::tiles, inside = in.tokens - first_query;
+    int width = in.heads * D, of_head = (image * in.heads + head) * in.tokens;
+    const bfloat16 *query = in.query + ((image * in.tokens + first_query) * in.row + head * D);
+    const bfloat16 *out_gradient = derivatives.out_gradient + ((image * in.tokens + first_query) * width + head * D);
     typename layout::ring ring(in, shared, image, head);
     uint8_t *own_rows = shared + layout::ring::bytes + warp * layout::own_bytes;
-    uint32_t own = shared_address(own_rows) + matrix_offset<D>(DOWN, at.lane);
+    uint32_t own = shared_address(own_rows);
     int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
 
-    query_rows<D> rows;
-    copy_tile<D>(shared_address(own_rows), in.query + (image_rows + first_query) * in.row + head * D, in.row, inside,
-                 at.lane);
+    query_rows<D> rows[layout::tiles];
+#pragma unroll
+    for (int t = 0; t < layout::tiles; t++)
+        copy_tile<D>(own + t * layout::tile_bytes, query + t * 16 * in.row, in.row, inside - t * 16, at.lane);
     copy_commit();
     ring.copy(0, in, at.lane);
     copy_commit();
     copy_wait<1>();
     __syncwarp();
 #pragma unroll
-    for (int k = 0; k < D / 16; k++)
-        load_matrices(rows.queries[k], matrix_column<D>(own, k));
+    for (int t = 0; t < layout::tiles; t++)
+        load_fragments<D>(rows[t].queries, own + t * layout::tile_bytes, at.lane);
     __syncwarp();
-    copy_tile<D>(shared_address(own_rows), derivatives.out_gradient + (image_rows + first_query) * width + head * D,
-                 width, inside, at.lane);
+#pragma unroll
+    for (int t = 0; t < layout::tiles; t++)
+        copy_tile<D>(own + t * layout::tile_bytes, out_gradient + t * 16 * width, width, inside - t * 16, at.lane);
     copy_commit();
     if (chunks > 1)
         ring.copy(1, in, at.lane);
     copy_commit();
     copy_wait<1>();
     __syncthreads();
-#pragma unroll
-    for (int k = 0; k < D / 16; k++)
-        load_matrices(rows.out_gradients[k], matrix_column<D>(own, k));
     norm_summary none;
     ring.template take_columns<false>(0, none, in, at);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        int row = first_query + i * 8 + at.group;
-        rows.minus_logsumexp[i] = row < in.tokens ? -LOG2_E * derivatives.logsumexp[of_head + row] : -INFINITY;
-        rows.minus_delta[i] = row < in.tokens ? -derivatives.delta[of_head + row] : 0;
+    for (int t = 0; t < layout::tiles; t++) {
+        load_fragments<D>(rows[t].out_gradients, own + t * layout::tile_bytes, at.lane);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int row = first_query + t * 16 + i * 8 + at.group;
+            bool valid = row < in.tokens;
+            rows[t].minus_logsumexp[i] = valid ? -LOG2_E * derivatives.logsumexp[of_head + row] : -INFINITY;
+            rows[t].minus_delta[i] = valid ? -derivatives.delta[of_head + row] : 0;
+        }
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                rows[t].gradient[j][c] = 0;
     }
-#pragma unroll
-    for (int j = 0; j < D / 8; j++)
-#pragma unroll
-        for (int c = 0; c < 4; c++)
-            rows.gradient[j][c] = 0;
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         copy_wait<0>();
@@ -138,14 +163,18 @@ __global__ void __launch_bounds__(32 * backward_warps<D, false>)
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
             float4 column[2] = {columns[0], columns[4]};
-            differentiate<D>(rows, across, down, column);
-            across += layout::own_bytes;
-            down += layout::own_bytes;
+            differentiate<D, layout::tiles>(rows, across, down, column);
+            across += layout::tile_bytes;
+            down += layout::tile_bytes;
             columns += 8;
         }
     }
-    write_gradient<D>(derivatives.query_gradient + (image_rows + first_query) * derivatives.gradient_row + head * D,
-                      derivatives.gradient_row, rows.gradient, LN_2, own_rows, inside, at);
+    bfloat16 *to =
+        derivatives.query_gradient + ((image * in.tokens + first_query) * derivatives.gradient_row + head * D);
+#pragma unroll
+    for (int t = 0; t < layout::tiles; t++)
+        write_gradient<D>(to + t * 16 * derivatives.gradient_row, derivatives.gradient_row, rows[t].gradient, LN_2,
+                          own_rows + t * layout::tile_bytes, inside - t * 16, at);
 }
 
 /* ---- launch ---- */
@@ -155,8 +184,8 @@ static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
 {
-    size_t needed = div_up(shape->tokens, 16);
-    size_t warps = div_up(needed, div_up(needed, backward_warps<D, false>));
+    size_t needed = div_up(shape->tokens, 16 * query_layout<D>::tiles);
+    size_t warps = div_up(needed, div_up(needed, QUERY_WARPS));
     dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
     int shared_bytes = query_layout<D>::ring::bytes + (int)warps * query_layout<D>::own_bytes;
     auto kernel = attention_backward_queries_tensor<D>;
