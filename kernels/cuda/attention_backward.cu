@@ -75,5 +75,5 @@ bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloa
                              struct error *error)
 {
     return take_delta(ctx, derivatives, shape, error) && attention_backward_keys(ctx, in, derivatives, shape, error) &&
-           (backward_is_fused(shape) || attention_backward_queries(ctx, in, derivatives, shape, error));
+           (backward_is_fused(ctx, shape) || attention_backward_queries(ctx, in, derivatives, shape, error));
 }

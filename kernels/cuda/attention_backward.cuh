@@ -7,10 +7,20 @@
 /* Warps of 16 rows in a block: 16 leave 128 registers a thread, 12 leave 168, 8 leave 255. */
 template <int D, bool FUSED> constexpr int backward_warps = FUSED ? 16 : D > 64 ? 8 : 12;
 
-/* Whether one block holds all keys of a head, so that dQ comes from the same pass as dK and dV. */
-static inline bool backward_is_fused(const struct attention_shape *shape)
+constexpr int FUSED_CHUNK = 48; /* queries that pass at a time where dQ is made too */
+
+/* Shared memory of the fused kernel with `warps` warps: attention_backward_keys.cu draws it. */
+static inline __host__ __device__ constexpr size_t fused_bytes(size_t head_dim, size_t warps)
 {
-    return shape->head_dim <= 64 && shape->tokens <= 256;
+    return warps * 16 * head_dim * 2 + 4 * FUSED_CHUNK * head_dim * 2 + 2 * FUSED_CHUNK * 8 +
+           warps * 2 * 16 * FUSED_CHUNK * 2;
+}
+
+/* Whether one block holds all keys of a head, so that dQ comes from the same pass as dK and dV. */
+static inline bool backward_is_fused(const struct context *ctx, const struct attention_shape *shape)
+{
+    return shape->head_dim <= 64 && shape->tokens <= 256 &&
+           fused_bytes(shape->head_dim, div_up(shape->tokens, 16)) <= ctx->properties.shared_bytes_per_block;
 }
 
 /* By one warp: 16 rows held as C fragments, scaled, to a head's rows in global memory by way of shared memory. */

@@ -26,10 +26,9 @@
  * (registers: 128 of 416 threads). */
 #include "kernels/cuda/attention_backward.cuh"
 
-constexpr int FUSED_CHUNK = 48;
-
-template <int D, bool FUSED> struct backward_layout {
-    static constexpr int chunk = FUSED || D > 64 ? FUSED_CHUNK : 192;                 /* queries */
+/* CHUNK queries pass at a time. */
+template <int D, bool FUSED, int CHUNK> struct backward_layout {
+    static constexpr int chunk = CHUNK;
     static constexpr int rows_bytes = chunk * rows_of<D>::bytes;                      /* of Q or dO of a chunk */
     static constexpr int own_bytes = 16 * rows_of<D>::bytes;                          /* of the keys of a warp */
     static constexpr int slopes_bytes = FUSED ? 16 * rows_of<FUSED_CHUNK>::bytes : 0; /* of a warp and chunk */
@@ -42,11 +41,14 @@ template <int D, bool FUSED> struct backward_layout {
     }
 };
 
+/* Whether registers have room for the keys as fragments. */
+template <int D, bool FUSED> constexpr bool keep_keys = !FUSED && D <= 96;
+
 /* A warp's keys: the low half of everything belongs to row `group`, the high half to row group + 8. */
 template <int D, bool FUSED> struct key_rows {
     float key_gradient[D / 8][4], value_gradient[D / 8][4];
-    uint32_t values[D / 16][4], keys[FUSED ? 1 : D / 16][4]; /* fused, registers have no room for the keys */
-    float factor[2], bias[2];                                /* of the logits, base 2 */
+    uint32_t values[D / 16][4], keys[keep_keys<D, FUSED> ? D / 16 : 1][4];
+    float factor[2], bias[2]; /* of the logits, base 2 */
 };
 
 /* 16 queries: logits again, dV, dS, dK. Given is where the lane's first matrices of the keys lie, and those of Q in
@@ -60,9 +62,9 @@ static __device__ __forceinline__ void differentiate(key_rows<D, FUSED> &own, ui
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         uint32_t loaded[4], b[4];
-        if (FUSED)
+        if (!keep_keys<D, FUSED>)
             load_matrices(loaded, matrix_column<D>(keys, k));
-        const uint32_t(&a)[4] = FUSED ? loaded : own.keys[FUSED ? 0 : k];
+        const uint32_t(&a)[4] = keep_keys<D, FUSED> ? own.keys[keep_keys<D, FUSED> ? k : 0] : loaded;
         load_matrices(b, matrix_column<D>(across, k));
 #pragma unroll
         for (int n = 0; n < 2; n++)
@@ -214,11 +216,11 @@ static __device__ __forceinline__ void load_rows(float *rows, int queries, const
     }
 }
 
-template <int D, bool FUSED>
+template <int D, bool FUSED, int CHUNK>
 __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
     attention_backward_keys_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
-    typedef backward_layout<D, FUSED> layout;
+    typedef backward_layout<D, FUSED, CHUNK> layout;
     extern __shared__ __align__(128) uint8_t shared[];
     lane_position at = lane_of_thread();
     int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
@@ -267,8 +269,8 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
         square_norms(squares[0], squares[1], rows, at);
     }
 #pragma unroll
-    for (int k = 0; !FUSED && k < D / 16; k++)
-        load_matrices(own.keys[FUSED ? 0 : k], matrix_column<D>(keys, k));
+    for (int k = 0; keep_keys<D, FUSED> && k < D / 16; k++)
+        load_matrices(own.keys[keep_keys<D, FUSED> ? k : 0], matrix_column<D>(keys, k));
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
         load_matrices(own.values[k], matrix_column<D>(own_values + matrix_offset<D>(DOWN, at.lane), k));
@@ -334,7 +336,7 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
 
 /* ---- launch ---- */
 
-template <int D, bool FUSED>
+template <int D, bool FUSED, int CHUNK>
 static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
@@ -342,32 +344,44 @@ static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
     size_t needed = div_up(shape->tokens, 16);
     size_t warps = div_up(needed, div_up(needed, backward_warps<D, FUSED>));
     dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
-    int shared_bytes = backward_layout<D, FUSED>::bytes((int)warps);
-    auto kernel = attention_backward_keys_tensor<D, FUSED>;
+    int shared_bytes = backward_layout<D, FUSED, CHUNK>::bytes((int)warps);
+    auto kernel = attention_backward_keys_tensor<D, FUSED, CHUNK>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
         return false;
     kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
     return cuda_launched(ctx, "attention_backward_keys_tensor", error);
 }
 
+/* Not fused: the larger chunk where the device has shared memory for it. */
+template <int D, int WIDE, int NARROW>
+static bool launch_long(struct context *ctx, const attention_operands<bfloat16> *in,
+                        const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                        struct error *error)
+{
+    size_t wide_bytes = backward_layout<D, false, WIDE>::bytes(backward_warps<D, false>);
+    if (wide_bytes <= ctx->properties.shared_bytes_per_block)
+        return launch<D, false, WIDE>(ctx, in, derivatives, shape, error);
+    return launch<D, false, NARROW>(ctx, in, derivatives, shape, error);
+}
+
 bool attention_backward_keys(struct context *ctx, const attention_operands<bfloat16> *in,
                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                              struct error *error)
 {
-    bool fused = backward_is_fused(shape);
+    bool fused = backward_is_fused(ctx, shape);
     switch (shape->head_dim) {
     case 16:
-        return (fused ? launch<16, true> : launch<16, false>)(ctx, in, derivatives, shape, error);
+        return (fused ? launch<16, true, FUSED_CHUNK> : launch_long<16, 208, 208>)(ctx, in, derivatives, shape, error);
     case 32:
-        return (fused ? launch<32, true> : launch<32, false>)(ctx, in, derivatives, shape, error);
+        return (fused ? launch<32, true, FUSED_CHUNK> : launch_long<32, 208, 208>)(ctx, in, derivatives, shape, error);
     case 64:
-        return (fused ? launch<64, true> : launch<64, false>)(ctx, in, derivatives, shape, error);
+        return (fused ? launch<64, true, FUSED_CHUNK> : launch_long<64, 208, 48>)(ctx, in, derivatives, shape, error);
     case 80:
-        return launch<80, false>(ctx, in, derivatives, shape, error);
+        return launch_long<80, 48, 48>(ctx, in, derivatives, shape, error);
     case 96:
-        return launch<96, false>(ctx, in, derivatives, shape, error);
+        return launch_long<96, 48, 48>(ctx, in, derivatives, shape, error);
     case 128:
-        return launch<128, false>(ctx, in, derivatives, shape, error);
+        return launch_long<128, 32, 32>(ctx, in, derivatives, shape, error);
     default:
         return attention_unsupported(shape, error);
     }

@@ -4,16 +4,17 @@
  * head_dim > 64) of one head; a warp keeps its queries, its dO and its dQ in registers, and keys and values pass by in
  * chunks through the ring of attention_chunks.cuh.
  *
- *   shared memory:  ring of three chunks (head_dim 64: 3 x 33 KiB), then [32 a warp][D]: Q, then dO on their way to
- *                   registers, at the end dQ on its way out
+ *   shared memory:  ring of three chunks (head_dim 64: 160 keys: 3 x 41 KiB), then [32 a warp][D]: Q, then dO on their
+ * way to registers, at the end dQ on its way out
  *
  * dS is multiplied by each key's factor, so that dQ = dS K needs no normalised copy of the keys. Cost of a head of N
  * tokens, n = 16 ceil(N / 16): 6 n n D tensor FLOP; (5 N D) * 2 bytes, K and V again for every further block of
  * queries. Blocks a multiprocessor at head_dim 64, 8 warps: one on sm_80 and sm_90 (up to 255 registers). */
 #include "kernels/cuda/attention_backward.cuh"
 
-template <int D> struct query_layout {
-    static constexpr int chunk = D > 64 ? 32 : 128;
+/* CHUNK keys pass at a time. */
+template <int D, int CHUNK> struct query_layout {
+    static constexpr int chunk = CHUNK;
     typedef key_ring<D, chunk> ring;
     static constexpr int tiles = D > 64 ? 1 : 2; /* of 16 queries, a warp */
     static constexpr int tile_bytes = 16 * rows_of<D>::bytes, own_bytes = tiles * tile_bytes;
@@ -28,17 +29,18 @@ template <int D> struct query_rows {
     float minus_logsumexp[2], minus_delta[2]; /* base 2 */
 };
 
-/* 16 keys and values, given where the lane's first matrices of the keys lie in both orders: logits again, dS, dQ. */
+/* 16 keys and values, given where the lane's first matrices of the keys lie in both orders, the
+ * values `to_values` behind them: logits again, dS, dQ. */
 template <int D, int TILES>
 static __device__ __forceinline__ void differentiate(query_rows<D> (&rows)[TILES], uint32_t across, uint32_t down,
-                                                     const float4 (&column)[2])
+                                                     uint32_t to_values, const float4 (&column)[2])
 {
     float logits[TILES][2][4], slopes[TILES][2][4];
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         uint32_t key[4], value[4];
         load_matrices(key, matrix_column<D>(across, k));
-        load_matrices(value, matrix_column<D>(across + query_layout<D>::ring::chunk_bytes, k));
+        load_matrices(value, matrix_column<D>(across + to_values, k));
 #pragma unroll
         for (int t = 0; t < TILES; t++)
 #pragma unroll
@@ -88,11 +90,11 @@ static __device__ __forceinline__ void load_fragments(uint32_t (&rows)[D / 16][4
         load_matrices(rows[k], matrix_column<D>(tile + matrix_offset<D>(DOWN, lane), k));
 }
 
-template <int D>
+template <int D, int CHUNK>
 __global__ void __launch_bounds__(32 * QUERY_WARPS)
     attention_backward_queries_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
-    typedef query_layout<D> layout;
+    typedef query_layout<D, CHUNK> layout;
     extern __shared__ __align__(128) uint8_t shared[];
     lane_position at = lane_of_thread();
     int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
@@ -163,7 +165,7 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
             float4 column[2] = {columns[0], columns[4]};
-            differentiate<D, layout::tiles>(rows, across, down, column);
+            differentiate<D, layout::tiles>(rows, across, down, layout::ring::chunk_bytes, column);
             across += layout::tile_bytes;
             down += layout::tile_bytes;
             columns += 8;
@@ -179,16 +181,17 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
 
 /* ---- launch ---- */
 
-template <int D>
+template <int D, int CHUNK>
 static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
 {
-    size_t needed = div_up(shape->tokens, 16 * query_layout<D>::tiles);
+    typedef query_layout<D, CHUNK> layout;
+    size_t needed = div_up(shape->tokens, 16 * layout::tiles);
     size_t warps = div_up(needed, div_up(needed, QUERY_WARPS));
     dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
-    int shared_bytes = query_layout<D>::ring::bytes + (int)warps * query_layout<D>::own_bytes;
-    auto kernel = attention_backward_queries_tensor<D>;
+    int shared_bytes = layout::ring::bytes + (int)warps * layout::own_bytes;
+    auto kernel = attention_backward_queries_tensor<D, CHUNK>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
         return false;
     kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
@@ -199,19 +202,22 @@ bool attention_backward_queries(struct context *ctx, const attention_operands<bf
                                 const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                                 struct error *error)
 {
+    /* sm_86, 89 and 120 have 99 KiB of shared memory a block. */
+    bool wide = query_layout<64, 160>::ring::bytes + QUERY_WARPS * query_layout<64, 160>::own_bytes <=
+                (int)ctx->properties.shared_bytes_per_block;
     switch (shape->head_dim) {
     case 16:
-        return launch<16>(ctx, in, derivatives, shape, error);
+        return launch<16, 160>(ctx, in, derivatives, shape, error);
     case 32:
-        return launch<32>(ctx, in, derivatives, shape, error);
+        return launch<32, 160>(ctx, in, derivatives, shape, error);
     case 64:
-        return launch<64>(ctx, in, derivatives, shape, error);
+        return (wide ? launch<64, 160> : launch<64, 48>)(ctx, in, derivatives, shape, error);
     case 80:
-        return launch<80>(ctx, in, derivatives, shape, error);
+        return launch<80, 32>(ctx, in, derivatives, shape, error);
     case 96:
-        return launch<96>(ctx, in, derivatives, shape, error);
+        return launch<96, 32>(ctx, in, derivatives, shape, error);
     case 128:
-        return launch<128>(ctx, in, derivatives, shape, error);
+        return launch<128, 32>(ctx, in, derivatives, shape, error);
     default:
         return attention_unsupported(shape, error);
     }

@@ -24,8 +24,8 @@
  *
  * Cost of a head with N tokens, d = head_dim, n = 16 ceil(N / 16): 4 n n d tensor FLOP; (4 N d) * 2 + 4 N bytes up to
  * 288 tokens, K and V once more for every further 288 queries.
- * Occupancy at head_dim 64, 197 tokens (7 warps, @@ registers, 77.5 KiB): @@ blocks a multiprocessor on sm_80, @@ on
- * sm_90. */
+ * Occupancy at head_dim 64, 197 tokens: 7 warps, 168 registers a thread, 77.5 KiB: one block a multiprocessor on sm_80
+ * and sm_90 (registers: 7 warps take 37,632 of 65,536). */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_chunks.cuh"
 

@@ -168,6 +168,9 @@ static inline void trial_new(struct trial *trial, struct attention_shape shape, 
     memset(trial, 0, sizeof *trial);
     trial->shape = shape;
     trial->ctx.dtype = dtype;
+    int shared_bytes;
+    require(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+    trial->ctx.properties.shared_bytes_per_block = (size_t)shared_bytes;
     require(cudaStreamCreate(&trial->ctx.compute));
     struct context_options options = {.dtype = dtype,
                                       .workload = {.batch = shape.batch,

@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""attention_counts.py GPUSIM ATTENTION_PASS: counts QUEST attention in the simulator (batch 1, 3 heads, head_dim 64,
+bfloat16) and fails where a count is above its limit, which is set by FlashAttention-2's counts in the same simulator. Prints
+the table of docs/performance.md; ends with "N passed, M failed"."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+# FlashAttention-2: warp instructions and bytes moved, forward and backward.
+PEER = {
+    65: ((24801, 0.101e6), (70905, 0.528e6)),
+    197: ((80412, 0.458e6), (204429, 1.653e6)),
+    257: ((163026, 0.795e6), (397347, 2.826e6)),
+    577: ((425577, 2.670e6), (969165, 7.416e6)),
+    1025: ((1297548, 7.893e6), (2839749, 20.219e6)),
+}
+
+
+def compulsory(tokens, backward):
+    """Bytes if each input is read once and each output is written once."""
+    vectors = 3 * tokens
+    return vectors * ((8 if backward else 4) * 64 * 2 + 4)
+
+
+def limits(tokens, what):
+    """Most warp instructions, tensor FLOP, bytes and shared-memory wavefronts; None is no limit."""
+    backward = what == "backward"
+    instructions, moved = PEER[tokens][backward]
+    least = compulsory(tokens, backward)
+    if tokens == 197:
+        return {
+            "forward": (60000, 36e6, 1.08 * least, 18669),
+            "statistics": (68000, 36e6, 1.08 * least, 18669),
+            "backward": (150000, 95e6, 1.4 * least, 73134),
+        }[what]
+    if tokens < 500:
+        return 0.75 * instructions, None, 0.75 * moved if backward else 1.08 * least, None
+    return 1.05 * instructions, None, 1.05 * moved, None
+
+
+def count(gpusim, program, tokens, what):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "stats.json")
+        subprocess.run([gpusim, "--stats=" + path, "--", program, str(tokens), what], check=True,
+                       stdout=subprocess.DEVNULL)
+        with open(path) as file:
+            kernels = json.load(file)["kernels"]
+    name = "attention_backward" if what == "backward" else "attention_forward"
+    kernels = [k for k in kernels if name in k["name"]]
+    if not kernels:
+        raise RuntimeError("the simulator saw no kernel")
+    return (
+        sum(k["warp_instructions"] for k in kernels),
+        sum(k["mma_flops"] for k in kernels),
+        32 * sum(k["global_load_sectors"] + k["global_store_sectors"] + k["atomic_sectors"] for k in kernels),
+        sum(k["shared_wavefronts"] for k in kernels),
+    )
+
+
+def main():
+    gpusim, program = sys.argv[1:3]
+    passed = failed = 0
+    print(f"{'tokens':>6} {'pass':10} {'instructions':>22} {'tensor MFLOP':>16} {'MB moved':>16} {'wavefronts':>16}")
+    for tokens in PEER:
+        for what in ("forward", "statistics", "backward") if tokens == 197 else ("forward", "backward"):
+            counts, most = count(gpusim, program, tokens, what), limits(tokens, what)
+            fine = all(limit is None or value <= limit for value, limit in zip(counts, most))
+            passed, failed = passed + fine, failed + (not fine)
+            cells = [f"{value / unit:.{digits}f} / {'-' if limit is None else f'{limit / unit:.{digits}f}'}"
+                     for value, limit, unit, digits in zip(counts, most, (1, 1e6, 1e6, 1), (0, 1, 3, 0))]
+            print(f"{tokens:6} {what:10} {cells[0]:>22} {cells[1]:>16} {cells[2]:>16} {cells[3]:>16}"
+                  f"{'' if fine else '  FAILED'}")
+    print(f"{passed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+/* attention_pass TOKENS forward|statistics|backward: one pass of QUEST attention, batch 1, 3 heads, head_dim 64,
+ * bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward pass first.) */
+#include "tests/cuda/attention_trial.h"
+
+int main(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    struct trial trial;
+    struct attention_shape shape = {ATTENTION_QUEST, 1, strtoul(argv[1], NULL, 10), 3, 64};
+    trial_new(&trial, shape, DTYPE_BFLOAT16, 1);
+    trial_forward(&trial, strcmp(argv[2], "statistics") == 0);
+    if (strcmp(argv[2], "backward") == 0)
+        trial_backward(&trial);
+    trial_free(&trial);
+    return 0;
+}
