@@ -38,7 +38,7 @@ static const struct argp_option options[] = {
     {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
     {"backward", OPTION_BACKWARD, NULL, 0, "Time the backward pass instead of the forward one", 0},
     {"statistics", OPTION_STATISTICS, NULL, 0, "The forward pass takes the statistics of a logged step", 0},
-    {"iterations", OPTION_ITERATIONS, "I", 0, "Calls in each of 5 timed rounds [10]", 0},
+    {"iterations", OPTION_ITERATIONS, "I", 0, "Timed calls, in up to 5 rounds of which the fastest counts [50]", 0},
     {"warmup", OPTION_WARMUP, "W", 0, "Calls before them [3]", 0},
     {"threads", OPTION_THREADS, "T", 0, "CPU threads a rank [OMP_NUM_THREADS, or the cores that it may use]", 0},
     {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
@@ -98,7 +98,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
     case OPTION_ITERATIONS:
         return count_argument(arguments, &arguments->iterations, "--iterations", value);
     case OPTION_WARMUP:
-        return count_argument(arguments, &arguments->warmup, "--warmup", value);
+        return command_line_count_or_none(&arguments->warmup, "--warmup", value, arguments->error) ? 0 : EINVAL;
     case OPTION_THREADS:
         return count_argument(arguments, &arguments->threads, "--threads", value);
     case OPTION_DEVICE:
@@ -268,20 +268,37 @@ static bool run(struct bench *bench, size_t calls, struct error *error)
     return bench->kernels->synchronise(bench->ctx, error);
 }
 
-/* *call_s: seconds of a call in the fastest of ROUNDS rounds; a GPU's calls are queued without waiting for each. */
+/* *call_s: seconds of a call in the fastest of up to ROUNDS rounds, `iterations` calls in all; a GPU's calls are queued
+ * without waiting for each. */
 static bool time_calls(struct bench *bench, double *call_s, struct error *error)
 {
-    size_t iterations = bench->arguments->iterations;
+    size_t left = bench->arguments->iterations, a_round = (left + ROUNDS - 1) / ROUNDS;
     *call_s = INFINITY;
-    if (!forward(bench, error) || !run(bench, bench->arguments->warmup, error))
+    if ((bench->arguments->backward && !forward(bench, error)) || !run(bench, bench->arguments->warmup, error))
         return false;
-    for (int round = 0; round < ROUNDS; round++) {
+    while (left > 0) {
+        size_t calls = left < a_round ? left : a_round;
         double begin = clock_s();
-        if (!run(bench, iterations, error))
+        if (!run(bench, calls, error))
             return false;
-        *call_s = fmin(*call_s, (clock_s() - begin) / (double)iterations);
+        *call_s = fmin(*call_s, (clock_s() - begin) / (double)calls);
+        left -= calls;
     }
     return true;
+}
+
+/* What part of the device's peak a rate is, as text; nothing where the peak is not known or was not asked for (CPU). */
+static void format_fraction(char *text, size_t text_bytes, const struct bench *bench, double flop_per_s,
+                            double bytes_per_s)
+{
+    double peak_flops = 0, peak_bytes = 0;
+    text[0] = '\0';
+    if (bench->kernels == kernels_cpu())
+        return;
+    bench->kernels->limits(bench->ctx, &peak_flops, &peak_bytes);
+    if (peak_flops > 0 && peak_bytes > 0)
+        snprintf(text, text_bytes, " (%.1f %% and %.1f %% of the device's limits)", 100 * flop_per_s / peak_flops,
+                 100 * bytes_per_s / peak_bytes);
 }
 
 /* Products only: 2 of them forward; backward 5, with the logits again. Bytes: each input read and each output written
@@ -295,6 +312,8 @@ static void print(const struct bench *bench, double call_s)
     double flop = (arguments->backward ? 10 : 4) * numbers * (double)shape->tokens;
     double bytes = (arguments->backward ? 8 : 4) * numbers * (double)dtype_bytes(arguments->dtype) + 4 * rows;
     const char *pass = arguments->backward ? "backward" : "forward";
+    char fraction[96];
+    format_fraction(fraction, sizeof fraction, bench, flop / call_s, bytes / call_s);
     if (arguments->json)
         printf("{\"kind\": \"%s\", \"pass\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"batch\": %zu, "
                "\"heads\": %zu, \"tokens\": %zu, \"head_dim\": %zu, \"statistics\": %s, \"time_ms\": %.6g, "
@@ -304,16 +323,16 @@ static void print(const struct bench *bench, double call_s)
                1e-9 * flop / call_s, 1e-9 * bytes / call_s);
     else
         printf("%s attention %s%s, %s on %s, %zu images x %zu heads x %zu tokens x %zu: %.3f ms, %.1f GFLOP/s, "
-               "%.2f GB/s of compulsory traffic\n",
+               "%.2f GB/s of compulsory traffic%s\n",
                attention_kind_name(shape->kind), pass, arguments->statistics ? " with statistics" : "",
                dtype_name(arguments->dtype), bench->kernels->name, shape->batch, shape->heads, shape->tokens,
-               shape->head_dim, 1e3 * call_s, 1e-9 * flop / call_s, 1e-9 * bytes / call_s);
+               shape->head_dim, 1e3 * call_s, 1e-9 * flop / call_s, 1e-9 * bytes / call_s, fraction);
 }
 
 bool bench_attention(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
 {
     struct arguments arguments = {
-        .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 10, .warmup = 3, .error = error};
+        .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 50, .warmup = 3, .error = error};
     struct bench bench = {.arguments = &arguments};
     double call_s = 0;
     *agreed = true;

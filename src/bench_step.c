@@ -72,7 +72,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
     case OPTION_ITERATIONS:
         return count_argument(arguments, &arguments->iterations, "--iterations", value);
     case OPTION_WARMUP:
-        return count_argument(arguments, &arguments->warmup, "--warmup", value);
+        return command_line_count_or_none(&arguments->warmup, "--warmup", value, arguments->error) ? 0 : EINVAL;
     case OPTION_RECOMPUTE:
         arguments->recompute = true;
         return 0;

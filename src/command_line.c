@@ -69,3 +69,11 @@ bool command_line_count(size_t *count, const char *option, const char *text, str
     *count = (size_t)value;
     return true;
 }
+
+bool command_line_count_or_none(size_t *count, const char *option, const char *text, struct error *error)
+{
+    if (strcmp(text, "0") != 0)
+        return command_line_count(count, option, text, error);
+    *count = 0;
+    return true;
+}

@@ -11,5 +11,7 @@
 bool command_line_parse(const struct argp *argp, int argc, char **argv, void *input, struct error *error);
 /* A positive whole number, or ERROR_INPUT that names the option. */
 bool command_line_count(size_t *count, const char *option, const char *text, struct error *error);
+/* The same, or 0. */
+bool command_line_count_or_none(size_t *count, const char *option, const char *text, struct error *error);
 
 #endif
