@@ -5,15 +5,18 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm_rate.h"
+#include "src/clock.h"
 #include "src/command_line.h"
 #include "src/config.h"
+#include "src/device.h"
 
-enum { OPTION_SIZE = 256, OPTION_THREADS, OPTION_PRECISION, OPTION_JSON };
+enum { OPTION_SIZE = 256, OPTION_THREADS, OPTION_PRECISION, OPTION_DEVICE, OPTION_JSON };
 
 static const struct argp_option options[] = {
     {"size", OPTION_SIZE, "S", 0, "Rows and columns of the matrices [2048]", 0},
     {"threads", OPTION_THREADS, "T", 0, "CPU threads [OMP_NUM_THREADS, or the cores that it may use]", 0},
     {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
+    {"device", OPTION_DEVICE, "cpu|cuda", 0, "oneDNN on the CPU, or the CUDA backend's linear op [cpu]", 0},
     {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -21,6 +24,7 @@ static const struct argp_option options[] = {
 struct arguments {
     size_t size, threads;
     enum dtype dtype;
+    const char *device;
     bool json;
     struct error *error;
 };
@@ -45,6 +49,9 @@ static error_t parse(int key, char *value, struct argp_state *state)
         return command_line_count(&arguments->threads, "--threads", value, arguments->error) ? 0 : EINVAL;
     case OPTION_PRECISION:
         return parse_precision(arguments, value);
+    case OPTION_DEVICE:
+        arguments->device = value;
+        return 0;
     case OPTION_JSON:
         arguments->json = true;
         return 0;
@@ -53,30 +60,92 @@ static error_t parse(int key, char *value, struct argp_state *state)
     }
 }
 
-static const struct argp argp = {options, parse, NULL, "Times oneDNN's product of two square matrices on the CPU.",
-                                 NULL,    NULL,  NULL};
+static const struct argp argp = {options, parse, NULL, "Times the product of two square matrices.", NULL, NULL, NULL};
+
+/* FLOP/s of `calls` products through the backend's linear op, in the fastest of three rounds. */
+static bool time_linear(const struct kernels *kernels, struct context *ctx, void *const matrices[3], size_t size,
+                        double *flops, struct error *error)
+{
+    const size_t calls = size < 1024 ? 20 : 5;
+    *flops = 0;
+    for (int round = 0; round < 4; round++) { /* the first one warms up */
+        double begin = clock_s();
+        for (size_t i = 0; i < calls; i++)
+            if (!kernels->linear_forward(ctx, matrices[0], matrices[1], matrices[2], NULL, size, size, size, error))
+                return false;
+        if (!kernels->synchronise(ctx, error))
+            return false;
+        double rate = 2.0 * (double)size * (double)size * (double)size * (double)calls / (clock_s() - begin);
+        if (round > 0 && rate > *flops)
+            *flops = rate;
+    }
+    return true;
+}
+
+/* *peak: of the device, 0 = unknown. */
+static bool device_rate(const struct arguments *arguments, struct comm *comm, double *flops, double *peak,
+                        struct error *error)
+{
+    const struct kernels *kernels;
+    struct context *ctx;
+    void *matrices[3] = {NULL};
+    size_t size = arguments->size, bytes = size * size * dtype_bytes(arguments->dtype);
+    double bytes_per_s;
+    struct context_options options = {
+        .dtype = arguments->dtype,
+        .workload = {
+            .batch = 1, .patches = size, .patch_dim = size, .dim = size, .hidden = size, .heads = 1, .classes = size}};
+    if (!device_choose(&kernels, &options.device, arguments->device, comm, error) ||
+        !kernels->open(&ctx, &options, error))
+        return false;
+    bool ok = true;
+    for (size_t i = 0; i < 3 && ok; i++)
+        ok = kernels->allocate(ctx, &matrices[i], bytes, "a matrix", error);
+    ok = ok && time_linear(kernels, ctx, matrices, size, flops, error);
+    if (ok)
+        kernels->limits(ctx, peak, &bytes_per_s);
+    for (size_t i = 0; i < 3; i++)
+        if (matrices[i])
+            kernels->release(ctx, matrices[i]);
+    kernels->close(ctx);
+    return ok;
+}
+
+static void print(const struct arguments *arguments, int threads, double flops, double peak)
+{
+    if (arguments->json) {
+        printf("{\"size\": %zu, \"threads\": %d, \"precision\": \"%s\", \"device\": \"%s\", \"gflops\": %.6g, "
+               "\"fraction_of_peak\": %.6g}\n",
+               arguments->size, threads, dtype_name(arguments->dtype), arguments->device, 1e-9 * flops,
+               peak > 0 ? flops / peak : 0);
+        return;
+    }
+    printf("%zu x %zu x %zu %s, ", arguments->size, arguments->size, arguments->size, dtype_name(arguments->dtype));
+    if (threads > 0)
+        printf("%d thread%s: %.1f GFLOP/s\n", threads, threads == 1 ? "" : "s", 1e-9 * flops);
+    else
+        printf("%s: %.1f GFLOP/s, %.1f %% of the device's peak\n", arguments->device, 1e-9 * flops,
+               peak > 0 ? 100 * flops / peak : 0);
+}
 
 bool bench_gemm(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
 {
-    struct arguments arguments = {.size = 2048, .error = error};
-    double flops = 0;
+    struct arguments arguments = {.size = 2048, .device = "cpu", .error = error};
+    double flops = 0, peak = 0;
     *agreed = true;
     if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error))
         return false;
+    bool on_cpu = strcmp(arguments.device, "cpu") == 0;
     struct context_options context = {.threads = (int)arguments.threads};
-    int threads = cpu_threads(&context);
-    if (!comm_agree(comm, cpu_gemm_rate(&flops, arguments.size, threads, arguments.dtype, 1.0, error), error))
+    int threads = on_cpu ? cpu_threads(&context) : 0;
+    bool ok = on_cpu ? cpu_gemm_rate(&flops, arguments.size, threads, arguments.dtype, 1.0, error)
+                     : device_rate(&arguments, comm, &flops, &peak, error);
+    if (!comm_agree(comm, ok, error))
         return false;
     *agreed = false;
     if (!comm_reduce(comm, &flops, 1, COMM_MIN, error))
         return false;
-    if (comm_rank(comm) != 0)
-        return true;
-    if (arguments.json)
-        printf("{\"size\": %zu, \"threads\": %d, \"precision\": \"%s\", \"device\": \"cpu\", \"gflops\": %.6g}\n",
-               arguments.size, threads, dtype_name(arguments.dtype), 1e-9 * flops);
-    else
-        printf("%zu x %zu x %zu %s, %d thread%s: %.1f GFLOP/s\n", arguments.size, arguments.size, arguments.size,
-               dtype_name(arguments.dtype), threads, threads == 1 ? "" : "s", 1e-9 * flops);
+    if (comm_rank(comm) == 0)
+        print(&arguments, threads, flops, peak);
     return true;
 }

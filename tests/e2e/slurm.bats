@@ -49,8 +49,9 @@ show() { # for a failure's report
     wait_for 60 grep -q 'back into the queue' requeued.out || show requeued.out
     wait_for 60 in_state "$id" 'PENDING|CONFIGURING'
     stopped=$(json requeued/metrics.jsonl 'max(x["step"] for x in d)')
-    # Slurm holds a requeued job back for two minutes unless told otherwise
-    scontrol update JobId="$id" StartTime=now
+    # Slurm holds a requeued job back for two minutes unless told otherwise. A start in the very second of the requeue would
+    # be refused: slurmd takes the credential for the revoked one.
+    scontrol update JobId="$id" StartTime=now+3
     wait_for 60 grep -q "resumed from step $stopped" requeued.out || { show requeued.out && return 1; }
     wait_for 30 logged requeued $((stopped + 5))
     scancel "$id"
