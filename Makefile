@@ -18,7 +18,7 @@ HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS   ?= -O3 -g
 OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -DQUEST_VERSION='"$(VERSION)"' \
-	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized)
 LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -lpthread
 # Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
 LINK     := $(CC) -fopenmp -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))

@@ -176,6 +176,7 @@ bool resample(struct resampler *resampler, uint8_t *out, size_t size, const stru
         horizontal->first[x] -= (int32_t)left;
     if (!grow((void **)&resampler->row, &resampler->row_capacity, count * sizeof *resampler->row + PATCHES_SLACK_BYTES))
         return false;
+    resampler->row[count] = 0; /* the last pixel's vector reads one number past it */
     for (size_t y = 0; y < size; y++) {
         const uint8_t *first_row =
             source->bytes + (size_t)vertical->first[y] * source->stride + left * source->channels;

@@ -91,12 +91,12 @@ static bool device_rate(const struct arguments *arguments, struct comm *comm, do
     void *matrices[3] = {NULL};
     size_t size = arguments->size, bytes = size * size * dtype_bytes(arguments->dtype);
     double bytes_per_s;
-    struct context_options options = {
+    struct context_options context = {
         .dtype = arguments->dtype,
         .workload = {
             .batch = 1, .patches = size, .patch_dim = size, .dim = size, .hidden = size, .heads = 1, .classes = size}};
-    if (!device_choose(&kernels, &options.device, arguments->device, comm, error) ||
-        !kernels->open(&ctx, &options, error))
+    if (!device_choose(&kernels, &context.device, arguments->device, comm, error) ||
+        !kernels->open(&ctx, &context, error))
         return false;
     bool ok = true;
     for (size_t i = 0; i < 3 && ok; i++)

@@ -110,7 +110,7 @@ static void explain_spike(struct diagnosis_event *event, const char *at)
 
 void diagnosis_explain(struct diagnosis_event *event, const struct diagnosis_options *options)
 {
-    char at[96];
+    char at[128];
     where(event, at, sizeof at);
     switch (event->rule) {
     case DIAGNOSIS_LOSS_SPIKE:
