@@ -135,6 +135,8 @@ struct kernels {
     /* mark remembers everything queued so far in one of 8 slots; wait_mark (waits) until that is done. */
     bool (*mark)(struct context *ctx, int slot, struct error *error);
     bool (*wait_mark)(struct context *ctx, int slot, struct error *error);
+    /* Waits for the mark `to`; *seconds = time on the device between the two (events under CUDA). */
+    bool (*elapsed)(struct context *ctx, int from, int to, double *seconds, struct error *error);
     /* Waits until everything queued is done. */
     bool (*synchronise)(struct context *ctx, struct error *error);
     /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */

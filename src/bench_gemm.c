@@ -5,7 +5,6 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm_rate.h"
-#include "src/clock.h"
 #include "src/command_line.h"
 #include "src/config.h"
 #include "src/device.h"
@@ -69,13 +68,15 @@ static bool time_linear(const struct kernels *kernels, struct context *ctx, void
     const size_t calls = size < 1024 ? 20 : 5;
     *flops = 0;
     for (int round = 0; round < 4; round++) { /* the first one warms up */
-        double begin = clock_s();
+        double seconds;
+        if (!kernels->mark(ctx, 0, error))
+            return false;
         for (size_t i = 0; i < calls; i++)
             if (!kernels->linear_forward(ctx, matrices[0], matrices[1], matrices[2], NULL, size, size, size, error))
                 return false;
-        if (!kernels->synchronise(ctx, error))
+        if (!kernels->mark(ctx, 1, error) || !kernels->elapsed(ctx, 0, 1, &seconds, error))
             return false;
-        double rate = 2.0 * (double)size * (double)size * (double)size * (double)calls / (clock_s() - begin);
+        double rate = 2.0 * (double)size * (double)size * (double)size * (double)calls / seconds;
         if (round > 0 && rate > *flops)
             *flops = rate;
     }

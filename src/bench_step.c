@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/clock.h"
 #include "src/command_line.h"
 #include "src/device.h"
 #include "src/model.h"
@@ -214,10 +213,12 @@ static bool time_steps(struct bench *bench, double *step_s, struct error *error)
     double *times = malloc(iterations * sizeof *times);
     bool ok = times ? true : error_runtime(error, "out of memory");
     for (size_t i = 0; ok && i < warmup + iterations; i++) {
-        double begin = clock_s();
-        ok = run_step(bench, i + 1, error) && bench->kernels->synchronise(bench->model->context, error);
+        double seconds = 0;
+        struct context *context = bench->model->context;
+        ok = bench->kernels->mark(context, 0, error) && run_step(bench, i + 1, error) &&
+             bench->kernels->mark(context, 1, error) && bench->kernels->elapsed(context, 0, 1, &seconds, error);
         if (ok && i >= warmup)
-            times[i - warmup] = clock_s() - begin;
+            times[i - warmup] = seconds;
     }
     if (ok) {
         qsort(times, iterations, sizeof *times, ascending);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm_rate.h"
 #include "kernels/cpu/host_memory.h"
+#include "src/clock.h"
 
 int cpu_threads(const struct context_options *options)
 {
@@ -201,9 +202,23 @@ static bool nothing_queued(struct context *ctx, struct error *error)
     return true;
 }
 
-static bool nothing_to_mark(struct context *ctx, int slot, struct error *error)
+static bool backend_mark(struct context *ctx, int slot, struct error *error)
+{
+    (void)error;
+    ctx->marks_s[slot] = clock_s();
+    return true;
+}
+
+static bool backend_wait_mark(struct context *ctx, int slot, struct error *error)
 {
     (void)ctx, (void)slot, (void)error;
+    return true;
+}
+
+static bool backend_elapsed(struct context *ctx, int from, int to, double *seconds, struct error *error)
+{
+    (void)error;
+    *seconds = ctx->marks_s[to] - ctx->marks_s[from];
     return true;
 }
 
@@ -235,8 +250,9 @@ const struct kernels *kernels_cpu(void)
         .prefetch_begin = nothing_queued,
         .prefetch = backend_copy,
         .prefetch_end = nothing_queued,
-        .mark = nothing_to_mark,
-        .wait_mark = nothing_to_mark,
+        .mark = backend_mark,
+        .wait_mark = backend_wait_mark,
+        .elapsed = backend_elapsed,
         .synchronise = nothing_queued,
         .stream = no_stream,
         .patches_normalise = cpu_patches_normalise,

@@ -19,6 +19,7 @@ struct context {
     unsigned char *workspace;
     size_t workspace_bytes;
     struct linear *linear;
+    double marks_s[8]; /* when each mark was set, which is when everything before it was done */
     double peak_flops; /* what limits has measured; 0 before */
 };
 

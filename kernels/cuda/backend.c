@@ -67,7 +67,7 @@ static bool create_streams(struct context *ctx, struct error *error)
         !CUDA_TRY(cudaEventCreateWithFlags(&ctx->prefetched, cudaEventDisableTiming), error))
         return false;
     for (int i = 0; i < CUDA_MARKS; i++) /* blocking: a host thread that waits leaves its core to the loader */
-        if (!CUDA_TRY(cudaEventCreateWithFlags(&ctx->marks[i], cudaEventDisableTiming | cudaEventBlockingSync), error))
+        if (!CUDA_TRY(cudaEventCreateWithFlags(&ctx->marks[i], cudaEventBlockingSync), error))
             return false;
     return true;
 }
@@ -279,6 +279,16 @@ static bool cuda_wait_mark(struct context *ctx, int slot, struct error *error)
     return waited(ctx, cudaEventSynchronize(ctx->marks[slot]), error);
 }
 
+static bool cuda_elapsed(struct context *ctx, int from, int to, double *seconds, struct error *error)
+{
+    float milliseconds = 0;
+    if (!cuda_wait_mark(ctx, to, error) ||
+        !CUDA_TRY(cudaEventElapsedTime(&milliseconds, ctx->marks[from], ctx->marks[to]), error))
+        return false;
+    *seconds = 1e-3 * (double)milliseconds;
+    return true;
+}
+
 static bool cuda_synchronise(struct context *ctx, struct error *error)
 {
     return waited(ctx, cudaStreamSynchronize(ctx->copy), error) &&
@@ -315,6 +325,7 @@ const struct kernels *kernels_cuda(void)
         .prefetch_end = cuda_prefetch_end,
         .mark = cuda_mark,
         .wait_mark = cuda_wait_mark,
+        .elapsed = cuda_elapsed,
         .synchronise = cuda_synchronise,
         .stream = cuda_stream,
         .patches_normalise = cuda_patches_normalise,
