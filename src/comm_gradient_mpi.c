@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/cpu/bf16.h"
 #include "src/clock.h"
 #include "src/comm_gradient.h"
 
@@ -18,31 +19,13 @@ struct comm_gradient {
     MPI_Datatype bf16;
 };
 
-static float widen(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* To nearest even; NaN stays NaN. */
-static uint16_t round_to_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
-}
-
 static void sum_bf16(void *in, void *in_out, int *count, MPI_Datatype *type)
 {
     (void)type;
     const uint16_t *x = in;
     uint16_t *y = in_out;
     for (int i = 0; i < *count; i++)
-        y[i] = round_to_bf16(widen(x[i]) + widen(y[i]));
+        y[i] = bf16_from_float(float_from_bf16(x[i]) + float_from_bf16(y[i]));
 }
 
 static size_t mpi_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
@@ -92,7 +75,7 @@ static bool start_bucket(struct comm_gradient *state, size_t bucket, struct erro
     MPI_Op op = MPI_SUM;
     if (state->wire) {
         for (size_t i = start; i < end; i++)
-            state->wire[i] = round_to_bf16(state->options.gradient[i]);
+            state->wire[i] = bf16_from_float(state->options.gradient[i]);
         data = state->wire + start;
         type = state->bf16;
         op = state->sum_bf16;
@@ -135,7 +118,7 @@ static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_
     }
     if (state->wire)
         for (size_t i = 0; i < state->options.count; i++)
-            state->options.gradient[i] = widen(state->wire[i]);
+            state->options.gradient[i] = float_from_bf16(state->wire[i]);
     state->started = 0;
     *wait_s = clock_s() - begin;
     return true;
