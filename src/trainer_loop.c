@@ -185,6 +185,8 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
         return false;
     if (is_best && saved)
         trainer_mark_best(trainer);
+    if (!comm_agree(trainer->comm, true, error)) /* rank 0 may still be at its files */
+        return false;
     trainer_restart_window(trainer);
     return true;
 }

@@ -99,6 +99,10 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     };
     if (trainer->peak_flops > 0)
         metrics.mfu = 3 * model_forward_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
+    double own_seconds = step_time_s - trainer->window.comm_wait_s / steps;
+    /* On all ranks at the same moment, just after the reduction: while rank 0 writes, the others already wait for it in
+     * the next step, and that time must be in its step too. */
+    trainer_restart_window(trainer);
     progress_step(&trainer->progress, &metrics);
     if (metrics.skipped_images > 0)
         progress_warn(&trainer->progress, "%llu damaged images were skipped (quest-data verify %s names them)",
@@ -106,8 +110,6 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     struct error log_error;
     if (trainer->log)
         trainer_log_result(trainer, run_log_step(trainer->log, &metrics, &log_error), &log_error);
-    double own_seconds = step_time_s - trainer->window.comm_wait_s / steps;
-    trainer_restart_window(trainer);
     return trainer_diagnosis_step(&trainer->diagnosis, &metrics, own_loss, own_seconds, error);
 }
 
