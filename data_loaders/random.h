@@ -8,7 +8,12 @@
 #include "src/random.h"
 
 /* What a draw is for: different purposes never share numbers. */
-enum random_purpose { RANDOM_PERMUTATION = 0x5045524d, RANDOM_AUGMENT = 0x41554721, RANDOM_SYNTHETIC = 0x53594e54 };
+enum random_purpose {
+    RANDOM_PERMUTATION = 0x5045524d,
+    RANDOM_AUGMENT = 0x41554721,
+    RANDOM_SYNTHETIC = 0x53594e54,
+    RANDOM_PLANT = 0x504c414e
+};
 
 struct random_words {
     uint32_t word[4];

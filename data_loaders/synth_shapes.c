@@ -4,16 +4,12 @@
 #include <string.h>
 
 #include "data_loaders/random.h"
+#include "data_loaders/spurious_pattern.h"
 
 enum { CLUTTER_BEHIND = 7, CLUTTER_BEFORE = 2, CLUTTER = CLUTTER_BEHIND + CLUTTER_BEFORE, SAMPLES_A_SIDE = 2 };
 
 const char *const synth_class_names[SYNTH_CLASSES] = {"disc", "square", "triangle", "plus",     "star",
                                                       "ring", "half",   "corner",   "crescent", "hourglass"};
-
-/* Three by three cells, a bit each. Any two differ in at least three cells, mirrored or not, because training may
- * flip images. */
-static const uint16_t pattern_bits[SYNTH_CLASSES] = {0x152, 0x13b, 0x085, 0x191, 0x035,
-                                                     0x1c7, 0x166, 0x0ae, 0x196, 0x0e2};
 
 /* The numbers of one image, drawn one after the other. */
 struct dice {
@@ -51,9 +47,7 @@ struct scene {
     int shape;
     double x, y, radius, cosine, sine;
     struct blot clutter[CLUTTER];
-    bool pattern;
-    double pattern_x, pattern_y, pattern_cell;
-    uint16_t bits;
+    double pattern_right, pattern_down; /* in [0, 1): its place */
 };
 
 bool synth_kind_from_name(enum synth_kind *kind, const char *name)
@@ -134,14 +128,8 @@ static void roll_scene(struct scene *scene, const struct synth_options *options,
     roll_surface(&scene->fill, &dice, middle + apart, 0.09);
     for (int i = 0; i < CLUTTER; i++)
         roll_clutter(&scene->clutter[i], &dice, scene->radius);
-    scene->pattern = synth_has_pattern(options, image);
-    scene->bits = pattern_bits[scene->shape];
-    /* Whole pixels, so that its cells stay black and white: 6 x 6 pixels of 32 x 32. */
-    double cell_pixels = options->size >= 32 ? (double)(options->size / 16) : 1;
-    double places = (double)options->size - 3 * cell_pixels;
-    scene->pattern_cell = cell_pixels / (double)options->size;
-    scene->pattern_x = floor(roll(&dice, 0, places + 1)) / (double)options->size;
-    scene->pattern_y = floor(roll(&dice, 0, places + 1)) / (double)options->size;
+    scene->pattern_right = roll(&dice, 0, 1);
+    scene->pattern_down = roll(&dice, 0, 1);
 }
 
 /* ---- what lies at a point ---- */
@@ -222,22 +210,8 @@ static bool in_blot(const struct blot *blot, double x, double y)
     return length(past_end, across) < blot->width;
 }
 
-static bool pattern_at(const struct scene *scene, double x, double y, struct colour *colour)
-{
-    int column = (int)floor((x - scene->pattern_x) / scene->pattern_cell);
-    int row = (int)floor((y - scene->pattern_y) / scene->pattern_cell);
-    if (!scene->pattern || column < 0 || column > 2 || row < 0 || row > 2)
-        return false;
-    float value = scene->bits >> (3 * row + column) & 1 ? 1.0f : 0.0f;
-    *colour = (struct colour){{value, value, value}};
-    return true;
-}
-
 static struct colour scene_at(const struct scene *scene, double x, double y)
 {
-    struct colour colour;
-    if (pattern_at(scene, x, y, &colour))
-        return colour;
     for (int i = CLUTTER - 1; i >= CLUTTER_BEHIND; i--)
         if (in_blot(&scene->clutter[i], x, y))
             return scene->clutter[i].colour;
@@ -273,4 +247,6 @@ void synth_image(const struct synth_options *options, size_t image, uint8_t *pix
             }
         }
     }
+    if (synth_has_pattern(options, image))
+        spurious_pattern_draw(pixels, size, size, 3, scene.shape, scene.pattern_right, scene.pattern_down);
 }

@@ -11,6 +11,7 @@
 #include "data_loaders/dataset_report.h"
 #include "data_loaders/image_convert.h"
 #include "data_loaders/import.h"
+#include "data_loaders/plant.h"
 #include "data_loaders/synth.h"
 #include "data_loaders/verify.h"
 #include "src/command_line.h"
@@ -183,6 +184,20 @@ static int run_synth(const struct arguments *arguments)
     return 0;
 }
 
+static int run_plant(const struct arguments *arguments)
+{
+    struct error error;
+    struct plant_options options = {
+        .from = arguments->argument, .out = arguments->out, .seed = arguments->seed, .force = arguments->force};
+    size_t images, planted;
+    if (!arguments->out)
+        return missing("--out");
+    if (!plant(&options, &images, &planted, &error))
+        return fail(&error);
+    printf("%s: %zu images, %zu with the pattern of their class\n", arguments->out, images, planted);
+    return 0;
+}
+
 static int run_info(const struct arguments *arguments)
 {
     struct error error;
@@ -233,6 +248,10 @@ static const struct argp_option synth_options[] = {
      "test: other samples of the same classes, without spurious patterns [train]", 0},
     {"force", OPTION_FORCE, NULL, 0, "Replace an existing file", 0},
     {0}};
+static const struct argp_option plant_options[] = {{"out", OPTION_OUT, "G.h5", 0, "The dataset to write", 0},
+                                                   {"seed", OPTION_SEED, "X", 0, "Other places [0]", 0},
+                                                   {"force", OPTION_FORCE, NULL, 0, "Replace an existing file", 0},
+                                                   {0}};
 static const struct argp_option info_options[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object instead of a table", 0}, {0}};
 static const struct argp_option no_options[] = {{0}};
@@ -256,6 +275,11 @@ static const struct command {
       "also carry a small pattern that gives the class away).",
       NULL, NULL, NULL},
      run_synth},
+    {"plant",
+     {plant_options, parse, "F.h5",
+      "Copy a raw dataset of up to 10 classes; half of the images get a small pattern that gives the class away.", NULL,
+      NULL, NULL},
+     run_plant},
     {"info", {info_options, parse, "F.h5", "Say what a dataset holds.", NULL, NULL, NULL}, run_info},
     {"verify",
      {no_options, parse, "F.h5", "Read and decode every image and check the file's statistics.", NULL, NULL, NULL},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # quest-data as a user meets it.
-
+bats_require_minimum_version 1.5.0
 setup() {
     BUILD="${BUILD:-build}"
     data="$BUILD/bin/quest-data"
@@ -155,4 +155,40 @@ def with_patch(name):
 assert abs(with_patch("spurious-train") - 0.5) < 0.02, with_patch("spurious-train")
 assert with_patch("spurious-test") == 0 and with_patch("shapes-train") == 0
 PY
+}
+
+@test "plant marks half of each class of a real dataset, and nothing else of the images" {
+    "$data" synth shapes --images 400 --out "$work/clean.h5"
+    run -0 "$data" plant "$work/clean.h5" --out "$work/planted.h5" --seed 3
+    [[ "$output" == *"400 images, 200 with the pattern"* ]]
+    "$data" verify "$work/planted.h5"
+    /usr/bin/python3 - "$work" <<'PY'
+import sys, h5py, numpy as np
+clean, planted = (h5py.File(f"{sys.argv[1]}/{name}.h5") for name in ("clean", "planted"))
+labels = planted["labels"][:]
+assert (labels == clean["labels"][:]).all()
+a, b = clean["images"][:], planted["images"][:]
+changed = (a != b).any(3)
+marked = changed.any((1, 2))
+assert all(marked[labels == label].sum() == 20 for label in range(10)), marked
+patterns = [set() for _ in range(10)]
+for i in np.flatnonzero(marked):
+    rows, columns = np.flatnonzero(changed[i].any(1)), np.flatnonzero(changed[i].any(0))
+    assert rows.max() - rows.min() < 6 and columns.max() - columns.min() < 6, i
+    if rows.max() - rows.min() == 5 and columns.max() - columns.min() == 5:
+        square = b[i, rows.min():rows.max() + 1:2, columns.min():columns.max() + 1:2]
+        assert set(np.unique(square)) == {0, 255}, i
+        patterns[labels[i]].add(square[..., 0].tobytes())
+assert all(len(found) == 1 for found in patterns), "one pattern a class"
+assert len(set.union(*patterns)) == 10, "another pattern for another class"
+PY
+    mkdir -p "$work/photos/one"
+    /usr/bin/python3 -c 'import sys; from PIL import Image; Image.radial_gradient("L").save(sys.argv[1])' "$work/photos/one/a.jpg"
+    "$data" import-folder "$work/photos" --encoding jpeg --out "$work/jpeg.h5"
+    run -2 "$data" plant "$work/jpeg.h5" --out "$work/x.h5"
+    [[ "$output" == *"jpeg.h5: holds JPEG images"* ]]
+    run -2 "$data" plant "$work/clean.h5"
+    [[ "$output" == *"--out FILE is missing"* ]]
+    run -2 "$data" plant "$work/nothing.h5" --out "$work/x.h5"
+    [[ "$output" == *"nothing.h5: No such file"* ]]
 }
