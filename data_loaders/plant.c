@@ -27,14 +27,14 @@ static bool check(const struct dataset *dataset, struct error *error)
                        dataset->width, dataset->height);
 }
 
-static size_t choose(bool *carries, const struct dataset *dataset)
+static size_t choose(bool *carries, const struct dataset *dataset, bool all)
 {
     bool next[SPURIOUS_PATTERN_CLASSES];
     size_t planted = 0;
     for (size_t label = 0; label < SPURIOUS_PATTERN_CLASSES; label++)
         next[label] = true;
     for (size_t i = 0; i < dataset->images; i++) {
-        carries[i] = next[dataset->labels[i]];
+        carries[i] = all || next[dataset->labels[i]];
         next[dataset->labels[i]] = !carries[i];
         planted += carries[i];
     }
@@ -83,7 +83,7 @@ bool plant(const struct plant_options *options, size_t *images, size_t *planted,
         ok = error_runtime(error, "%s: no memory for %zu images", dataset.path, dataset.images);
     if (ok) {
         *images = dataset.images;
-        *planted = choose(planting.carries, &dataset);
+        *planted = choose(planting.carries, &dataset, options->all);
         ok = made_images_write(&copies, options->out, options->force, error);
     }
     free(planting.carries);

@@ -30,6 +30,7 @@ enum option_key {
     OPTION_CLASSES,
     OPTION_SEED,
     OPTION_SPLIT,
+    OPTION_ALL,
     OPTION_JSON
 };
 
@@ -38,7 +39,7 @@ struct arguments {
     const char *argument; /* DIR, KIND or F.h5 */
     const char *out, *out_train, *out_test;
     size_t size, workers, seed;
-    bool jpeg, force, json;
+    bool jpeg, all, force, json;
     struct synth_options synth;
     struct error *error; /* what is wrong with the command line */
 };
@@ -106,6 +107,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return choice(arguments, &arguments->synth.test_split, text, (const char *const[]){"train", "test"}, "--split");
     case OPTION_FORCE:
         arguments->force = true;
+        return 0;
+    case OPTION_ALL:
+        arguments->all = true;
         return 0;
     case OPTION_JSON:
         arguments->json = true;
@@ -187,8 +191,11 @@ static int run_synth(const struct arguments *arguments)
 static int run_plant(const struct arguments *arguments)
 {
     struct error error;
-    struct plant_options options = {
-        .from = arguments->argument, .out = arguments->out, .seed = arguments->seed, .force = arguments->force};
+    struct plant_options options = {.from = arguments->argument,
+                                    .out = arguments->out,
+                                    .seed = arguments->seed,
+                                    .all = arguments->all,
+                                    .force = arguments->force};
     size_t images, planted;
     if (!arguments->out)
         return missing("--out");
@@ -248,10 +255,12 @@ static const struct argp_option synth_options[] = {
      "test: other samples of the same classes, without spurious patterns [train]", 0},
     {"force", OPTION_FORCE, NULL, 0, "Replace an existing file", 0},
     {0}};
-static const struct argp_option plant_options[] = {{"out", OPTION_OUT, "G.h5", 0, "The dataset to write", 0},
-                                                   {"seed", OPTION_SEED, "X", 0, "Other places [0]", 0},
-                                                   {"force", OPTION_FORCE, NULL, 0, "Replace an existing file", 0},
-                                                   {0}};
+static const struct argp_option plant_options[] = {
+    {"out", OPTION_OUT, "G.h5", 0, "The dataset to write", 0},
+    {"seed", OPTION_SEED, "X", 0, "Other places [0]", 0},
+    {"all", OPTION_ALL, NULL, 0, "Every image, not half of each class", 0},
+    {"force", OPTION_FORCE, NULL, 0, "Replace an existing file", 0},
+    {0}};
 static const struct argp_option info_options[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object instead of a table", 0}, {0}};
 static const struct argp_option no_options[] = {{0}};

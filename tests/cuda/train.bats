@@ -66,6 +66,31 @@ two_gpus() { [ -n "${GPUSIM:-}" ] || [ "$(nvidia-smi -L | grep -c '^GPU')" -ge 2
     one_error 2 '1 GPU.* 2 ranks.*at most 1 rank'
 }
 
+# pretend WHAT COMMAND...: tests/cuda/pretend.c stands before CUDA's libraries, in every rank
+pretend() {
+    local what=$1
+    shift
+    LD_PRELOAD=$(readlink -f "$BATS_TEST_DIRNAME/../../build/tests/cuda/pretend.so") PRETEND=$what "$@"
+}
+
+@test "products that cuBLASLt has nothing for go through cublasGemmEx, with the same results" {
+    # shellcheck disable=SC2086 # the launcher is words
+    pretend no_lt ${GPUSIM:+$GPUSIM --} "$BATS_TEST_DIRNAME/../../build/tests/cuda/test_linear" 2>log || { cat log && false; }
+    grep -q '^pretend: cuBLASLt offers nothing' log
+}
+
+@test "two NCCL versions in one run: an error that names both ranks, before training" {
+    two_gpus
+    run pretend mixed_nccl on cuda 2 quest-train "$config" --out run
+    one_error 2 'rank 0 .* has NCCL [0-9]+ and rank 1 .* has NCCL [0-9]+; install the same version'
+}
+
+@test "two ranks on one GPU: an error that says what to change, before training" {
+    two_gpus
+    run pretend one_gpu on cuda 2 quest-train "$config" --out run
+    one_error 2 'ranks 0 and 1 share GPU .*each rank needs its own'
+}
+
 @test "a rank that hangs ends the job within comm.timeout_s, with a message that names it" {
     two_gpus
     on cuda 2 quest-train "$config" --set train.steps=100000 --set comm.timeout_s=5 --out run >log 2>&1 3>&- &

@@ -182,6 +182,8 @@ for i in np.flatnonzero(marked):
 assert all(len(found) == 1 for found in patterns), "one pattern a class"
 assert len(set.union(*patterns)) == 10, "another pattern for another class"
 PY
+    run -0 "$data" plant "$work/clean.h5" --out "$work/all.h5" --all
+    [[ "$output" == *"400 images, 400 with the pattern"* ]]
     mkdir -p "$work/photos/one"
     /usr/bin/python3 -c 'import sys; from PIL import Image; Image.radial_gradient("L").save(sys.argv[1])' "$work/photos/one/a.jpg"
     "$data" import-folder "$work/photos" --encoding jpeg --out "$work/jpeg.h5"
