@@ -11,13 +11,13 @@ CUDA    ?= $(if $(NVCC),1,0)
 BUILD   := build$(if $(SANITIZE),/san)
 VERSION := 0.1.0
 
-PACKAGES := ompi-c jansson yaml-0.1 libturbojpeg vips
+PACKAGES := ompi-c jansson yaml-0.1 libturbojpeg vips libprotobuf-c
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -I/usr/include/hdf5/openmpi)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5_openmpi)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS   ?= -O3 -g
-OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -DQUEST_VERSION='"$(VERSION)"' \
+OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -I$(BUILD)/generated -DQUEST_VERSION='"$(VERSION)"' \
 	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized)
 LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -lpthread
 # Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
@@ -34,7 +34,7 @@ OUR_CFLAGS += -DQUEST_NO_CUDA
 SOURCES    := $(filter-out src/comm_gradient_nccl.c,$(SOURCES))
 endif
 
-OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(CUDA_OBJECTS)
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(BUILD)/o/generated/src/tensorboard.pb-c.o $(CUDA_OBJECTS)
 LIBRARY  := $(BUILD)/libquest.a
 
 all: $(PROGRAMS)
@@ -46,6 +46,19 @@ $(BUILD)/o/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# TensorBoard's messages, by protobuf-c's compiler.
+$(BUILD)/generated/src/%.pb-c.c $(BUILD)/generated/src/%.pb-c.h: src/%.proto
+	@mkdir -p $(BUILD)/generated
+	$(if $(V),,@echo "  PROTO $<")
+	$(Q)protoc-c --c_out=$(BUILD)/generated $<
+
+$(BUILD)/o/generated/%.o: $(BUILD)/generated/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/o/src/event_file.o: $(BUILD)/generated/src/tensorboard.pb-c.h
 
 $(BUILD)/bin/quest-norms: LIBS += -lncursesw
 

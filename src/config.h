@@ -51,6 +51,9 @@ struct config {
     } optim;
     struct {
         int64_t every; /* steps between metrics.jsonl lines */
+        bool tensorboard;
+        char prometheus[1024]; /* "" = none */
+        double segment_mib;    /* 0 = off */
     } log;
     struct {
         int64_t every; /* steps between norms.jsonl records; 0 = never */

@@ -107,6 +107,15 @@ const struct config_key config_keys[] = {
 
     {"log.every", INTEGER(log.every), .initial = "10", .minimum = 1, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between lines of metrics.jsonl"},
+    {"log.tensorboard", BOOLEAN(log.tensorboard), .initial = "false", .unit = "",
+     .meaning = "also write TensorBoard's event files, in the run's tensorboard directory (docs/monitoring.md)"},
+    {"log.prometheus", TEXT(log.prometheus), .initial = "", .unit = "",
+     .meaning =
+         "file that holds the newest numbers for the node exporter's textfile collector (name it .prom); empty = "
+         "none"},
+    {"log.segment_mib", REAL(log.segment_mib), .initial = "0.0", .minimum = 0, .maximum = 1048576, .unit = "MiB",
+     .meaning =
+         "at this size norms.jsonl becomes a compressed segment and a new one goes on (docs/logs.md); 0 = never"},
     {"norms.every", INTEGER(norms.every), .initial = "10", .minimum = 0, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between records of norms.jsonl; 0 = never"},
     {"diagnosis.enabled", BOOLEAN(diagnosis.enabled), .initial = "true", .unit = "",

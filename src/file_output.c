@@ -79,3 +79,38 @@ bool file_commit(int file, const char *temporary, const char *path, const char *
     }
     return file_sync_directory(directory, error);
 }
+
+bool file_output_open(struct file_output *output, const char *path, struct error *error)
+{
+    *output = (struct file_output){.path = path};
+    if (asprintf(&output->temporary, "%s.new", path) < 0)
+        return error_runtime(error, "%s: out of memory", path);
+    output->file = fopen(output->temporary, "we");
+    if (output->file)
+        return true;
+    error_input(error, "%s: %s", output->temporary, strerror(errno));
+    free(output->temporary);
+    return false;
+}
+
+bool file_output_close(struct file_output *output, bool ok, struct error *error)
+{
+    bool written = !ferror(output->file);
+    written = fclose(output->file) == 0 && written;
+    if (ok && (!written || rename(output->temporary, output->path) != 0))
+        ok = error_runtime(error, "%s: cannot be written: %s", output->path, strerror(errno));
+    if (!ok)
+        unlink(output->temporary);
+    free(output->temporary);
+    return ok;
+}
+
+void file_last_part(char *name, size_t name_bytes, const char *path)
+{
+    size_t end = strlen(path), begin;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
+        ;
+    snprintf(name, name_bytes, "%.*s", (int)(end - begin), path + begin);
+}

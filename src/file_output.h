@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "src/error.h"
 
@@ -18,5 +19,20 @@ bool file_sync_directory(const char *directory, struct error *error);
 /* Flushes `temporary` (open as `file`, closed here) to the disk and renames it to `path` in the same `directory`.
  * ERROR_RUNTIME; where it fails the temporary file is removed and `path` is as before. */
 bool file_commit(int file, const char *temporary, const char *path, const char *directory, struct error *error);
+
+/* A file written through a FILE, under a temporary name until it is whole. */
+struct file_output {
+    const char *path; /* borrowed */
+    char *temporary;
+    FILE *file;
+};
+/* ERROR_INPUT: the file cannot be made. */
+bool file_output_open(struct file_output *output, const char *path, struct error *error);
+/* Renames it to `path`, or removes it where `ok` is false (and *error says why already) or it cannot be written. Not
+ * flushed to the disk: for what can be made again. */
+bool file_output_close(struct file_output *output, bool ok, struct error *error);
+
+/* The last part of a path, without slashes at its end: what a run is called after its directory. */
+void file_last_part(char *name, size_t name_bytes, const char *path);
 
 #endif

@@ -12,7 +12,7 @@ enum { NORMS_RUNS_MAX = 8 };
 struct norms_arguments {
     const char *runs[NORMS_RUNS_MAX];
     size_t run_count;
-    const char *out, *csv, *prometheus, *statistic;
+    const char *out, *csv, *prometheus, *tensorboard, *statistic;
     const char *layer, *head; /* as given; NULL: all */
     bool json, logarithmic, plain;
     double interval_s;

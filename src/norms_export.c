@@ -1,48 +1,20 @@
-/* quest-norms export: the whole log as CSV, or the newest numbers for Prometheus' textfile collector. */
+/* quest-norms export: the whole log as CSV or as TensorBoard's event file, or the newest numbers for Prometheus'
+ * textfile collector. */
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "src/file_output.h"
 #include "src/norms.h"
 #include "src/norms_reading.h"
+#include "src/prometheus.h"
+#include "src/tensorboard.h"
 
 typedef unsigned long long ull;
-
-/* ---- writing a file that is either the old or the new ---- */
-
-struct output {
-    const char *path;
-    char *temporary;
-    FILE *file;
-};
-
-static bool output_open(struct output *output, const char *path, struct error *error)
-{
-    *output = (struct output){.path = path};
-    if (asprintf(&output->temporary, "%s.new", path) < 0)
-        return error_runtime(error, "%s: out of memory", path);
-    output->file = fopen(output->temporary, "we");
-    if (output->file)
-        return true;
-    error_input(error, "%s: %s", output->temporary, strerror(errno));
-    free(output->temporary);
-    return false;
-}
-
-/* `ok`: whether what was to be written is whole. */
-static bool output_close(struct output *output, bool ok, struct error *error)
-{
-    bool written = !ferror(output->file);
-    written = fclose(output->file) == 0 && written;
-    if (ok && (!written || rename(output->temporary, output->path) != 0))
-        ok = error_runtime(error, "%s: cannot be written: %s", output->path, strerror(errno));
-    if (!ok)
-        unlink(output->temporary);
-    free(output->temporary);
-    return ok;
-}
 
 /* ---- CSV: one row a logged step (layer and head empty), then one a step, layer and head ---- */
 
@@ -56,12 +28,11 @@ static void put_csv(FILE *out, double value)
 
 static void put_csv_head(FILE *out, const struct norm_record *record, size_t head)
 {
-    const double *lists[] = {record->q_norm_mean, record->q_norm_std,   record->q_norm_min, record->q_norm_max,
-                             record->k_norm_mean, record->k_norm_std,   record->k_norm_min, record->k_norm_max,
-                             record->logit_max,   record->entropy_mean, record->entropy_min};
     fprintf(out, "%llu,%zu,%zu,,,,", (ull)record->step, record->layer, head);
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-        put_csv(out, lists[i] ? lists[i][head] : NAN);
+    for (size_t i = 0; i < NORM_LISTS; i++) {
+        const double *values = norm_record_list(record, i);
+        put_csv(out, values ? values[head] : NAN);
+    }
     put_csv(out, record->qkv_grad_norm);
     putc('\n', out);
 }
@@ -97,14 +68,14 @@ static bool put_csv_log(FILE *out, struct log_reader *reader, struct error *erro
 static bool export_csv(const struct norms_arguments *arguments, struct error *error)
 {
     struct norms_run run;
-    struct output output;
-    bool ok = norms_run_open(&run, arguments->runs[0], error) && output_open(&output, arguments->csv, error);
+    struct file_output output;
+    bool ok = norms_run_open(&run, arguments->runs[0], error) && file_output_open(&output, arguments->csv, error);
     if (ok) {
         fputs("step,layer,head,loss,grad_norm,lr,images_per_s,q_norm_mean,q_norm_std,q_norm_min,q_norm_max,k_norm_mean,"
               "k_norm_std,k_norm_min,k_norm_max,logit_max,entropy_mean,entropy_min,qkv_grad_norm\n",
               output.file);
         ok = put_csv_log(output.file, &run.metrics, error) && put_csv_log(output.file, &run.norms, error);
-        ok = output_close(&output, ok, error);
+        ok = file_output_close(&output, ok, error);
         norms_run_warn(&run);
     }
     norms_run_close(&run);
@@ -113,96 +84,134 @@ static bool export_csv(const struct norms_arguments *arguments, struct error *er
 
 /* ---- Prometheus ---- */
 
-/* The text format escapes these three in label values. */
-static void put_label(FILE *out, const char *text)
-{
-    for (; *text; text++)
-        if (*text == '\n')
-            fputs("\\n", out);
-        else
-            fprintf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
-}
-
-static void put_family(FILE *out, const char *name, const char *type, const char *help)
-{
-    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void put_value(FILE *out, double value)
-{
-    if (isfinite(value))
-        fprintf(out, " %.15g\n", value);
-    else
-        fputs(" NaN\n", out);
-}
-
-static void put_single(FILE *out, const char *run, const char *name, const char *help, double value)
-{
-    put_family(out, name, "gauge", help);
-    fprintf(out, "%s{run=\"", name);
-    put_label(out, run);
-    fputs("\"}", out);
-    put_value(out, value);
-}
-
-static void put_heads(FILE *out, const struct norms_series *series, const char *run, size_t statistic)
-{
-    char name[64];
-    snprintf(name, sizeof name, "quest_attention_%s", norms_head_statistics[statistic]);
-    put_family(out, name, "gauge", "One head's statistic at the newest logged step (docs/logs.md).");
-    for (size_t i = 0; i < series->layer_count; i++)
-        for (size_t head = 0; head < series->layers[i].heads; head++) {
-            fprintf(out, "%s{run=\"", name);
-            put_label(out, run);
-            fprintf(out, "\",layer=\"%zu\",head=\"%zu\"}", i, head);
-            put_value(out, (double)series->layers[i].row[statistic * series->layers[i].heads + head]);
-        }
-}
-
-static void put_events(FILE *out, const struct norms_findings *findings, const char *run)
-{
-    put_family(out, "quest_diagnosis_events_total", "counter", "Events of the diagnosis so far (docs/diagnosis.md).");
-    for (int severity = DIAGNOSIS_INFO; severity <= DIAGNOSIS_CRITICAL; severity++) {
-        size_t count = 0;
-        for (size_t i = 0; i < findings->count; i++)
-            count += findings->events[i].severity == (enum diagnosis_severity)severity;
-        fputs("quest_diagnosis_events_total{run=\"", out);
-        put_label(out, run);
-        fprintf(out, "\",severity=\"%s\"} %zu\n", diagnosis_severity_name((enum diagnosis_severity)severity), count);
-    }
-}
-
 static bool export_prometheus(const struct norms_arguments *arguments, struct error *error)
 {
     struct norms_reading *reading;
-    struct output output;
-    bool ok =
-        norms_readings_open(&reading, arguments->runs, 1, error) && output_open(&output, arguments->prometheus, error);
+    bool ok = norms_readings_open(&reading, arguments->runs, 1, error);
     if (ok) {
-        const char *run = reading->run.name;
-        const struct norms_metrics *newest = &reading->series.newest;
-        put_single(output.file, run, "quest_train_step", "The newest logged step.", (double)newest->step);
-        put_single(output.file, run, "quest_train_loss", "Training loss at that step.", newest->loss);
-        put_single(output.file, run, "quest_train_gradient_norm", "Norm of the whole gradient.", newest->grad_norm);
-        put_single(output.file, run, "quest_train_learning_rate", "Learning rate.", newest->lr);
-        put_single(output.file, run, "quest_train_images_per_second", "Throughput.", newest->images_per_s);
-        put_single(output.file, run, "quest_train_time_seconds", "When that step was logged, since 1970.",
-                   newest->time);
-        for (size_t i = 0; i < NORMS_HEAD_STATISTICS; i++)
-            put_heads(output.file, &reading->series, run, i);
-        put_events(output.file, &reading->findings, run);
-        ok = output_close(&output, true, error);
+        uint64_t events[PROMETHEUS_SEVERITIES] = {0};
+        for (size_t i = 0; i < reading->findings.count; i++)
+            events[reading->findings.events[i].severity - DIAGNOSIS_INFO]++;
+        ok = prometheus_write(arguments->prometheus, reading->run.name, &reading->series, events, error);
     }
     norms_readings_close(reading, 1);
+    return ok;
+}
+
+/* ---- TensorBoard ---- */
+
+/* Records are read as far as the metrics of their step, which say when they were logged. */
+struct board {
+    struct norms_run run;
+    struct event_file *file;
+    uint64_t step, evaluation_step, norms_step; /* the newest that were written */
+    size_t norms_layer;
+    double time;
+};
+
+/* A log that repeats steps (a resume without a cut) is shown once. */
+static bool is_new_record(struct board *board, const struct norm_record *record)
+{
+    if (record->step < board->norms_step ||
+        (record->step == board->norms_step && record->layer <= board->norms_layer && board->norms_step > 0))
+        return false;
+    board->norms_step = record->step;
+    board->norms_layer = record->layer;
+    return true;
+}
+
+/* The records up to `step`; the first one after it is kept in the reader's line. */
+static bool put_board_norms(struct board *board, uint64_t step, bool *pending, struct error *error)
+{
+    struct log_reader *reader = &board->run.norms;
+    struct norm_record record;
+    for (;;) {
+        if (!*pending) {
+            enum log_reader_result result = log_reader_next(reader, error);
+            if (result != LOG_READER_LINE)
+                return result != LOG_READER_FAILED;
+        }
+        *pending = norms_record_read(&record, &reader->line);
+        if (*pending && record.step > step)
+            return true;
+        if (*pending && is_new_record(board, &record) && !tensorboard_norms(board->file, &record, board->time, error))
+            return false;
+        reader->damaged += !*pending;
+        *pending = false;
+    }
+}
+
+static bool put_board(struct board *board, struct error *error)
+{
+    struct log_reader *reader = &board->run.metrics;
+    struct norms_metrics metrics;
+    enum log_reader_result result;
+    bool pending = false;
+    board->time = (double)time(NULL);
+    while ((result = log_reader_next(reader, error)) == LOG_READER_LINE) {
+        if (!norms_metrics_read(&metrics, &reader->line)) {
+            reader->damaged++;
+            continue;
+        }
+        uint64_t *newest = metrics.evaluation ? &board->evaluation_step : &board->step;
+        if (metrics.step <= *newest)
+            continue;
+        *newest = metrics.step;
+        metrics.time = board->time = isfinite(metrics.time) ? metrics.time : board->time;
+        if (!put_board_norms(board, metrics.step, &pending, error) ||
+            !tensorboard_metrics(board->file, &metrics, error))
+            return false;
+    }
+    return result != LOG_READER_FAILED && put_board_norms(board, UINT64_MAX, &pending, error);
+}
+
+/* Another writer's files beside ours would show every step twice. */
+static bool refuse_others(const char *directory, const char *own, struct error *error)
+{
+    char other[256] = "";
+    DIR *listing = opendir(directory);
+    for (struct dirent *entry; listing && (entry = readdir(listing));)
+        if (strstr(entry->d_name, "tfevents") && strcmp(entry->d_name, own) != 0)
+            snprintf(other, sizeof other, "%s", entry->d_name);
+    if (listing)
+        closedir(listing);
+    return !other[0] ||
+           error_input(error, "--tensorboard: %s holds %s already; name another directory", directory, other);
+}
+
+/* The name is always the same, so that a second export takes the place of the first. */
+static bool export_tensorboard(const struct norms_arguments *arguments, struct error *error)
+{
+    static const char name[] = EVENT_FILE_PREFIX "0000000000.quest-norms";
+    const char *directory = arguments->tensorboard;
+    struct board board = {0};
+    char *path = file_path(directory, name), *temporary = file_path(directory, ".quest-norms.new");
+    bool ok = path && temporary ? norms_run_open(&board.run, arguments->runs[0], error)
+                                : error_runtime(error, "%s: out of memory", directory);
+    ok = ok && file_make_directories(directory, error) && refuse_others(directory, name, error) &&
+         event_file_open(&board.file, temporary, 0, error);
+    if (ok) {
+        ok = put_board(&board, error);
+        if (ok && rename(temporary, path) != 0)
+            ok = error_runtime(error, "%s: cannot be written: %s", path, strerror(errno));
+        if (!ok)
+            unlink(temporary);
+        norms_run_warn(&board.run);
+    }
+    event_file_close(board.file);
+    norms_run_close(&board.run);
+    free(temporary);
+    free(path);
     return ok;
 }
 
 int norms_export(const struct norms_arguments *arguments)
 {
     struct error error;
-    bool ok = arguments->csv || arguments->prometheus ||
-              error_input(&error, "nothing to write: give --csv FILE or --prometheus FILE");
+    bool ok = arguments->csv || arguments->prometheus || arguments->tensorboard ||
+              error_input(&error, "nothing to write: give --csv FILE, --prometheus FILE or --tensorboard DIR");
     ok = ok && (!arguments->csv || export_csv(arguments, &error));
     ok = ok && (!arguments->prometheus || export_prometheus(arguments, &error));
+    ok = ok && (!arguments->tensorboard || export_tensorboard(arguments, &error));
     return ok ? 0 : norms_fail(&error);
 }

@@ -9,6 +9,8 @@
 
 #include "src/config.h"
 #include "src/file_output.h"
+#include "src/log_segments.h"
+#include "src/norm_lists.h"
 
 enum { LAYERS_MAX = 4096, HEADS_MAX = 4096 };
 
@@ -47,7 +49,9 @@ static bool open_log(struct log_reader *reader, const char *directory, const cha
     char *path = file_path(directory, name);
     if (!path)
         return error_runtime(error, "%s: out of memory", directory);
-    *found = *found || exists(path);
+    uint64_t first, last;
+    log_segments_range(path, &first, &last);
+    *found = *found || last > 0 || exists(path);
     bool ok = log_reader_open(reader, path, error);
     free(path);
     return ok;
@@ -64,8 +68,7 @@ bool norms_run_open(struct norms_run *run, const char *directory, struct error *
     size_t bytes = strlen(directory);
     while (bytes > 1 && run->directory[bytes - 1] == '/')
         run->directory[--bytes] = '\0';
-    const char *slash = strrchr(run->directory, '/');
-    snprintf(run->name, sizeof run->name, "%s", slash && slash[1] ? slash + 1 : run->directory);
+    file_last_part(run->name, sizeof run->name, run->directory);
     if (!exists(directory))
         return error_input(error, "%s: %s", directory, strerror(errno));
     if (!open_log(&run->metrics, directory, "metrics.jsonl", &found, error) ||
@@ -102,10 +105,13 @@ const char *norms_run_setting(const struct norms_run *run, const char *path)
 void norms_run_warn(const struct norms_run *run)
 {
     const struct log_reader *readers[] = {&run->metrics, &run->norms, &run->events};
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         if (readers[i]->damaged > 0)
             fprintf(stderr, "warning: %s: %llu of %llu lines are damaged and left out\n", readers[i]->path,
                     (unsigned long long)readers[i]->damaged, (unsigned long long)readers[i]->lines);
+        for (const char *note = readers[i]->damaged_segments; note && *note; note += strcspn(note, "\n") + 1)
+            fprintf(stderr, "warning: %.*s; what cannot be read of it is left out\n", (int)strcspn(note, "\n"), note);
+    }
     if (!run->has_config)
         fprintf(stderr,
                 "warning: %s/config.yaml is missing or cannot be read; attention.kind is taken as standard and the "
@@ -141,6 +147,8 @@ bool norms_metrics_read(struct norms_metrics *metrics, const struct log_line *li
         .data_wait_s = log_line_number(line, "data_wait_s"),
         .comm_wait_s = log_line_number(line, "comm_wait_s"),
         .time = log_line_number(line, "time"),
+        .mfu = log_line_number(line, "mfu"),
+        .skipped_images = log_line_number(line, "skipped_images"),
     };
     return whole(line, "step", 0x1p53, &metrics->step);
 }
@@ -163,17 +171,8 @@ bool norms_record_read(struct norm_record *record, const struct log_line *line)
     if (!whole(line, "step", 0x1p53, &record->step) || !whole(line, "layer", LAYERS_MAX - 1, &layer))
         return false;
     record->layer = (size_t)layer;
-    record->logit_max = list(line, "logit_max", &record->heads);
-    record->entropy_mean = list(line, "entropy_mean", &record->heads);
-    record->entropy_min = list(line, "entropy_min", &record->heads);
-    record->q_norm_mean = list(line, "q_norm_mean", &record->heads);
-    record->q_norm_std = list(line, "q_norm_std", &record->heads);
-    record->q_norm_min = list(line, "q_norm_min", &record->heads);
-    record->q_norm_max = list(line, "q_norm_max", &record->heads);
-    record->k_norm_mean = list(line, "k_norm_mean", &record->heads);
-    record->k_norm_std = list(line, "k_norm_std", &record->heads);
-    record->k_norm_min = list(line, "k_norm_min", &record->heads);
-    record->k_norm_max = list(line, "k_norm_max", &record->heads);
+    for (size_t i = 0; i < NORM_LISTS; i++)
+        norm_record_set_list(record, i, list(line, norm_lists[i].name, &record->heads));
     record->qkv_grad_norm = log_line_number(line, "qkv_grad_norm");
     return record->heads > 0;
 }

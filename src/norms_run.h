@@ -27,7 +27,7 @@ bool norms_run_open(struct norms_run *run, const char *directory, struct error *
 void norms_run_close(struct norms_run *run);
 /* A value of config.yaml, or NULL. */
 const char *norms_run_setting(const struct norms_run *run, const char *path);
-/* One line on stderr for what could not be read: damaged lines, an unreadable config.yaml. */
+/* One line on stderr for each thing that could not be read: damaged lines and segments, an unreadable config.yaml. */
 void norms_run_warn(const struct norms_run *run);
 
 /* ---- lines ---- */
@@ -37,6 +37,7 @@ struct norms_metrics {
     bool evaluation; /* only step, loss, top1, top5 hold */
     bool complete;   /* loss and grad_norm are there, so that a NaN among them was a null */
     double epoch, loss, lr, grad_norm, top1, top5, images_per_s, step_time_s, data_wait_s, comm_wait_s, time;
+    double mfu, skipped_images;
 };
 /* false: no step in it. Missing numbers are NaN. */
 bool norms_metrics_read(struct norms_metrics *metrics, const struct log_line *line);

@@ -94,6 +94,14 @@ void norms_series_close(struct norms_series *series)
     *series = (struct norms_series){0};
 }
 
+void norms_series_forget(struct norms_series *series)
+{
+    series->newest_step = 0;
+    series->evaluation.step = 0;
+    for (size_t i = 0; i < series->layer_count; i++)
+        series->layers[i].buckets.count = 0;
+}
+
 static float finite_or_nan(double value)
 {
     return isfinite(value) ? (float)value : NAN;
@@ -101,6 +109,8 @@ static float finite_or_nan(double value)
 
 void norms_series_metrics(struct norms_series *series, const struct norms_metrics *metrics)
 {
+    if (metrics->evaluation && metrics->step > series->evaluation.step)
+        series->evaluation = *metrics;
     if (metrics->evaluation || metrics->step <= series->newest_step)
         return;
     series->newest_step = metrics->step;

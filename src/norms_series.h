@@ -8,11 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/norm_lists.h"
 #include "src/norms_run.h"
 
 enum { NORMS_POINTS = 256, METRICS_POINTS = 1024 };
-
-enum norms_merge { NORMS_MEAN, NORMS_MAXIMUM, NORMS_MINIMUM };
 
 /* Rows of `columns` numbers. */
 struct norms_buckets {
@@ -44,7 +43,7 @@ struct norms_layer {
 
 struct norms_series {
     struct norms_buckets metrics;
-    struct norms_metrics newest;
+    struct norms_metrics newest, evaluation; /* evaluation: the newest; step 0: none yet */
     uint64_t newest_step;
     struct norms_layer *layers;
     size_t layer_count;
@@ -52,6 +51,8 @@ struct norms_series {
 };
 bool norms_series_open(struct norms_series *series, struct error *error);
 void norms_series_close(struct norms_series *series);
+/* The run went back: what follows may repeat steps. The newest numbers stay until then. */
+void norms_series_forget(struct norms_series *series);
 /* Steps that were read before (a resume without a cut) are left out. */
 void norms_series_metrics(struct norms_series *series, const struct norms_metrics *metrics);
 bool norms_series_record(struct norms_series *series, const struct norm_record *record, struct error *error);

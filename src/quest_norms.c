@@ -15,6 +15,7 @@ enum option_key {
     OPTION_HEAD = 'd',
     OPTION_CSV = 256,
     OPTION_PROMETHEUS,
+    OPTION_TENSORBOARD,
     OPTION_LOG,
     OPTION_PLAIN,
     OPTION_INTERVAL,
@@ -73,6 +74,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_PROMETHEUS:
         arguments->prometheus = text;
         return 0;
+    case OPTION_TENSORBOARD:
+        arguments->tensorboard = text;
+        return 0;
     case ARGP_KEY_ARG:
         return add_run(arguments, text);
     default:
@@ -101,6 +105,7 @@ static const struct argp_option plot_options[] = {
 static const struct argp_option export_options[] = {
     {"csv", OPTION_CSV, "F", 0, "Every logged step, and every layer and head", 0},
     {"prometheus", OPTION_PROMETHEUS, "F", 0, "The newest numbers, for the node exporter's textfile collector", 0},
+    {"tensorboard", OPTION_TENSORBOARD, "DIR", 0, "Every logged step, as TensorBoard's event file in DIR", 0},
     {0}};
 
 static const struct command {

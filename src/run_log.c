@@ -126,10 +126,19 @@ bool run_log_open(struct run_log **log, const char *directory, bool resume, stru
     return ok;
 }
 
+bool run_log_set_options(struct run_log *log, const struct run_log_options *options, struct error *error)
+{
+    log->options = *options;
+    return run_log_sinks_open(&log->sinks, log->directory, options, error);
+}
+
 void run_log_close(struct run_log *log)
 {
+    struct error ignored; /* run_log_finish tells it */
     if (!log)
         return;
+    run_log_packed(log, true, &ignored);
+    run_log_sinks_close(&log->sinks);
     for (int i = 0; i < RUN_LOG_FILES; i++) {
         if (log->files[i] >= 0)
             close(log->files[i]);

@@ -19,10 +19,21 @@ bool run_log_open(struct run_log **log, const char *directory, bool resume, stru
 void run_log_close(struct run_log *log);
 const char *run_log_directory(const struct run_log *log);
 const char *run_log_checkpoints(const struct run_log *log);
+/* What is written besides config.yaml and the three .jsonl files; nothing where all is zero. */
+struct run_log_options {
+    bool tensorboard;       /* event files in DIR/tensorboard */
+    const char *prometheus; /* file for the textfile collector; NULL or "": none */
+    double segment_mib;     /* norms.jsonl becomes a compressed segment at this size; 0: never */
+};
+/* Before the first record. ERROR_INPUT: a path that cannot be written to. */
+bool run_log_set_options(struct run_log *log, const struct run_log_options *options, struct error *error);
+/* Waits until the segments are compressed: before run_log_close, which only waits for what has begun. */
+bool run_log_finish(struct run_log *log, struct error *error);
 /* Writes config.yaml (temporary name, rename). */
 bool run_log_config(struct run_log *log, const char *yaml, struct error *error);
-/* Drops records of steps after `step` and a cut-off last line from metrics, norms and events, so that a resumed run
- * repeats no step. The old file is kept until the new one is whole. */
+/* Drops records of steps after `step` and a cut-off last line from metrics, norms (and its segments) and events, so
+ * that a run that goes on from there repeats no step; TensorBoard is told to forget them. At any time while the log is
+ * open. The old file is kept until the new one is whole. */
 bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error);
 
 struct step_metrics {

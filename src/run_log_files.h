@@ -3,17 +3,33 @@
 #define QUEST_RUN_LOG_FILES_H
 
 #include "src/run_log.h"
+#include "src/run_log_sinks.h"
 
 enum run_log_file { RUN_LOG_METRICS, RUN_LOG_NORMS, RUN_LOG_EVENTS, RUN_LOG_FILES };
+
+struct log_packer; /* run_log_segments.c: the thread that compresses */
 
 struct run_log {
     char *directory, *checkpoints;
     char *paths[RUN_LOG_FILES];
     int files[RUN_LOG_FILES]; /* open for appending */
     int lock;
+    struct run_log_options options;
+    struct run_log_sinks sinks;
+    struct log_packer *packer; /* NULL: none is at work */
 };
 
 /* (Re)opens one log for appending, made where it does not exist. */
 bool run_log_open_file(struct run_log *log, enum run_log_file which, struct error *error);
+
+/* ---- run_log_segments.c, run_log_rewind.c ---- */
+
+/* norms.jsonl becomes a segment, a new one goes on. Also tells what an earlier compression met. */
+bool run_log_rotate(struct run_log *log, struct error *error);
+/* Collects the packer where it is done, or waits for it. ERROR_RUNTIME: what it met; the segment stays uncompressed. */
+bool run_log_packed(struct run_log *log, bool wait, struct error *error);
+/* *reached: a line that is kept was met, so that nothing before it needs to be cut. */
+bool run_log_rewind_segments(struct run_log *log, uint64_t step, bool *reached, struct error *error);
+bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error);
 
 #endif

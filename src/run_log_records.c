@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "src/json_line.h"
+#include "src/norm_lists.h"
 #include "src/run_log_files.h"
 
 /* Where the disk is full a part of a line may have been written: it is cut off again, so that a later line starts
@@ -24,9 +25,15 @@ static bool append(struct run_log *log, enum run_log_file which, struct json_lin
     } else {
         errno = ENOMEM;
     }
-    bool ok = written >= 0 && (size_t)written == line->bytes;
+    int problem = errno;
+    size_t bytes = line->bytes;
+    bool ok = written >= 0 && (size_t)written == bytes;
     json_line_free(line);
-    return ok || error_runtime(error, "%s: cannot be written: %s", log->paths[which], strerror(errno));
+    if (!ok)
+        return error_runtime(error, "%s: cannot be written: %s", log->paths[which], strerror(problem));
+    bool full = which == RUN_LOG_NORMS && log->options.segment_mib > 0 &&
+                (double)before.st_size + (double)bytes >= 0x1p20 * log->options.segment_mib;
+    return !full || run_log_rotate(log, error);
 }
 
 bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error)
@@ -46,7 +53,20 @@ bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struc
     json_line_number(&line, "mfu", metrics->mfu > 0 ? metrics->mfu : NAN);
     json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
     json_line_time(&line, "time");
-    return append(log, RUN_LOG_METRICS, &line, error);
+    bool logged = append(log, RUN_LOG_METRICS, &line, error);
+    struct norms_metrics numbers = {.step = metrics->step,
+                                    .epoch = metrics->epoch,
+                                    .loss = metrics->loss,
+                                    .lr = metrics->lr,
+                                    .grad_norm = metrics->grad_norm,
+                                    .top1 = metrics->top1,
+                                    .images_per_s = metrics->images_per_s,
+                                    .step_time_s = metrics->step_time_s,
+                                    .data_wait_s = metrics->data_wait_s,
+                                    .comm_wait_s = metrics->comm_wait_s,
+                                    .mfu = metrics->mfu > 0 ? metrics->mfu : NAN,
+                                    .skipped_images = (double)metrics->skipped_images};
+    return run_log_sinks_metrics(&log->sinks, &numbers, logged ? error : &(struct error){0}) && logged;
 }
 
 bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *metrics, struct error *error)
@@ -62,30 +82,23 @@ bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *me
     json_line_whole(&line, "images", (int64_t)metrics->images);
     json_line_number(&line, "seconds", metrics->seconds);
     json_line_time(&line, "time");
-    return append(log, RUN_LOG_METRICS, &line, error);
+    bool logged = append(log, RUN_LOG_METRICS, &line, error);
+    struct norms_metrics numbers = {
+        .step = metrics->step, .evaluation = true, .top1 = metrics->top1, .top5 = metrics->top5, .loss = metrics->loss};
+    return run_log_sinks_metrics(&log->sinks, &numbers, logged ? error : &(struct error){0}) && logged;
 }
 
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error)
 {
-    const struct {
-        const char *name;
-        const double *values;
-    } lists[] = {
-        {"q_norm_mean", record->q_norm_mean}, {"q_norm_std", record->q_norm_std},
-        {"q_norm_min", record->q_norm_min},   {"q_norm_max", record->q_norm_max},
-        {"k_norm_mean", record->k_norm_mean}, {"k_norm_std", record->k_norm_std},
-        {"k_norm_min", record->k_norm_min},   {"k_norm_max", record->k_norm_max},
-        {"logit_max", record->logit_max},     {"entropy_mean", record->entropy_mean},
-        {"entropy_min", record->entropy_min},
-    };
     struct json_line line;
     json_line_begin(&line);
     json_line_whole(&line, "step", (int64_t)record->step);
     json_line_whole(&line, "layer", (int64_t)record->layer);
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        json_line_numbers(&line, lists[i].name, lists[i].values, record->heads);
+    for (size_t i = 0; i < NORM_LISTS; i++)
+        json_line_numbers(&line, norm_lists[i].name, norm_record_list(record, i), record->heads);
     json_line_number(&line, "qkv_grad_norm", record->qkv_grad_norm);
-    return append(log, RUN_LOG_NORMS, &line, error);
+    bool logged = append(log, RUN_LOG_NORMS, &line, error);
+    return run_log_sinks_norms(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
 }
 
 static void place(struct json_line *line, const char *key, long value)
@@ -115,5 +128,6 @@ bool run_log_event(struct run_log *log, const struct event *event, struct error 
     if (event->advice)
         json_line_text(&line, "advice", event->advice);
     json_line_time(&line, "time");
+    run_log_sinks_event(&log->sinks, event);
     return append(log, RUN_LOG_EVENTS, &line, error);
 }

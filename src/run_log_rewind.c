@@ -1,79 +1,190 @@
 /* Cutting the logs back to the step of a checkpoint. */
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "src/file_output.h"
+#include "src/log_line.h"
+#include "src/log_segments.h"
 #include "src/run_log_files.h"
+#include "src/run_log_sinks.h"
 
-/* Whole lines that say a step up to `step`; a line that was cut off by a crash says none. */
-static bool is_kept(const char *text, size_t bytes, uint64_t step)
+/* ---- lines of a file, compressed or not ---- */
+
+static ssize_t read_packed(void *file, char *buffer, size_t bytes)
 {
-    if (bytes == 0 || text[bytes - 1] != '\n')
-        return false;
-    json_t *record = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL);
-    const json_t *value = json_object_get(record, "step");
-    json_int_t said = json_is_integer(value) ? json_integer_value(value) : -1;
-    json_decref(record);
-    return said >= 0 && (uint64_t)said <= step;
+    return gzread(file, buffer, bytes < 1u << 30 ? (unsigned)bytes : 1u << 30);
 }
 
-static bool copy_kept(FILE *from, FILE *to, uint64_t step)
+static int close_packed(void *file)
 {
+    return gzclose_r(file) == Z_OK ? 0 : EOF;
+}
+
+/* Reads plain and compressed files alike. */
+static FILE *open_lines(const char *path)
+{
+    gzFile packed = gzopen(path, "rbe");
+    FILE *lines =
+        packed ? fopencookie(packed, "r", (cookie_io_functions_t){.read = read_packed, .close = close_packed}) : NULL;
+    if (packed && !lines)
+        gzclose_r(packed);
+    return lines;
+}
+
+/* What was done with the lines of one file. */
+struct cut {
+    uint64_t step, kept, dropped; /* dropped: of later steps */
+};
+
+/* Whole lines that say a step up to cut->step; a line that was cut off by a crash says none. */
+static bool is_kept(struct cut *cut, struct log_line *line, const char *text, size_t bytes)
+{
+    bool whole = bytes > 0 && text[bytes - 1] == '\n' && log_line_read(line, text, bytes);
+    double step = whole ? log_line_number(line, "step") : NAN;
+    if (!(step >= 0))
+        return false;
+    bool kept = step <= (double)cut->step;
+    cut->kept += kept;
+    cut->dropped += !kept;
+    return kept;
+}
+
+/* `to`: opened in zlib's plain or compressing mode; NULL: the lines are only counted. What cannot be read any more (a
+ * damaged segment) ends the lines, as it does for every reader. */
+static bool copy_kept(struct cut *cut, FILE *from, gzFile to)
+{
+    struct log_line parsed = {0};
     char *line = NULL;
     size_t capacity = 0;
     bool ok = true;
     for (ssize_t bytes; ok && (bytes = getline(&line, &capacity, from)) > 0;)
-        if (is_kept(line, (size_t)bytes, step))
-            ok = fwrite(line, 1, (size_t)bytes, to) == (size_t)bytes;
-    ok = ok && !ferror(from);
+        if (is_kept(cut, &parsed, line, (size_t)bytes) && to)
+            ok = gzwrite(to, line, (unsigned)bytes) == bytes;
     free(line);
+    log_line_free(&parsed);
     return ok;
 }
 
 /* Writes the kept lines to `temporary`; returns an open descriptor for file_commit, or -1 with errno set. */
-static int write_kept(const char *path, const char *temporary, uint64_t step)
+static int write_kept(struct cut *cut, const char *path, const char *temporary, const char *mode)
 {
-    FILE *from = fopen(path, "re"), *to = fopen(temporary, "we");
-    int file = -1;
-    if (from && to && copy_kept(from, to, step) && fflush(to) == 0)
-        file = dup(fileno(to));
+    FILE *from = open_lines(path);
+    int file = from ? open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+    int own = file >= 0 ? dup(file) : -1; /* gzclose closes what it was given */
+    gzFile to = own >= 0 ? gzdopen(own, mode) : NULL;
+    bool ok = to && copy_kept(cut, from, to);
     int problem = errno;
+    if (to && gzclose(to) != Z_OK && ok) {
+        ok = false;
+        problem = errno;
+    }
+    if (!to && own >= 0)
+        close(own);
     if (from)
         fclose(from);
-    if (to)
-        fclose(to);
+    if (!ok && file >= 0) {
+        close(file);
+        file = -1;
+    }
     errno = problem;
     return file;
 }
 
-static bool rewind_file(struct run_log *log, enum run_log_file which, uint64_t step, struct error *error)
+/* ---- the files ---- */
+
+static bool replace(const struct run_log *log, struct cut *cut, const char *from, const char *temporary,
+                    const char *path, const char *mode, struct error *error)
 {
+    int file = write_kept(cut, from, temporary, mode);
+    if (file >= 0)
+        return file_commit(file, temporary, path, log->directory, error);
+    error_runtime(error, "%s: cannot be cut back to step %llu: %s", path, (unsigned long long)cut->step,
+                  strerror(errno));
+    unlink(temporary);
+    return false;
+}
+
+static bool rewind_file(struct run_log *log, enum run_log_file which, struct cut *cut, struct error *error)
+{
+    const char *path = log->paths[which];
     char *temporary = NULL;
-    if (asprintf(&temporary, "%s.new", log->paths[which]) < 0)
-        return error_runtime(error, "%s: out of memory", log->paths[which]);
-    int file = write_kept(log->paths[which], temporary, step);
-    bool ok;
-    if (file < 0) {
-        ok = error_runtime(error, "%s: cannot be cut back to step %llu: %s", log->paths[which],
-                           (unsigned long long)step, strerror(errno));
-        unlink(temporary);
-    } else {
-        ok = file_commit(file, temporary, log->paths[which], log->directory, error) &&
-             run_log_open_file(log, which, error);
-    }
+    if (asprintf(&temporary, "%s.new", path) < 0)
+        return error_runtime(error, "%s: out of memory", path);
+    /* A crash while norms.jsonl became a segment leaves none: it is made anew by the opening. */
+    bool ok = access(path, F_OK) != 0 || replace(log, cut, path, temporary, path, "wbT", error);
     free(temporary);
+    return ok && run_log_open_file(log, which, error);
+}
+
+/* Removes the segment where nothing of it is kept. */
+static bool drop_segment(const char *path, uint64_t number, struct error *error)
+{
+    static const char *const suffixes[] = {LOG_SEGMENT_PLAIN, LOG_SEGMENT_PACKED};
+    bool ok = true;
+    for (size_t i = 0; ok && i < 2; i++) {
+        char *segment = log_segment_path(path, number, suffixes[i]);
+        ok = (segment && (unlink(segment) == 0 || errno == ENOENT)) ||
+             error_runtime(error, "%s: segment %llu cannot be removed: %s", path, (unsigned long long)number,
+                           strerror(errno));
+        free(segment);
+    }
+    return ok;
+}
+
+static bool cut_segment(struct run_log *log, uint64_t number, const char *from, struct cut *cut, struct error *error)
+{
+    const char *path = log->paths[RUN_LOG_NORMS];
+    if (cut->kept == 0)
+        return drop_segment(path, number, error);
+    char *packed = log_segment_path(path, number, LOG_SEGMENT_PACKED);
+    char *plain = log_segment_path(path, number, LOG_SEGMENT_PLAIN);
+    char *temporary = log_segment_path(path, number, LOG_SEGMENT_PACKED ".new");
+    bool ok = packed && plain && temporary ? replace(log, cut, from, temporary, packed, "wb4", error)
+                                           : error_runtime(error, "%s: out of memory", path);
+    ok = ok && (unlink(plain) == 0 || errno == ENOENT || error_runtime(error, "%s: %s", plain, strerror(errno)));
+    free(temporary);
+    free(plain);
+    free(packed);
+    return ok;
+}
+
+bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error)
+{
+    const char *path = log->paths[RUN_LOG_NORMS];
+    bool plain = log_segment_exists(path, number, LOG_SEGMENT_PLAIN);
+    if (!plain && !log_segment_exists(path, number, LOG_SEGMENT_PACKED))
+        return true;
+    char *from = log_segment_path(path, number, plain ? LOG_SEGMENT_PLAIN : LOG_SEGMENT_PACKED);
+    FILE *lines = from ? open_lines(from) : NULL;
+    struct cut cut = {.step = step};
+    bool ok =
+        (lines && copy_kept(&cut, lines, NULL)) ||
+        error_runtime(error, "%s: segment %llu cannot be read: %s", path, (unsigned long long)number, strerror(errno));
+    if (lines)
+        fclose(lines);
+    *reached = cut.kept > 0;
+    ok = ok && (cut.dropped == 0 || cut_segment(log, number, from, &cut, error));
+    free(from);
     return ok;
 }
 
 bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error)
 {
-    bool ok = true;
-    for (int i = 0; ok && i < RUN_LOG_FILES; i++)
-        ok = rewind_file(log, (enum run_log_file)i, step, error);
-    return ok;
+    struct error ignored; /* whatever the packer met, it left the segment that it was at as it was */
+    run_log_packed(log, true, &ignored);
+    bool ok = true, reached = false;
+    for (int i = 0; ok && i < RUN_LOG_FILES; i++) {
+        struct cut cut = {.step = step};
+        ok = rewind_file(log, (enum run_log_file)i, &cut, error);
+        reached = i == RUN_LOG_NORMS ? cut.kept > 0 : reached;
+    }
+    if (ok)
+        run_log_sinks_rewind(&log->sinks, step);
+    return ok && run_log_rewind_segments(log, step, &reached, error);
 }

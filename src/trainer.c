@@ -199,7 +199,12 @@ static bool open_alone(struct trainer *trainer, struct error *error)
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
     progress_open(&trainer->progress, comm_rank(trainer->comm) != 0, trainer->total_steps,
                   trainer_epoch(trainer, trainer->total_steps));
-    if (comm_rank(trainer->comm) == 0 && !run_log_open(&trainer->log, options->run_directory, options->resume, error))
+    struct run_log_options log_options = {.tensorboard = trainer->config->log.tensorboard,
+                                          .prometheus = trainer->config->log.prometheus,
+                                          .segment_mib = trainer->config->log.segment_mib};
+    if (comm_rank(trainer->comm) == 0 &&
+        (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
+         !run_log_set_options(trainer->log, &log_options, error)))
         return false;
     set_input_options(trainer);
     return open_model(trainer, error) && open_records(trainer, error);
@@ -262,8 +267,11 @@ void trainer_close(struct trainer *trainer)
         dataset_close(&trainer->train);
     if (trainer->has_val && trainer->val.file >= 0)
         dataset_close(&trainer->val);
-    if (trainer->log)
+    if (trainer->log) {
+        struct error log_error;
+        trainer_log_result(trainer, run_log_finish(trainer->log, &log_error), &log_error);
         run_log_close(trainer->log);
+    }
     progress_close(&trainer->progress);
     free(trainer);
 }

@@ -1,0 +1,62 @@
+#include "src/tensorboard.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "src/norm_lists.h"
+
+bool tensorboard_metrics(struct event_file *file, const struct norms_metrics *metrics, struct error *error)
+{
+    if (metrics->evaluation) {
+        event_file_scalar(file, "evaluation/top1", metrics->top1);
+        event_file_scalar(file, "evaluation/top5", metrics->top5);
+        event_file_scalar(file, "evaluation/loss", metrics->loss);
+        return event_file_write(file, metrics->step, metrics->time, error);
+    }
+    event_file_scalar(file, "train/epoch", metrics->epoch);
+    event_file_scalar(file, "train/loss", metrics->loss);
+    event_file_scalar(file, "train/top1", metrics->top1);
+    event_file_scalar(file, "train/lr", metrics->lr);
+    event_file_scalar(file, "train/grad_norm", metrics->grad_norm);
+    event_file_scalar(file, "speed/images_per_s", metrics->images_per_s);
+    event_file_scalar(file, "speed/step_time_s", metrics->step_time_s);
+    event_file_scalar(file, "speed/data_wait_s", metrics->data_wait_s);
+    event_file_scalar(file, "speed/comm_wait_s", metrics->comm_wait_s);
+    event_file_scalar(file, "speed/mfu", metrics->mfu);
+    event_file_scalar(file, "speed/skipped_images", metrics->skipped_images);
+    return event_file_write(file, metrics->step, metrics->time, error);
+}
+
+static double over_heads(const double *values, size_t heads, enum norms_merge merge)
+{
+    double sum = 0, low = INFINITY, high = -INFINITY;
+    size_t known = 0;
+    for (size_t i = 0; i < heads; i++) {
+        if (!isfinite(values[i]))
+            continue;
+        sum += values[i];
+        low = fmin(low, values[i]);
+        high = fmax(high, values[i]);
+        known++;
+    }
+    if (known == 0)
+        return NAN;
+    return merge == NORMS_MAXIMUM ? high : merge == NORMS_MINIMUM ? low : sum / (double)known;
+}
+
+bool tensorboard_norms(struct event_file *file, const struct norm_record *record, double time, struct error *error)
+{
+    char tag[64];
+    for (size_t i = 0; i < NORM_LISTS; i++) {
+        const double *values = norm_record_list(record, i);
+        if (!values)
+            continue;
+        snprintf(tag, sizeof tag, "%s/layer_%02zu", norm_lists[i].name, record->layer);
+        event_file_scalar(file, tag, over_heads(values, record->heads, norm_lists[i].merge));
+        snprintf(tag, sizeof tag, "heads_%s/layer_%02zu", norm_lists[i].name, record->layer);
+        event_file_histogram(file, tag, values, record->heads);
+    }
+    snprintf(tag, sizeof tag, "qkv_grad_norm/layer_%02zu", record->layer);
+    event_file_scalar(file, tag, record->qkv_grad_norm);
+    return event_file_write(file, record->step, time, error);
+}
