@@ -171,6 +171,7 @@ bool norms_record_read(struct norm_record *record, const struct log_line *line)
     if (!whole(line, "step", 0x1p53, &record->step) || !whole(line, "layer", LAYERS_MAX - 1, &layer))
         return false;
     record->layer = (size_t)layer;
+    (void)list(line, "logit_max", &record->heads); /* where lists disagree about the heads, this one counts */
     for (size_t i = 0; i < NORM_LISTS; i++)
         norm_record_set_list(record, i, list(line, norm_lists[i].name, &record->heads));
     record->qkv_grad_norm = log_line_number(line, "qkv_grad_norm");
