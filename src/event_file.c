@@ -110,7 +110,9 @@ static bool write_start(struct event_file *file, uint64_t purge_step, struct err
     start.step = (int64_t)purge_step;
     start.what_case = TENSORBOARD__EVENT__WHAT_SESSION_LOG;
     start.session_log = &session;
-    return write_event(file, &version, error) && (purge_step == 0 || write_event(file, &start, error));
+    /* Also in a run's first file: TensorBoard takes the first START that it meets for a start, later ones for restarts.
+     */
+    return write_event(file, &version, error) && write_event(file, &start, error);
 }
 
 bool event_file_open(struct event_file **out, const char *path, uint64_t purge_step, struct error *error)

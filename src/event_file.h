@@ -16,7 +16,8 @@ struct event_file;
 /* A name for a new file in `directory` that sorts after all that are there, which is the order in which TensorBoard
  * reads them. To be freed; NULL: out of memory. */
 char *event_file_path(const char *directory);
-/* Makes the file `path`. purge_step > 0: TensorBoard is told to forget what other files say of steps from this one on.
+/* Makes the file `path`. TensorBoard is told to forget what earlier files say of steps from
+ * purge_step on.
  * ERROR_RUNTIME, and then there is no file. */
 bool event_file_open(struct event_file **file, const char *path, uint64_t purge_step, struct error *error);
 void event_file_close(struct event_file *file);

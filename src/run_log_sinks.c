@@ -54,16 +54,16 @@ void run_log_sinks_rewind(struct run_log_sinks *sinks, uint64_t step)
 {
     event_file_close(sinks->events);
     sinks->events = NULL;
-    sinks->purge_step = step > 0 ? step + 1 : 0;
+    sinks->purge_step = step + 1;
     if (sinks->prometheus)
         norms_series_forget(&sinks->newest);
 }
 
-/* false only for the first of failures in a row. */
+/* false only for the first failure. */
 static bool report(bool ok, bool *failed)
 {
     bool said = *failed;
-    *failed = !ok;
+    *failed = said || !ok;
     return ok || said;
 }
 

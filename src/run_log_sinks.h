@@ -9,8 +9,8 @@
 struct run_log_sinks {
     char *tensorboard;         /* directory; NULL: off */
     struct event_file *events; /* NULL: none open; the next number opens one */
-    uint64_t purge_step;       /* what it tells TensorBoard to forget; 0: nothing */
-    bool tensorboard_failed;   /* and was reported: not once more until it succeeds */
+    uint64_t purge_step;       /* it tells TensorBoard to forget the steps from here on */
+    bool tensorboard_failed;   /* and was reported: a full disk fails at every step, and is said once */
     char *prometheus;          /* path; NULL: off */
     bool prometheus_failed;
     char run[128];
@@ -25,7 +25,7 @@ void run_log_sinks_close(struct run_log_sinks *sinks);
 /* The run goes on after `step`. */
 void run_log_sinks_rewind(struct run_log_sinks *sinks, uint64_t step);
 
-/* Each false: at least one of the files could not be written; said once until it can again. */
+/* Each false: one of the files could not be written, for the first time in this run. */
 bool run_log_sinks_metrics(struct run_log_sinks *sinks, struct norms_metrics *metrics, struct error *error);
 bool run_log_sinks_norms(struct run_log_sinks *sinks, const struct norm_record *record, struct error *error);
 void run_log_sinks_event(struct run_log_sinks *sinks, const struct event *event);
