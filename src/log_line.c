@@ -98,12 +98,17 @@ static const char *scan_number(const char *at, const char *end, double *value)
 
 static const char *scan_value(struct log_line *line, const char *at, const char *end)
 {
+    /* The last three are no JSON, but what Python's json writes. */
+    static const char *const not_finite[] = {"null", "NaN", "Infinity", "-Infinity"};
     double value = NAN;
-    if (end - at >= 4 && memcmp(at, "null", 4) == 0)
-        at += 4;
-    else
-        at = scan_number(at, end, &value);
-    return at && push_value(line, value) ? at : NULL;
+    const char *after = NULL;
+    for (size_t i = 0; !after && i < sizeof not_finite / sizeof *not_finite; i++) {
+        size_t bytes = strlen(not_finite[i]);
+        if ((size_t)(end - at) >= bytes && memcmp(at, not_finite[i], bytes) == 0)
+            after = at + bytes;
+    }
+    after = after ? after : scan_number(at, end, &value);
+    return after && push_value(line, value) ? after : NULL;
 }
 
 static const char *skip_blanks(const char *at, const char *end)

@@ -2,7 +2,7 @@
  *
  * Our own lines are read by a strict scanner, several times as fast as building jansson's tree (docs/quest-norms.md has
  * the figures); what it does not know (escapes in texts, nested values, another version's additions) is given to
- * jansson. A number that was not finite is null in the file and NaN here. */
+ * jansson. A number that was not finite is null in the file (or NaN, Infinity: of another writer) and NaN here. */
 #ifndef QUEST_LOG_LINE_H
 #define QUEST_LOG_LINE_H
 

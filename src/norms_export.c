@@ -48,19 +48,18 @@ static void put_csv_metrics(FILE *out, const struct norms_metrics *metrics)
     fputs(",,,,,,,,,,,,\n", out);
 }
 
-static bool put_csv_log(FILE *out, struct log_reader *reader, struct error *error)
+static bool put_csv_log(FILE *out, struct log_reader *reader, bool of_norms, struct error *error)
 {
     enum log_reader_result result;
     struct norms_metrics metrics;
     struct norm_record record;
     while ((result = log_reader_next(reader, error)) == LOG_READER_LINE) {
-        if (norms_record_read(&record, &reader->line))
-            for (size_t head = 0; head < record.heads; head++)
-                put_csv_head(out, &record, head);
-        else if (norms_metrics_read(&metrics, &reader->line))
+        bool ok = of_norms ? norms_record_read(&record, &reader->line) : norms_metrics_read(&metrics, &reader->line);
+        if (ok && !of_norms)
             put_csv_metrics(out, &metrics);
-        else
-            reader->damaged++;
+        for (size_t head = 0; ok && of_norms && head < record.heads; head++)
+            put_csv_head(out, &record, head);
+        reader->damaged += !ok;
     }
     return result != LOG_READER_FAILED;
 }
@@ -74,7 +73,7 @@ static bool export_csv(const struct norms_arguments *arguments, struct error *er
         fputs("step,layer,head,loss,grad_norm,lr,images_per_s,q_norm_mean,q_norm_std,q_norm_min,q_norm_max,k_norm_mean,"
               "k_norm_std,k_norm_min,k_norm_max,logit_max,entropy_mean,entropy_min,qkv_grad_norm\n",
               output.file);
-        ok = put_csv_log(output.file, &run.metrics, error) && put_csv_log(output.file, &run.norms, error);
+        ok = put_csv_log(output.file, &run.metrics, false, error) && put_csv_log(output.file, &run.norms, true, error);
         ok = file_output_close(&output, ok, error);
         norms_run_warn(&run);
     }

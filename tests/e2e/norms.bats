@@ -8,10 +8,15 @@ setup_file() {
     /usr/bin/python3 "$here/norms_synthetic.py" "$RUNS/diverging" --diverge
 }
 
+bats_require_minimum_version 1.5.0
+
 setup() {
     BUILD="${BUILD:-$BATS_TEST_DIRNAME/../../build}"
     PATH="$BUILD/bin:$PATH"
 }
+
+on_screen() { tmux -S "$BATS_TEST_TMPDIR/tmux" "$@"; }
+teardown() { on_screen kill-server 2>/dev/null || true; }
 
 @test "diagnose: a healthy run has exit status 0" {
     run quest-norms diagnose "$RUNS/healthy"
@@ -54,6 +59,79 @@ PYTHON
     [[ "$output" == *"config.yaml is missing"* ]]
     [[ "$output" == *"layer 2, head 1"* ]]
     [[ "$output" != *nonfinite* ]]
+}
+
+# What goes wrong with logs, one kind a directory: metrics.jsonl and norms.jsonl of $RUNS/diverging, 400 and 1600 lines.
+damage() { # KIND
+    cp -r "$RUNS/diverging" "$1"
+    case $1 in
+    cut) # by a crash, in the middle and at the end
+        sed -i '60s/.\{40\}$//' "$1/metrics.jsonl"
+        sed -i '240s/.\{40\}$//' "$1/norms.jsonl"
+        printf '{"step": 9999, "la' >>"$1/norms.jsonl"
+        ;;
+    nan) # in JSON's way and in Python's
+        sed -i '50s/"loss": [^,]*,/"loss": NaN,/; 51s/"loss": [^,]*,/"loss": null,/' "$1/metrics.jsonl"
+        sed -i '200s/"logit_max": \[[^]]*\]/"logit_max": [NaN, -Infinity, null]/' "$1/norms.jsonl"
+        ;;
+    missing)
+        sed -i '50s/"loss": [^,]*, //; 51s/"step": [^,]*, //' "$1/metrics.jsonl"
+        sed -i '200s/"k_norm_max": \[[^]]*\], //; 201s/"layer": [^,]*, //' "$1/norms.jsonl"
+        ;;
+    version) # fields and values that we do not know, another number of heads
+        sed -i 's/^{/{"version": 9, "ranks": [{"x": [1, "a"]}], "note": "a \\"b\\"", /' "$1/metrics.jsonl"
+        sed -i '200s/\(logit_max": \[\)/\11, 2, 3, /; 201s/"step": [0-9]*/"step": "many"/; s/}$/, "new_mean": [1, 2]}/' "$1/norms.jsonl"
+        ;;
+    esac
+}
+
+wait_until() { # COMMAND...: within ten seconds
+    for _ in $(seq 100); do
+        ! "$@" || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+@test "malformed logs: each command says what is wrong in one line and shows the rest" {
+    cd "$BATS_TEST_TMPDIR"
+    declare -A said=([cut]=$'cut/metrics.jsonl: 1 of 400 lines\ncut/norms.jsonl: 1 of 1600 lines\n' [nan]=
+        [missing]=$'missing/metrics.jsonl: 1 of 400 lines\nmissing/norms.jsonl: 1 of 1600 lines\n'
+        [version]=$'version/norms.jsonl: 1 of 1600 lines\n')
+    for kind in cut nan missing version; do
+        damage $kind
+        for command in "diagnose $kind" "report $kind --out $kind.html" "plot $kind --layer 2 --out $kind.svg" \
+            "export $kind --csv $kind.csv" "export $kind --prometheus $kind.prom" "export $kind --tensorboard $kind.board" \
+            "watch $kind --plain --interval 0.1"; do
+            if [[ $command == watch* ]]; then
+                quest-norms $command >out 2>err 3>&- &
+                watcher=$!
+                wait_until grep -q 'step 4000' out
+                kill $watcher && wait $watcher
+            else
+                status=0 && quest-norms $command >out 2>err || status=$?
+                [ $status = 0 ] || [[ $status = 4 && $command == diagnose* ]]
+            fi
+            echo "$command:" && cat err
+            diff <(echo -n "${said[$kind]}" | sed 's/$/ are damaged and left out/; s/^/warning: /') err
+            [[ $command != diagnose* ]] || grep -q 'it began in layer 2, head 1' out
+            [[ $command != watch* ]] || grep -q 'critical  logit_explosion: layer 2, head 1' out
+        done
+        /usr/bin/python3 - "$kind" <<'PYTHON'
+import csv, json, sys
+kind = sys.argv[1]
+rows = list(csv.DictReader(open(f"{kind}.csv")))
+steps, heads = [row for row in rows if not row["layer"]], [row for row in rows if row["layer"]]
+lost = {"cut": (1, 3), "nan": (0, 0), "missing": (1, 3), "version": (0, 3)}[kind]
+assert (len(steps), len(heads)) == (400 - lost[0], 4800 - lost[1] + (3 if kind == "version" else 0)), (len(steps), len(heads))
+assert f'quest_train_step{{run="{kind}"}} 4000\n' in open(f"{kind}.prom").read()
+assert f"{kind}, layer 2, head 1" in open(f"{kind}.svg").read()
+page = open(f"{kind}.html").read()
+assert "logit_explosion" in page and "it began in layer 2, head 1" in page
+PYTHON
+        promtool check metrics <$kind.prom
+        [ "$(stat -c %s $kind.board/*)" -gt 1000000 ]
+    done
 }
 
 @test "bad usage is one line and exit status 2" {
@@ -166,4 +244,41 @@ PYTHON
     grep -q 'step 4010  loss 1.5000' "$BATS_TEST_TMPDIR/plain"
     grep -q 'critical  logit_explosion: layer 2, head 1' "$BATS_TEST_TMPDIR/plain"
     [[ "$(tail -n 1 "$BATS_TEST_TMPDIR/plain")" == "step 3000 "* ]]
+}
+
+
+shows() { # PATTERN
+    wait_until on_screen_is "$1" || { echo "not on the screen: $1" && cat screen && return 1; }
+}
+on_screen_is() { on_screen capture-pane -p >screen && grep -q -- "$1" screen; }
+
+@test "watch: keys choose a layer, a head and a statistic, whose history is drawn" {
+    cd "$BATS_TEST_TMPDIR"
+    on_screen new-session -d -x 130 -y 50 "env TERM=screen LC_ALL=C.UTF-8 PATH=$PATH quest-norms watch --interval 0.2 $RUNS/diverging; echo ended: \$?; sleep 60" 3>&-
+    shows '^largest logit of all layers, the largest of its heads: 3'
+    on_screen send-keys Down Down Down
+    shows '^>layer 2 '
+    shows '^largest logit of layer 2, the largest of its heads'
+    on_screen send-keys Right Right
+    shows '^   >head 1 '
+    shows '^largest logit of layer 2, head 1: 3'
+    on_screen send-keys s s
+    shows '^least entropy of layer 2, head 1: '
+    grep -q ' least entropy ' screen
+    on_screen send-keys S S S
+    shows '^largest key of layer 2, head 1: 13'
+    shows 'step [0-9]* to 4000$'
+    grep -q '^ *1[0-9]* .*█$' screen
+    on_screen send-keys Left Left
+    shows '^largest key of layer 2, the largest of its heads: 13'
+    on_screen send-keys Up
+    shows '^largest key of layer 1, the largest of its heads: [0-9]'
+    on_screen send-keys Right Right Right Right Right # there are three heads
+    shows '^largest key of layer 1, head 2: '
+    on_screen send-keys S S S S
+    shows '^gradient of layer 1: 0\.'
+    on_screen resize-window -x 100 -y 18 # too low for the chart: the table stays
+    shows '^   >head 2 '
+    on_screen send-keys q
+    shows 'ended: 0'
 }

@@ -58,6 +58,10 @@ static void unusual_lines_are_read_too(void **state)
     assert_true(isnan(log_line_number(&line, "none")));
     assert_true(isnan(log_line_number(&line, "missing")));
     assert_string_equal(log_line_text(&line, "text"), "a \"b\" \xc3\xa9");
+    assert_true(reads("{\"step\":7,\"list\":[NaN,-Infinity,1.5],\"loss\":Infinity}"));
+    const double *odd = log_line_list(&line, "list", &count);
+    assert_int_equal(count, 3);
+    assert_true(isnan(odd[0]) && isnan(odd[1]) && odd[2] == 1.5 && isnan(log_line_number(&line, "loss")));
     assert_true(reads("{\"nested\":{\"x\":[1,{}]},\"on\":true,\"step\":4,\"mixed\":[1,\"two\",3]}"));
     assert_true(log_line_number(&line, "step") == 4);
     const double *mixed = log_line_list(&line, "mixed", &count);
