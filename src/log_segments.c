@@ -77,7 +77,8 @@ bool log_segment_exists(const char *log_path, uint64_t number, const char *suffi
     return exists;
 }
 
-/* Level 4 of zlib packs a log about as small as the usual 6 in two thirds of the time (docs/logs.md). */
+/* zlib's level 4 makes a log 2.3 times smaller at 35 MiB/s; the usual 6 makes it 2.4 times smaller at 13
+ * (docs/logs.md). */
 static bool copy_packed(int from, int to)
 {
     int own = dup(to); /* gzclose closes what it was given; `to` is still to be flushed to the disk */
