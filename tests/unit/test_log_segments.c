@@ -298,10 +298,13 @@ static void a_process_killed_at_any_moment_loses_and_repeats_nothing(void **stat
                     _exit(1);
         }
         close(told[1]);
-        uint64_t done = known, newest;
-        long wait_us = 2000 + random() % 30000;
-        struct timespec pause = {0, 1000 * wait_us};
-        nanosleep(&pause, NULL);
+        uint64_t done = known, newest, target = known + 1 + (uint64_t)random() % 300;
+        bool at_start = trial % 5 == 4; /* while it still opens and cuts */
+        struct timespec pause = {0, random() % 5000000};
+        if (at_start)
+            nanosleep(&pause, NULL);
+        while (!at_start && done < target && read(told[0], &newest, sizeof newest) == sizeof newest)
+            done = newest;
         int status;
         kill(child, SIGSTOP);
         assert_int_equal(waitpid(child, &status, WUNTRACED), child);
@@ -365,9 +368,9 @@ static void a_segment_of_64_mib_does_not_stall_the_log(void **state)
             record.layer = (size_t)i;
             for (size_t j = 0; j < 11 * 12; j++)
                 values[j / 12][j % 12] = 1e-9 * (double)random();
-            clock_gettime(CLOCK_MONOTONIC, &begin);
+            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
             assert_true(run_log_norms(log, &record, &error));
-            clock_gettime(CLOCK_MONOTONIC, &end);
+            clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
             double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
             worst_s = seconds > worst_s ? seconds : worst_s;
         }
@@ -380,10 +383,11 @@ static void a_segment_of_64_mib_does_not_stall_the_log(void **state)
     char *packed = log_segment_path(norms, 1, LOG_SEGMENT_PACKED);
     assert_int_equal(stat(packed, &status), 0);
     free(packed);
-    print_message("64 MiB: the slowest record took %.2f ms, the thread then %.2f s; %.1f MiB are left\n", 1e3 * worst_s,
-                  (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec),
-                  (double)status.st_size / 0x1p20);
-    assert_true(worst_s < 0.5); /* busy machines included; compressing here would take seconds */
+    print_message(
+        "64 MiB: the slowest record took %.2f ms of processor time, the thread then %.2f s; %.1f MiB are left\n",
+        1e3 * worst_s, (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec),
+        (double)status.st_size / 0x1p20);
+    assert_true(worst_s < 0.1); /* compressing here would take seconds */
 }
 
 int main(void)
