@@ -1,11 +1,26 @@
 #include "data_loaders/image_convert.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <turbojpeg.h>
 #include <vips/vips.h>
 
+#include "data_loaders/jpeg_convert.h"
+#include "data_loaders/jpeg_header.h"
+
 enum { JPEG_QUALITY = 90 };
+
+struct image_converter {
+    struct jpeg_converter *jpeg;
+};
+
+/* One file on its way. */
+struct source {
+    const char *path;
+    uint8_t *bytes; /* NULL: no JPEG, or one for libvips alone */
+    size_t byte_count;
+    struct jpeg_header header; /* where bytes are */
+};
 
 /* Warnings (of odd profiles and tags) would come between our own lines; what matters comes back as an error. */
 static void ignore_warning(const gchar *domain, GLogLevelFlags level, const gchar *message, gpointer data)
@@ -23,9 +38,59 @@ bool image_convert_begin(const char *program, struct error *error)
     return true;
 }
 
+bool image_converter_open(struct image_converter **converter, struct error *error)
+{
+    struct image_converter *opened = calloc(1, sizeof *opened);
+    if (!opened)
+        return error_runtime(error, "no memory for converting images");
+    if (!jpeg_converter_open(&opened->jpeg, error)) {
+        free(opened);
+        return false;
+    }
+    *converter = opened;
+    return true;
+}
+
+void image_converter_close(struct image_converter *converter)
+{
+    if (converter)
+        jpeg_converter_close(converter->jpeg);
+    free(converter);
+}
+
 void image_convert_thread_end(void)
 {
     vips_thread_shutdown();
+}
+
+/* A file that cannot be read here is libvips' to complain about. */
+static struct source open_source(const char *path)
+{
+    struct source source = {.path = path};
+    uint8_t *bytes = NULL;
+    FILE *file = fopen(path, "rb");
+    long end = file && fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
+        source.byte_count = fread(bytes, 1, (size_t)end, file);
+    if (file)
+        fclose(file);
+    if (jpeg_header_read(&source.header, bytes, source.byte_count))
+        source.bytes = bytes;
+    else
+        free(bytes);
+    return source;
+}
+
+/* Upright, and its numbers are its colours. */
+static bool plain(const struct source *source)
+{
+    return source->bytes && source->header.upright && !source->header.profile &&
+           (source->header.components == 1 || source->header.components == 3);
+}
+
+static size_t lesser(size_t height, size_t width)
+{
+    return height < width ? height : width;
 }
 
 /* The first line of what libvips says, which is shared by all threads and emptied here. */
@@ -69,31 +134,45 @@ static VipsImage *to_rgb(VipsImage *image)
     return step(image, next, status);
 }
 
+/* Whether vips_thumbnail must be told to end in sRGB. Without need it takes sRGB to XYZ and back: slow, and a number
+ * off here and there. */
+static bool needs_export(const struct source *source)
+{
+    if (plain(source))
+        return false;
+    VipsImage *header = vips_image_new_from_file(source->path, "access", VIPS_ACCESS_SEQUENTIAL, NULL);
+    bool needs = header && (vips_image_get_typeof(header, VIPS_META_ICC_NAME) != 0 ||
+                            vips_image_get_interpretation(header) == VIPS_INTERPRETATION_CMYK);
+    g_clear_object(&header);
+    return needs;
+}
+
 /* width x height after turning by EXIF, in sRGB; `crop` keeps the aspect ratio and cuts the centre out. vips_thumbnail
  * decodes JPEG at a fraction where it can. A file whose colour profile does not fit its pixels (an RGB profile in a
  * grayscale photograph) is read again without the profile. */
-static VipsImage *open_resized(const char *path, int width, int height, bool crop)
+static VipsImage *open_resized(const struct source *source, int width, int height, bool crop)
 {
-    VipsImage *image = NULL, *plain = NULL;
+    VipsImage *image = NULL, *copy = NULL;
     VipsInteresting interesting = crop ? VIPS_INTERESTING_CENTRE : VIPS_INTERESTING_NONE;
     VipsSize fit = crop ? VIPS_SIZE_BOTH : VIPS_SIZE_FORCE;
-    if (vips_thumbnail(path, &image, width, "height", height, "crop", interesting, "size", fit, "fail_on",
-                       VIPS_FAIL_ON_TRUNCATED, "export_profile", "srgb", NULL) == 0 &&
-        (plain = vips_image_copy_memory(image)) != NULL) { /* errors of decoding come only now */
+    const char *export_option = needs_export(source) ? "export_profile" : NULL; /* NULL ends the options */
+    if (vips_thumbnail(source->path, &image, width, "height", height, "crop", interesting, "size", fit, "fail_on",
+                       VIPS_FAIL_ON_TRUNCATED, export_option, "srgb", NULL) == 0 &&
+        (copy = vips_image_copy_memory(image)) != NULL) { /* errors of decoding come only now */
         g_object_unref(image);
-        return plain;
+        return copy;
     }
     g_clear_object(&image);
-    image = vips_image_new_from_file(path, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
-    if (!image || vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || vips_copy(image, &plain, NULL) != 0) {
+    image = vips_image_new_from_file(source->path, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
+    if (!image || vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || vips_copy(image, &copy, NULL) != 0) {
         g_clear_object(&image);
         return NULL;
     }
     g_object_unref(image);
-    vips_image_remove(plain, VIPS_META_ICC_NAME);
+    vips_image_remove(copy, VIPS_META_ICC_NAME);
     vips_error_clear();
-    int status = vips_thumbnail_image(plain, &image, width, "height", height, "crop", interesting, "size", fit, NULL);
-    return step(plain, image, status);
+    int status = vips_thumbnail_image(copy, &image, width, "height", height, "crop", interesting, "size", fit, NULL);
+    return step(copy, image, status);
 }
 
 /* To sRGB through the embedded profile; one that does not fit is as good as none. */
@@ -110,11 +189,11 @@ static VipsImage *apply_profile(VipsImage *image)
 }
 
 /* As large as it is, or with its shorter side shrunk to `limit` (0 = none). */
-static VipsImage *open_upright(const char *path, size_t limit)
+static VipsImage *open_upright(const struct source *source, size_t limit)
 {
     VipsImage *next = NULL;
-    VipsImage *image =
-        vips_image_new_from_file(path, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
+    VipsImage *image = vips_image_new_from_file(source->path, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on",
+                                                VIPS_FAIL_ON_TRUNCATED, NULL);
     if (!image)
         return NULL;
     int shorter = image->Xsize < image->Ysize ? image->Xsize : image->Ysize;
@@ -123,7 +202,7 @@ static VipsImage *open_upright(const char *path, size_t limit)
         int width = (int)(image->Xsize * scale + 0.5), height = (int)(image->Ysize * scale + 0.5);
         bool turned = vips_image_get_orientation_swap(image);
         g_object_unref(image);
-        return open_resized(path, turned ? height : width, turned ? width : height, false);
+        return open_resized(source, turned ? height : width, turned ? width : height, false);
     }
     image = apply_profile(image);
     if (vips_image_get_orientation(image) > 1) {
@@ -135,117 +214,107 @@ static VipsImage *open_upright(const char *path, size_t limit)
     return step(image, next, status);
 }
 
-bool image_to_pixels(struct converted *converted, const char *path, size_t size, struct error *error)
+/* The centre square of `size`, or everything, as pixels of our own. */
+static bool keep_pixels(struct converted *converted, const struct pixels *pixels, size_t size)
 {
-    VipsImage *image = size > 0 ? open_resized(path, (int)size, (int)size, true) : open_upright(path, 0);
+    size_t height = size ? size : pixels->height, width = size ? size : pixels->width;
+    const uint8_t *row = pixels->bytes + (pixels->height - height) / 2 * pixels->stride;
+    converted->bytes = malloc(height * width * 3 + 1);
+    if (!converted->bytes)
+        return false;
+    for (size_t y = 0; y < height; y++)
+        memcpy(converted->bytes + y * width * 3, row + y * pixels->stride + (pixels->width - width) / 2 * 3, width * 3);
+    converted->byte_count = height * width * 3;
+    converted->height = height;
+    converted->width = width;
+    pixel_sums_add(&converted->sums, &(struct pixels){converted->bytes, height, width, 3, width * 3});
+    return true;
+}
+
+static bool vips_pixels(struct converted *converted, const struct source *source, size_t size)
+{
+    VipsImage *image = size > 0 ? open_resized(source, (int)size, (int)size, true) : open_upright(source, 0);
     if (image)
         image = to_rgb(image);
     if (!image)
-        return vips_failed(path, error);
-    size_t bytes = 0;
+        return false;
+    size_t bytes = 0, height = (size_t)image->Ysize, width = (size_t)image->Xsize;
     uint8_t *pixels = vips_image_write_to_memory(image, &bytes);
-    *converted = (struct converted){malloc(bytes + 64), bytes, (size_t)image->Ysize, (size_t)image->Xsize};
-    if (pixels && converted->bytes)
-        memcpy(converted->bytes, pixels, bytes);
-    bool ok = pixels && converted->bytes;
-    g_free(pixels);
     g_object_unref(image);
-    if (!ok)
-        free(converted->bytes);
-    return ok || vips_failed(path, error);
+    bool ok = pixels && keep_pixels(converted, &(struct pixels){pixels, height, width, 3, width * 3}, 0);
+    g_free(pixels);
+    return ok;
+}
+
+bool image_to_pixels(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
+                     struct error *error)
+{
+    struct source source = open_source(path);
+    struct pixels pixels;
+    *converted = (struct converted){0};
+    bool fits = plain(&source) && (size == 0 || size == lesser(source.header.height, source.header.width));
+    bool ok = (fits && jpeg_decode(converter->jpeg, source.bytes, source.byte_count, &pixels) &&
+               lesser(pixels.height, pixels.width) >= size && keep_pixels(converted, &pixels, size)) ||
+              vips_pixels(converted, &source, size) || vips_failed(path, error);
+    free(source.bytes);
+    return ok;
 }
 
 /* ---- JPEG streams ---- */
 
-/* What the header says about taking a file over as it is. */
-struct jpeg_facts {
-    bool usable;      /* RGB or grayscale, upright, small enough */
-    bool progressive; /* several scans */
-};
-
-static struct jpeg_facts look_at(const char *path, size_t size)
+/* The stream becomes the result if the loader will accept it. */
+static bool keep_stream(struct image_converter *converter, struct converted *converted, uint8_t *stream, size_t bytes)
 {
-    struct jpeg_facts facts = {false, false};
-    const char *loader = vips_foreign_find_load(path);
-    if (!loader || strcmp(loader, "VipsForeignLoadJpegFile") != 0)
-        return facts;
-    VipsImage *image = vips_image_new_from_file(path, "access", VIPS_ACCESS_SEQUENTIAL, NULL);
-    if (!image)
-        return facts;
-    size_t shorter = (size_t)(image->Xsize < image->Ysize ? image->Xsize : image->Ysize);
-    int interlaced = 0;
-    if (vips_image_get_typeof(image, "interlaced") != 0)
-        vips_image_get_int(image, "interlaced", &interlaced);
-    facts.progressive = interlaced != 0;
-    facts.usable = (image->Bands == 1 || image->Bands == 3) && vips_image_get_orientation(image) <= 1 &&
-                   (size == 0 || shorter <= size);
-    g_object_unref(image);
-    return facts;
-}
-
-/* Baseline, whole and without warnings: exactly what the loader will accept. */
-static bool decodes(tjhandle decoder, const uint8_t *stream, size_t bytes, size_t *height, size_t *width)
-{
-    int w, h, subsampling, colourspace;
-    if (tjDecompressHeader3(decoder, stream, bytes, &w, &h, &subsampling, &colourspace) != 0 ||
-        colourspace == TJCS_CMYK || colourspace == TJCS_YCCK)
+    struct pixels pixels;
+    if (!jpeg_decode(converter->jpeg, stream, bytes, &pixels))
         return false;
-    uint8_t *pixels = malloc((size_t)w * (size_t)h * 3);
-    bool ok = pixels && tjDecompress2(decoder, stream, bytes, pixels, w, 0, h, TJPF_RGB, 0) == 0;
-    free(pixels);
-    *height = (size_t)h;
-    *width = (size_t)w;
-    return ok;
+    *converted = (struct converted){stream, bytes, pixels.height, pixels.width, {0}};
+    pixel_sums_add(&converted->sums, &pixels);
+    return true;
 }
 
-/* The file itself, made baseline where it is not. NULL: encode it anew. */
-static uint8_t *take_over(const char *path, bool progressive, struct converted *converted)
+/* The file itself, made baseline where it is not. */
+static bool take_over(struct image_converter *converter, struct converted *converted, struct source *source)
 {
-    gchar *file = NULL;
-    gsize file_bytes = 0;
-    if (!g_file_get_contents(path, &file, &file_bytes, NULL))
-        return NULL;
-    uint8_t *stream = NULL;
-    unsigned long stream_bytes = 0;
-    tjhandle handle = tjInitTransform();
-    tjtransform same = {.op = TJXOP_NONE, .options = TJXOPT_COPYNONE};
-    if (handle && progressive) {
-        unsigned char *baseline = NULL;
-        if (tjTransform(handle, (unsigned char *)file, file_bytes, 1, &baseline, &stream_bytes, &same, 0) == 0)
-            stream = g_memdup2(baseline, stream_bytes);
-        tjFree(baseline);
-        g_free(file);
-    } else {
-        stream = (uint8_t *)file;
-        stream_bytes = file_bytes;
-    }
-    if (stream && !(handle && decodes(handle, stream, stream_bytes, &converted->height, &converted->width))) {
-        g_free(stream);
-        stream = NULL;
-    }
-    if (handle)
-        tjDestroy(handle);
-    converted->byte_count = stream_bytes;
-    return stream; /* g_malloc is malloc since GLib 2.46 */
+    uint8_t *stream = source->bytes;
+    size_t bytes = source->byte_count;
+    if (source->header.progressive)
+        stream = jpeg_to_baseline(converter->jpeg, source->bytes, source->byte_count, &bytes);
+    bool kept = stream && keep_stream(converter, converted, stream, bytes);
+    if (kept && stream == source->bytes)
+        source->bytes = NULL;
+    else if (!kept && stream != source->bytes)
+        free(stream);
+    return kept;
 }
 
-bool image_to_jpeg(struct converted *converted, const char *path, size_t size, struct error *error)
+static bool encode(struct image_converter *converter, struct converted *converted, const struct source *source,
+                   size_t size)
 {
-    struct jpeg_facts facts = look_at(path, size);
-    if (facts.usable) {
-        converted->bytes = take_over(path, facts.progressive, converted);
-        if (converted->bytes)
-            return true;
-    }
-    VipsImage *image = open_upright(path, size);
+    VipsImage *image = open_upright(source, size);
     if (image)
         image = to_rgb(image);
     if (!image)
-        return vips_failed(path, error);
+        return false;
     void *stream = NULL;
     size_t bytes = 0;
     int status = vips_jpegsave_buffer(image, &stream, &bytes, "Q", JPEG_QUALITY, "strip", TRUE, NULL);
-    *converted = (struct converted){stream, bytes, (size_t)image->Ysize, (size_t)image->Xsize};
     g_object_unref(image);
-    return status == 0 || vips_failed(path, error);
+    if (status == 0 && keep_stream(converter, converted, stream, bytes))
+        return true; /* g_malloc is malloc since GLib 2.46 */
+    g_free(stream);
+    return false;
+}
+
+bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
+                   struct error *error)
+{
+    struct source source = open_source(path);
+    const struct jpeg_header *header = &source.header;
+    bool usable = source.bytes && header->upright && (header->components == 1 || header->components == 3) &&
+                  (size == 0 || lesser(header->height, header->width) <= size);
+    bool ok = (usable && take_over(converter, converted, &source)) || encode(converter, converted, &source, size) ||
+              vips_failed(path, error);
+    free(source.bytes);
+    return ok;
 }

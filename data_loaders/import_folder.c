@@ -6,7 +6,6 @@
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/folder_list.h"
 #include "data_loaders/image_convert.h"
-#include "data_loaders/image_read.h"
 #include "data_loaders/ordered_work.h"
 #include "data_loaders/work_progress.h"
 
@@ -14,37 +13,22 @@ struct importing {
     const struct import_folder_options *options;
     struct folder_list list;
     struct dataset_writer *writer;
-    struct dataset streams;        /* only says what image_readers decode: RGB streams */
-    struct image_reader **readers; /* [workers], jpeg only */
-    size_t height, width, skipped; /* raw: what every image must have */
+    struct image_converter **converters; /* [workers] */
+    size_t height, width, skipped;       /* raw: what every image must have */
     struct work_progress progress;
 };
 
 struct imported {
     struct converted converted;
-    struct pixel_sums sums;
     struct error error; /* status ERROR_NONE: fine */
 };
 
-static bool sum_stream(struct importing *importing, size_t worker, struct imported *imported)
-{
-    struct pixels pixels;
-    if (!image_decode_stream(importing->readers[worker], imported->converted.bytes, imported->converted.byte_count,
-                             &pixels, &imported->error))
-        return false;
-    pixel_sums_add(&imported->sums, &pixels);
-    return true;
-}
-
-static bool sum_pixels(struct importing *importing, const char *path, struct imported *imported)
+static bool check_size(const struct importing *importing, const char *path, struct imported *imported)
 {
     const struct converted *converted = &imported->converted;
-    if (converted->height != importing->height || converted->width != importing->width)
-        return error_input(&imported->error, "%s: has %zu x %zu pixels, but the first image %zu x %zu; give --size",
-                           path, converted->width, converted->height, importing->width, importing->height);
-    pixel_sums_add(&imported->sums,
-                   &(struct pixels){converted->bytes, converted->height, converted->width, 3, converted->width * 3});
-    return true;
+    return (converted->height == importing->height && converted->width == importing->width) ||
+           error_input(&imported->error, "%s: has %zu x %zu pixels, but the first image %zu x %zu; give --size", path,
+                       converted->width, converted->height, importing->width, importing->height);
 }
 
 static void *convert_file(void *owner, size_t worker, size_t item)
@@ -55,12 +39,11 @@ static void *convert_file(void *owner, size_t worker, size_t item)
     struct imported *imported = calloc(1, sizeof *imported);
     if (!imported)
         return NULL;
-    if (importing->options->encoding == ENCODING_RAW) {
-        if (image_to_pixels(&imported->converted, path, size, &imported->error))
-            sum_pixels(importing, path, imported);
-    } else if (image_to_jpeg(&imported->converted, path, size, &imported->error)) {
-        sum_stream(importing, worker, imported);
-    }
+    struct image_converter *converter = importing->converters[worker];
+    if (importing->options->encoding == ENCODING_JPEG)
+        image_to_jpeg(converter, &imported->converted, path, size, &imported->error);
+    else if (image_to_pixels(converter, &imported->converted, path, size, &imported->error))
+        check_size(importing, path, imported);
     return imported;
 }
 
@@ -85,7 +68,7 @@ static bool keep(void *owner, size_t item, void *result, struct error *error)
         importing->skipped++;
     } else if (ok) {
         ok = dataset_writer_append(importing->writer, imported->converted.bytes, imported->converted.byte_count,
-                                   file->label, &imported->sums, error);
+                                   file->label, &imported->converted.sums, error);
     }
     drop(owner, result);
     work_progress_update(&importing->progress, item + 1);
@@ -104,7 +87,7 @@ static bool find_size(struct importing *importing, struct error *error)
     importing->height = importing->width = importing->options->size;
     for (size_t i = 0; importing->height == 0 && i < importing->list.file_count; i++) {
         struct converted first;
-        if (!image_to_pixels(&first, importing->list.files[i].path, 0, error))
+        if (!image_to_pixels(importing->converters[0], &first, importing->list.files[i].path, 0, error))
             continue;
         importing->height = first.height;
         importing->width = first.width;
@@ -114,15 +97,13 @@ static bool find_size(struct importing *importing, struct error *error)
            error_input(error, "%s: not one image in it can be read", importing->options->directory);
 }
 
-static bool open_readers(struct importing *importing, size_t workers, struct error *error)
+static bool open_converters(struct importing *importing, size_t workers, struct error *error)
 {
-    importing->streams = (struct dataset){.encoding = ENCODING_JPEG, .channels = 3, .file = -1};
-    snprintf(importing->streams.path, sizeof importing->streams.path, "%s", importing->options->directory);
-    importing->readers = calloc(workers, sizeof(struct image_reader *));
-    if (!importing->readers)
+    importing->converters = calloc(workers, sizeof(struct image_converter *));
+    if (!importing->converters)
         return error_runtime(error, "no memory for %zu workers", workers);
     for (size_t i = 0; i < workers; i++)
-        if (!image_reader_open(&importing->readers[i], &importing->streams, error))
+        if (!image_converter_open(&importing->converters[i], error))
             return false;
     return true;
 }
@@ -163,12 +144,12 @@ bool import_folder(const struct import_folder_options *options, size_t *images, 
     size_t workers = options->workers ? options->workers : ordered_work_cpus();
     if (!folder_list_read(&importing.list, options->directory, error))
         return false;
-    bool ok = (options->encoding == ENCODING_JPEG ? open_readers(&importing, workers, error)
-                                                  : find_size(&importing, error)) &&
+    bool ok = open_converters(&importing, workers, error) &&
+              (options->encoding == ENCODING_JPEG || find_size(&importing, error)) &&
               convert_all(&importing, workers, images, error);
-    for (size_t i = 0; importing.readers && i < workers; i++)
-        image_reader_close(importing.readers[i]);
-    free(importing.readers);
+    for (size_t i = 0; importing.converters && i < workers; i++)
+        image_converter_close(importing.converters[i]);
+    free(importing.converters);
     folder_list_free(&importing.list);
     *skipped = importing.skipped;
     return ok;

@@ -129,6 +129,68 @@ for i, name in enumerate(["cmyk", "gray", "progressive", "rotated", "alpha"]):
 PY
 }
 
+@test "colours stay what the file says, through libturbojpeg and through libvips" {
+    /usr/bin/python3 - "$work/d" <<'PY'
+import os, sys
+import numpy as np
+from PIL import Image, ImageCms
+folder = os.path.join(sys.argv[1], "class")
+os.makedirs(folder)
+y, x = np.mgrid[0:48, 0:64]
+colours = np.stack([np.sin(x / 9) * 100 + 128, np.cos(y / 8) * 100 + 128, (2 * x + y) % 256], 2).astype("u1")
+picture = Image.fromarray(colours)
+srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+picture.save(f"{folder}/a_plain.jpg", quality=95)
+picture.save(f"{folder}/b_plain.png")
+picture.save(f"{folder}/c_profile.jpg", quality=95, icc_profile=srgb)
+picture.save(f"{folder}/d_profile.png", icc_profile=srgb)
+picture.convert("L").save(f"{folder}/e_gray.jpg", quality=95)
+turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+for orientation, turn in turns.items():
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.transpose(getattr(Image.Transpose, turn)).save(f"{folder}/f{orientation}.jpg", quality=95, exif=exif)
+PY
+    for size in 48 24; do
+        "$data" import-folder "$work/d" --out "$work/$size.h5" --size $size
+    done
+    /usr/bin/python3 - "$work" <<'PY'
+import glob, sys, h5py
+import numpy as np
+from PIL import Image, ImageOps
+files = sorted(glob.glob(f"{sys.argv[1]}/d/class/*"))
+same, half = (h5py.File(f"{sys.argv[1]}/{size}.h5")["images"][:].astype(int) for size in (48, 24))
+assert len(same) == len(files) == 12
+for i, name in enumerate(files):
+    upright = ImageOps.exif_transpose(Image.open(name).convert("RGB")).crop((8, 0, 56, 48))
+    difference = np.abs(same[i] - np.asarray(upright, int))
+    assert difference.max() <= (2 if "profile" in name else 0), (name, difference.max())
+    difference = np.abs(half[i] - np.asarray(upright.resize((24, 24), Image.Resampling.LANCZOS), int))
+    assert difference.mean() < 2, (name, difference.mean())
+PY
+}
+
+@test "damaged JPEG files are left out whatever their marker segments say" {
+    /usr/bin/python3 - "$work/d" <<'PY'
+import os, sys
+from PIL import Image
+folder = os.path.join(sys.argv[1], "class")
+os.makedirs(folder)
+Image.linear_gradient("L").convert("RGB").resize((32, 32)).save(f"{folder}/a.jpg")
+stream = open(f"{folder}/a.jpg", "rb").read()
+for cut in range(2, len(stream) - 2, 37):
+    open(f"{folder}/b{cut}.jpg", "wb").write(stream[:cut])
+    open(f"{folder}/c{cut}.jpg", "wb").write(stream[:cut] + b"\xff\xe1\xff\xff" + stream[cut:])
+PY
+    for encoding in raw jpeg; do
+        run "$data" import-folder "$work/d" --out "$work/$encoding.h5" --size 32 --encoding $encoding
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"skipped: $work/d/class/b2.jpg: "* ]]
+        [ -z "$(grep -vE '^(skipped: .*\.jpg: .|importing: |error: .* files could not be imported|.*: [0-9]+ images$)' <<<"$output")" ]
+        "$data" verify "$work/$encoding.h5"
+    done
+}
+
 @test "a linear model cannot tell the shapes apart, and a test file carries no shortcut" {
     for kind in shapes spurious; do
         "$data" synth $kind --images 4000 --out "$work/$kind-train.h5" --split train
