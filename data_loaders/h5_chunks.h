@@ -12,9 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A file access property list with the driver. Close it with H5Pclose. Negative: HDF5 refused. */
-hid_t h5_chunks_access(void);
-/* File offset and stored size of the chunk of `dataset` (in `file`, opened with that access) that begins at `start`.
+/* The driver, for H5Pset_driver. Negative: HDF5 refused. H5FDunregister ends it; only when its files are closed,
+ * because closing one, HDF5 1.10 looks at the driver once more after having let go of it. */
+hid_t h5_chunks_driver(void);
+/* File offset and stored size of the chunk of `dataset` (in `file`, opened with the driver) that begins at `start`.
  * false: there is no such chunk. */
 bool h5_chunks_find(hid_t file, hid_t dataset, const hsize_t *start, uint64_t *offset, uint64_t *bytes);
 

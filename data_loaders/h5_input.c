@@ -29,13 +29,15 @@ static bool looks_like_hdf5(const char *path, struct error *error)
 
 bool h5_input_open(struct h5_input *input, const char *path, struct error *error)
 {
-    *input = (struct h5_input){.path = path, .file = H5I_INVALID_HID};
+    *input = (struct h5_input){.path = path, .file = H5I_INVALID_HID, .driver = H5I_INVALID_HID};
     if (!looks_like_hdf5(path, error))
         return false;
     H5Eget_auto2(H5E_DEFAULT, &input->error_printer, &input->error_printer_data);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    hid_t access = h5_chunks_access();
-    input->file = access >= 0 ? H5Fopen(path, H5F_ACC_RDONLY, access) : (hid_t)H5I_INVALID_HID;
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    input->driver = h5_chunks_driver();
+    if (access >= 0 && input->driver >= 0 && H5Pset_driver(access, input->driver, NULL) >= 0)
+        input->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (access >= 0)
         H5Pclose(access);
     if (input->file < 0) {
@@ -49,7 +51,9 @@ void h5_input_close(struct h5_input *input)
 {
     if (input->file >= 0)
         H5Fclose(input->file);
-    input->file = H5I_INVALID_HID;
+    if (input->driver >= 0)
+        H5FDunregister(input->driver);
+    input->file = input->driver = H5I_INVALID_HID;
     H5Eset_auto2(H5E_DEFAULT, input->error_printer, input->error_printer_data);
 }
 

@@ -12,7 +12,7 @@
 
 struct h5_input {
     const char *path; /* for messages */
-    hid_t file;
+    hid_t file, driver;
     H5E_auto2_t error_printer; /* HDF5's own error stack on stderr is off between open and close */
     void *error_printer_data;
 };

@@ -8,7 +8,7 @@ static const uint64_t LARGEST_PIXELS = UINT64_C(1) << 28;
 
 struct image_reader {
     const struct dataset *dataset;
-    tjhandle decoder; /* NULL for raw datasets */
+    tjhandle decoder; /* NULL until there is a stream to decode */
     size_t image, channels;
     uint8_t *stored, *decoded;
     size_t stored_bytes, stored_capacity, decoded_capacity;
@@ -22,12 +22,6 @@ bool image_reader_open(struct image_reader **reader, const struct dataset *datas
         return error_runtime(error, "no memory for an image reader");
     opened->dataset = dataset;
     opened->channels = dataset->channels;
-    if (dataset->encoding == ENCODING_JPEG)
-        opened->decoder = tjInitDecompress();
-    if (dataset->encoding == ENCODING_JPEG && !opened->decoder) {
-        free(opened);
-        return error_runtime(error, "libturbojpeg: %s", tjGetErrorStr2(NULL));
-    }
     *reader = opened;
     return true;
 }
@@ -61,12 +55,26 @@ static bool damaged(const struct image_reader *reader, struct error *error)
                        tjGetErrorStr2(reader->decoder));
 }
 
+/* libturbojpeg 2.1 stays in the middle of a header that it has given up, and then finds the next streams damaged too,
+ * or takes them for tables without a picture: it is started anew. */
+static bool give_up_header(struct image_reader *reader, struct error *error)
+{
+    damaged(reader, error);
+    tjDestroy(reader->decoder);
+    reader->decoder = NULL;
+    return false;
+}
+
 static bool read_header(struct image_reader *reader, const uint8_t *stream, size_t stream_bytes, struct error *error)
 {
-    int subsampling, colourspace;
+    int subsampling, colourspace = TJCS_RGB;
+    if (!reader->decoder && !(reader->decoder = tjInitDecompress()))
+        return error_runtime(error, "libturbojpeg: %s", tjGetErrorStr2(NULL));
+    reader->height = reader->width = 0; /* a stream of tables alone passes as good and sets nothing */
     if (tjDecompressHeader3(reader->decoder, stream, stream_bytes, &reader->width, &reader->height, &subsampling,
-                            &colourspace) != 0)
-        return damaged(reader, error);
+                            &colourspace) != 0 ||
+        reader->height == 0 || reader->width == 0)
+        return give_up_header(reader, error);
     if (colourspace == TJCS_CMYK || colourspace == TJCS_YCCK)
         return error_input(error, "%s: image %zu is a CMYK JPEG stream; import the file with quest-data",
                            reader->dataset->path, reader->image);

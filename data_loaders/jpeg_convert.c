@@ -8,7 +8,7 @@
 static const size_t LARGEST_PIXELS = (size_t)1 << 28;
 
 struct jpeg_converter {
-    tjhandle handle; /* decodes and transforms */
+    tjhandle handle; /* decodes and transforms; NULL until there is a stream */
     uint8_t *pixels;
     size_t capacity;
 };
@@ -18,20 +18,31 @@ bool jpeg_converter_open(struct jpeg_converter **converter, struct error *error)
     struct jpeg_converter *opened = calloc(1, sizeof *opened);
     if (!opened)
         return error_runtime(error, "no memory for converting images");
-    opened->handle = tjInitTransform();
-    if (!opened->handle) {
-        free(opened);
-        return error_runtime(error, "libturbojpeg: %s", tjGetErrorStr2(NULL));
-    }
     *converter = opened;
     return true;
+}
+
+/* libturbojpeg 2.1 stays in the middle of a header that it has given up, and then fails with the next files too. */
+static bool forget(struct jpeg_converter *converter)
+{
+    if (converter->handle)
+        tjDestroy(converter->handle);
+    converter->handle = NULL;
+    return false;
+}
+
+static bool ready(struct jpeg_converter *converter)
+{
+    if (!converter->handle)
+        converter->handle = tjInitTransform();
+    return converter->handle != NULL;
 }
 
 void jpeg_converter_close(struct jpeg_converter *converter)
 {
     if (!converter)
         return;
-    tjDestroy(converter->handle);
+    forget(converter);
     free(converter->pixels);
     free(converter);
 }
@@ -48,10 +59,12 @@ static bool grow(struct jpeg_converter *converter, size_t bytes)
 
 bool jpeg_decode(struct jpeg_converter *converter, const uint8_t *stream, size_t stream_bytes, struct pixels *pixels)
 {
-    int width, height, subsampling, colourspace;
-    if (tjDecompressHeader3(converter->handle, stream, stream_bytes, &width, &height, &subsampling, &colourspace) !=
-            0 ||
-        colourspace == TJCS_CMYK || colourspace == TJCS_YCCK)
+    int width = 0, height = 0, subsampling, colourspace = TJCS_RGB;
+    if (!ready(converter))
+        return false;
+    if (tjDecompressHeader3(converter->handle, stream, stream_bytes, &width, &height, &subsampling, &colourspace) != 0)
+        return forget(converter);
+    if (colourspace == TJCS_CMYK || colourspace == TJCS_YCCK || width == 0 || height == 0)
         return false;
     size_t stride = (size_t)width * 3, bytes = (size_t)height * stride;
     if (bytes > 3 * LARGEST_PIXELS || !grow(converter, bytes + PATCHES_SLACK_BYTES) ||
@@ -68,8 +81,10 @@ uint8_t *jpeg_to_baseline(struct jpeg_converter *converter, const uint8_t *strea
     unsigned long bytes = 0;
     tjtransform same = {.op = TJXOP_NONE, .options = TJXOPT_COPYNONE};
     uint8_t *copy = NULL;
-    if (tjTransform(converter->handle, stream, stream_bytes, 1, &baseline, &bytes, &same, 0) == 0)
+    if (ready(converter) && tjTransform(converter->handle, stream, stream_bytes, 1, &baseline, &bytes, &same, 0) == 0)
         copy = malloc(bytes);
+    else
+        forget(converter);
     if (copy)
         memcpy(copy, baseline, bytes);
     tjFree(baseline);

@@ -19,14 +19,14 @@
 
 static char scratch[64];
 
-static int make_scratch(void **state)
+static inline int make_scratch(void **state)
 {
     (void)state;
     strcpy(scratch, "/tmp/quest_data_XXXXXX");
     return mkdtemp(scratch) ? 0 : -1;
 }
 
-static int remove_scratch(void **state)
+static inline int remove_scratch(void **state)
 {
     (void)state;
     char command[96];
