@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/brief.h"
 #include "kernels/kernels.h"
 
 struct tensor {
@@ -186,6 +187,8 @@ static inline void op_test_release_tensors(struct op_test *test)
 
 static inline void op_test_each(void (*trial)(struct op_test *), int trials)
 {
+    if (test_is_brief() && trials > 2)
+        trials = 2;
     for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++)
         for (int threads = 1; threads <= 3; threads += 2) {
             struct op_test test;
