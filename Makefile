@@ -11,7 +11,7 @@ CUDA    ?= $(if $(NVCC),1,0)
 BUILD   := build$(if $(SANITIZE),/san)
 VERSION := 0.1.0
 
-PACKAGES := ompi-c jansson yaml-0.1 libturbojpeg vips libprotobuf-c
+PACKAGES := ompi-c jansson yaml-0.1 libjpeg libturbojpeg vips libprotobuf-c
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -I/usr/include/hdf5/openmpi)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5_openmpi)
 
@@ -84,7 +84,7 @@ unit: $(UNIT)
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
-	$(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c image_read.c sample.c augment.c patches.c resample.c) \
+	$(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c image_read.c jpeg_stream.c sample.c augment.c patches.c resample.c) \
 	src/random.c)
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -96,7 +96,7 @@ $(BUILD)/fuzz/o/%.o: %.c Makefile
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -lturbojpeg -lyaml -lz -lm -o $@
+	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -ljpeg -lyaml -lz -lm -o $@
 
 fuzz: $(FUZZ)
 

@@ -1,18 +1,20 @@
 #include "data_loaders/image_read.h"
 
+#include <math.h>
 #include <stdlib.h>
-#include <turbojpeg.h>
+
+#include "data_loaders/jpeg_stream.h"
 
 /* A hostile header can promise 65535 x 65535 pixels in a few bytes; photographs have under 2^28. */
 static const uint64_t LARGEST_PIXELS = UINT64_C(1) << 28;
 
 struct image_reader {
     const struct dataset *dataset;
-    tjhandle decoder; /* NULL until there is a stream to decode */
+    struct jpeg_stream *stream; /* NULL for raw datasets */
     size_t image, channels;
     uint8_t *stored, *decoded;
     size_t stored_bytes, stored_capacity, decoded_capacity;
-    int height, width; /* of the loaded JPEG stream */
+    size_t height, width; /* of the loaded JPEG stream */
 };
 
 bool image_reader_open(struct image_reader **reader, const struct dataset *dataset, struct error *error)
@@ -22,6 +24,11 @@ bool image_reader_open(struct image_reader **reader, const struct dataset *datas
         return error_runtime(error, "no memory for an image reader");
     opened->dataset = dataset;
     opened->channels = dataset->channels;
+    opened->stream = dataset->encoding == ENCODING_JPEG ? jpeg_stream_open() : NULL;
+    if (dataset->encoding == ENCODING_JPEG && !opened->stream) {
+        free(opened);
+        return error_runtime(error, "no memory for an image reader");
+    }
     *reader = opened;
     return true;
 }
@@ -30,8 +37,7 @@ void image_reader_close(struct image_reader *reader)
 {
     if (!reader)
         return;
-    if (reader->decoder)
-        tjDestroy(reader->decoder);
+    jpeg_stream_close(reader->stream);
     free(reader->stored);
     free(reader->decoded);
     free(reader);
@@ -47,41 +53,10 @@ static bool grow(uint8_t **memory, size_t *capacity, size_t bytes, struct error 
     return *memory || error_runtime(error, "no memory for an image of %zu bytes", bytes);
 }
 
-/* libturbojpeg also reports what it could mend (a stream cut short, stray bytes): such an image is damaged for us, or a
- * half-grey picture would pass as a sample. */
 static bool damaged(const struct image_reader *reader, struct error *error)
 {
     return error_input(error, "%s: image %zu is a damaged JPEG stream: %s", reader->dataset->path, reader->image,
-                       tjGetErrorStr2(reader->decoder));
-}
-
-/* libturbojpeg 2.1 stays in the middle of a header that it has given up, and then finds the next streams damaged too,
- * or takes them for tables without a picture: it is started anew. */
-static bool give_up_header(struct image_reader *reader, struct error *error)
-{
-    damaged(reader, error);
-    tjDestroy(reader->decoder);
-    reader->decoder = NULL;
-    return false;
-}
-
-static bool read_header(struct image_reader *reader, const uint8_t *stream, size_t stream_bytes, struct error *error)
-{
-    int subsampling, colourspace = TJCS_RGB;
-    if (!reader->decoder && !(reader->decoder = tjInitDecompress()))
-        return error_runtime(error, "libturbojpeg: %s", tjGetErrorStr2(NULL));
-    reader->height = reader->width = 0; /* a stream of tables alone passes as good and sets nothing */
-    if (tjDecompressHeader3(reader->decoder, stream, stream_bytes, &reader->width, &reader->height, &subsampling,
-                            &colourspace) != 0 ||
-        reader->height == 0 || reader->width == 0)
-        return give_up_header(reader, error);
-    if (colourspace == TJCS_CMYK || colourspace == TJCS_YCCK)
-        return error_input(error, "%s: image %zu is a CMYK JPEG stream; import the file with quest-data",
-                           reader->dataset->path, reader->image);
-    if ((uint64_t)reader->width * (uint64_t)reader->height > LARGEST_PIXELS)
-        return error_input(error, "%s: image %zu is damaged: its header says %d x %d pixels", reader->dataset->path,
-                           reader->image, reader->width, reader->height);
-    return true;
+                       jpeg_stream_complaint(reader->stream));
 }
 
 bool image_load(struct image_reader *reader, size_t image, size_t *height, size_t *width, struct error *error)
@@ -92,47 +67,48 @@ bool image_load(struct image_reader *reader, size_t image, size_t *height, size_
     if (!grow(&reader->stored, &reader->stored_capacity, reader->stored_bytes + PATCHES_SLACK_BYTES, error) ||
         !dataset_read(dataset, image, reader->stored, error))
         return false;
-    if (dataset->encoding == ENCODING_RAW) {
-        *height = dataset->height;
-        *width = dataset->width;
+    *height = dataset->height;
+    *width = dataset->width;
+    if (dataset->encoding == ENCODING_RAW)
         return true;
-    }
-    if (!read_header(reader, reader->stored, reader->stored_bytes, error))
-        return false;
-    *height = (size_t)reader->height;
-    *width = (size_t)reader->width;
-    return true;
-}
-
-/* The smallest scale that leaves enough pixels, of those whose transforms libturbojpeg has in vector code: 7/8 would
- * take twice as long as no scaling at all. */
-static tjscalingfactor choose_scale(int height, int width, size_t least_height, size_t least_width)
-{
-    tjscalingfactor scale = {1, 1};
-    while (scale.denom < 8) {
-        tjscalingfactor half = {1, 2 * scale.denom};
-        if ((size_t)TJSCALED(height, half) < least_height || (size_t)TJSCALED(width, half) < least_width)
-            break;
-        scale = half;
-    }
-    return scale;
-}
-
-static bool decode(struct image_reader *reader, const uint8_t *stream, size_t stream_bytes, tjscalingfactor factor,
-                   struct pixels *pixels, struct error *error)
-{
-    int height = TJSCALED(reader->height, factor), width = TJSCALED(reader->width, factor);
-    size_t stride = (size_t)width * reader->channels;
-    if (!grow(&reader->decoded, &reader->decoded_capacity, (size_t)height * stride + PATCHES_SLACK_BYTES, error))
-        return false;
-    if (tjDecompress2(reader->decoder, stream, stream_bytes, reader->decoded, width, (int)stride, height,
-                      reader->channels == 1 ? TJPF_GRAY : TJPF_RGB, 0) != 0)
+    if (!jpeg_stream_begin(reader->stream, reader->stored, reader->stored_bytes, height, width))
         return damaged(reader, error);
-    *pixels = (struct pixels){reader->decoded, (size_t)height, (size_t)width, reader->channels, stride};
+    if (jpeg_stream_is_cmyk(reader->stream))
+        return error_input(error, "%s: image %zu is a CMYK JPEG stream; import the file with quest-data", dataset->path,
+                           image);
+    if ((uint64_t)*height * (uint64_t)*width > LARGEST_PIXELS)
+        return error_input(error, "%s: image %zu is damaged: its header says %zu x %zu pixels", dataset->path, image,
+                           *width, *height);
+    reader->height = *height;
+    reader->width = *width;
     return true;
 }
 
-bool image_decode(struct image_reader *reader, size_t least_height, size_t least_width, struct pixels *pixels,
+/* The smallest scale that leaves the part at least `size` pixels, of those whose transforms libjpeg-turbo has in vector
+ * code: 7/8 would take twice as long as no scaling at all. */
+static size_t choose_denominator(const struct image_reader *reader, const struct rectangle *part, size_t size)
+{
+    double least_height = ceil((double)reader->height * (double)size / part->height);
+    double least_width = ceil((double)reader->width * (double)size / part->width);
+    size_t denominator = 1;
+    while (denominator < 8 && (double)jpeg_stream_scaled(reader->height, 2 * denominator) >= least_height &&
+           (double)jpeg_stream_scaled(reader->width, 2 * denominator) >= least_width)
+        denominator *= 2;
+    return denominator;
+}
+
+/* One axis of what must be decoded so that [start, start + length) of `full` pixels can be resized to `size`: the
+ * resampler's filter reaches as far as a step beyond. */
+static void widen(size_t *first, size_t *count, double start, double length, size_t size, size_t full, size_t scaled)
+{
+    double scale = (double)scaled / (double)full, step = length * scale / (double)size;
+    double reach = ceil(step > 1 ? step : 1) + 1;
+    double from = floor(start * scale - reach), to = ceil((start + length) * scale + reach);
+    *first = from > 0 ? (size_t)from : 0;
+    *count = (to < (double)scaled ? (size_t)to : scaled) - *first;
+}
+
+bool image_decode(struct image_reader *reader, const struct rectangle *part, size_t size, struct pixels *pixels,
                   struct error *error)
 {
     const struct dataset *dataset = reader->dataset;
@@ -141,13 +117,18 @@ bool image_decode(struct image_reader *reader, size_t least_height, size_t least
                                   dataset->width * dataset->channels};
         return true;
     }
-    tjscalingfactor factor = choose_scale(reader->height, reader->width, least_height, least_width);
-    return decode(reader, reader->stored, reader->stored_bytes, factor, pixels, error);
-}
-
-bool image_decode_stream(struct image_reader *reader, const uint8_t *stream, size_t stream_bytes, struct pixels *pixels,
-                         struct error *error)
-{
-    return read_header(reader, stream, stream_bytes, error) &&
-           decode(reader, stream, stream_bytes, (tjscalingfactor){1, 1}, pixels, error);
+    size_t denominator = part ? choose_denominator(reader, part, size) : 1;
+    size_t height = jpeg_stream_scaled(reader->height, denominator);
+    size_t width = jpeg_stream_scaled(reader->width, denominator), stride = width * reader->channels;
+    struct jpeg_window window = {0, 0, height, width};
+    if (part) {
+        widen(&window.top, &window.height, part->top, part->height, size, reader->height, height);
+        widen(&window.left, &window.width, part->left, part->width, size, reader->width, width);
+    }
+    if (!grow(&reader->decoded, &reader->decoded_capacity, height * stride + PATCHES_SLACK_BYTES, error))
+        return false;
+    if (!jpeg_stream_decode(reader->stream, reader->decoded, denominator, reader->channels, &window))
+        return damaged(reader, error);
+    *pixels = (struct pixels){reader->decoded, height, width, reader->channels, stride};
+    return true;
 }

@@ -1,6 +1,5 @@
 #include "data_loaders/sample.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "data_loaders/image_read.h"
@@ -58,13 +57,6 @@ size_t sample_maker_bytes(const struct sample_options *options)
            patches_row_bytes(options->image_size, dataset->channels);
 }
 
-/* How many pixels of the whole image must remain after scaled decoding so that the part keeps at least `size`. */
-static size_t least_pixels(size_t full, double part, size_t size)
-{
-    double least = ceil((double)full * (double)size / part);
-    return least < (double)full ? (size_t)least : full;
-}
-
 /* The view's part as a window of image_size x image_size pixels: a pointer into the image where it already has the
  * size, else resized into the maker's picture. */
 static bool make_picture(struct sample_maker *maker, const struct pixels *image, const struct rectangle *part,
@@ -95,8 +87,7 @@ bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uin
     struct view view = options->evaluation ? view_centred(height, width)
                                            : view_augmented(&options->augment, options->seed, position, height, width);
     struct pixels decoded, picture;
-    if (!image_decode(maker->reader, least_pixels(height, view.part.height, size),
-                      least_pixels(width, view.part.width, size), &decoded, error))
+    if (!image_decode(maker->reader, &view.part, size, &decoded, error))
         return false;
     if (decoded.height != height || decoded.width != width) {
         double scale_y = (double)decoded.height / (double)height, scale_x = (double)decoded.width / (double)width;

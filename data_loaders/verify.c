@@ -32,7 +32,7 @@ static void *look(void *owner, size_t worker, size_t image)
     size_t height, width;
     struct pixels pixels;
     if (verified && image_load(verifying->readers[worker], image, &height, &width, &verified->error) &&
-        image_decode(verifying->readers[worker], height, width, &pixels, &verified->error))
+        image_decode(verifying->readers[worker], NULL, 0, &pixels, &verified->error))
         pixel_sums_add(&verified->sums, &pixels);
     return verified;
 }

@@ -1,14 +1,15 @@
 /* Decoding streams: a damaged one is named, and the next whole one is not the worse for it. */
 #include "tests/unit/data_test.h"
 
-#include "data_loaders/image_read.h"
+#include <math.h>
+
 #include "data_loaders/jpeg_convert.h"
+#include "data_loaders/jpeg_stream.h"
 
 enum { SIDE = 32 };
 
 static uint8_t *whole;
 static unsigned long whole_bytes;
-static struct dataset streams = {.encoding = ENCODING_JPEG, .channels = 3, .file = -1, .path = "streams"};
 
 static int encode_stream(void **state)
 {
@@ -36,27 +37,76 @@ static int free_stream(void **state)
 static void cut_streams_do_not_harm_the_next(void **state)
 {
     (void)state;
-    struct image_reader *reader;
+    struct jpeg_stream *stream = jpeg_stream_open();
     struct jpeg_converter *converter;
     struct pixels pixels;
-    assert_ok(image_reader_open(&reader, &streams, error));
+    struct jpeg_window window = {0, 0, SIDE, SIDE};
+    uint8_t decoded[SIDE * SIDE * 3];
+    size_t height, width;
+    assert_non_null(stream);
     assert_ok(jpeg_converter_open(&converter, error));
     for (size_t cut = 0; cut + 2 < whole_bytes; cut += 1 + cut / 16) {
-        assert_refused(image_decode_stream(reader, whole, cut, &pixels, error), ERROR_INPUT,
-                       "streams: image 0 is a damaged JPEG stream: ");
-        assert_ok(image_decode_stream(reader, whole, whole_bytes, &pixels, error));
-        assert_int_equal(pixels.height, SIDE);
-        assert_int_equal(pixels.width, SIDE);
+        assert_false(jpeg_stream_begin(stream, whole, cut, &height, &width) &&
+                     jpeg_stream_decode(stream, decoded, 1, 3, &window));
+        assert_true(jpeg_stream_complaint(stream)[0] != '\0');
+        assert_true(jpeg_stream_begin(stream, whole, whole_bytes, &height, &width));
+        assert_true(height == SIDE && width == SIDE);
+        assert_true(jpeg_stream_decode(stream, decoded, 1, 3, &window));
         assert_false(jpeg_decode(converter, whole, cut, &pixels));
         assert_true(jpeg_decode(converter, whole, whole_bytes, &pixels));
         assert_int_equal(pixels.width, SIDE);
     }
-    image_reader_close(reader);
+    jpeg_stream_close(stream);
     jpeg_converter_close(converter);
+}
+
+/* Every window of the picture holds the pixels that libturbojpeg gives there, for every subsampling, scale and depth.
+ */
+static void windows_match_libturbojpeg(void **state)
+{
+    (void)state;
+    enum { HEIGHT = 75, WIDTH = 101, TRIALS = 60 };
+    static uint8_t picture[HEIGHT * WIDTH * 3], expected[HEIGHT * WIDTH * 3], decoded[HEIGHT * WIDTH * 3];
+    const int kinds[] = {TJSAMP_444, TJSAMP_422, TJSAMP_420, TJSAMP_GRAY, TJSAMP_440, TJSAMP_411};
+    struct jpeg_stream *stream = jpeg_stream_open();
+    tjhandle handle = tjInitTransform();
+    srand(1);
+    for (size_t i = 0; i < sizeof picture; i++)
+        picture[i] = (uint8_t)(128 + 60 * sin((double)i / 40) + rand() % 60);
+    for (size_t kind = 0; kind < 2 * sizeof kinds / sizeof *kinds; kind++)
+        for (int trial = 0; trial < TRIALS; trial++) {
+            unsigned char *bytes = NULL;
+            unsigned long count = 0;
+            tjhandle encoder = tjInitCompress(); /* 2.1 keeps a progressive stream's code for the next */
+            size_t height, width, denominator = (size_t)1 << trial % 4, channels = trial % 5 ? 3 : 1;
+            int flags = kind & 1 ? TJFLAG_PROGRESSIVE : 0;
+            assert_int_equal(
+                tjCompress2(encoder, picture, WIDTH, 0, HEIGHT, TJPF_RGB, &bytes, &count, kinds[kind / 2], 90, flags),
+                0);
+            size_t rows = jpeg_stream_scaled(HEIGHT, denominator), columns = jpeg_stream_scaled(WIDTH, denominator);
+            if (tjDecompress2(handle, bytes, count, expected, (int)columns, 0, (int)rows,
+                              channels == 1 ? TJPF_GRAY : TJPF_RGB, 0) != 0)
+                fail_msg("kind %zu, trial %d: %s", kind, trial, tjGetErrorStr2(handle));
+            struct jpeg_window window = {.top = (size_t)rand() % rows, .left = (size_t)rand() % columns};
+            window.height = 1 + (size_t)rand() % (rows - window.top);
+            window.width = 1 + (size_t)rand() % (columns - window.left);
+            assert_true(jpeg_stream_begin(stream, bytes, count, &height, &width));
+            assert_true(height == HEIGHT && width == WIDTH);
+            memset(decoded, 0, sizeof decoded);
+            assert_true(jpeg_stream_decode(stream, decoded, denominator, channels, &window));
+            for (size_t y = window.top; y < window.top + window.height; y++)
+                assert_memory_equal(decoded + (y * columns + window.left) * channels,
+                                    expected + (y * columns + window.left) * channels, window.width * channels);
+            tjFree(bytes);
+            tjDestroy(encoder);
+        }
+    tjDestroy(handle);
+    jpeg_stream_close(stream);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cut_streams_do_not_harm_the_next)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cut_streams_do_not_harm_the_next),
+                                       cmocka_unit_test(windows_match_libturbojpeg)};
     return cmocka_run_group_tests_name("image_read", tests, encode_stream, free_stream);
 }
