@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "data_loaders/dataset_write.h"
+#include "data_loaders/work_progress.h"
+#include "src/stop_signal.h"
 
 enum { SIDE = 32, PLANE = SIDE * SIDE, RECORD = 1 + 3 * PLANE, RECORDS = 10000, CLASSES = 10 };
 
@@ -26,6 +28,8 @@ static bool append_records(struct dataset_writer *writer, FILE *file, const char
     uint8_t record[RECORD], pixels[3 * PLANE];
     size_t index = 0;
     for (size_t got; (got = fread(record, 1, RECORD, file)) > 0; index++) {
+        if (stop_signal_raised())
+            return error_runtime(error, "%s: interrupted at record %zu; nothing is kept of this split", path, index);
         if (got != RECORD || index >= RECORDS)
             return error_input(error, "%s: is not %d records of %d bytes; download it again", path, RECORDS, RECORD);
         if (record[0] >= CLASSES)
@@ -68,11 +72,16 @@ static bool import_split(const char *directory, const char *const *batches, size
     struct dataset_writer *writer;
     if (!dataset_writer_open(&writer, out, &layout, force, error))
         return false;
-    for (size_t i = 0; i < count; i++)
+    struct work_progress progress = work_progress_begin("importing", count * RECORDS);
+    for (size_t i = 0; i < count; i++) {
         if (!append_batch(writer, directory, batches[i], error)) {
+            work_progress_clear(&progress);
             dataset_writer_discard(writer);
             return false;
         }
+        work_progress_update(&progress, (i + 1) * RECORDS);
+    }
+    work_progress_end(&progress, dataset_writer_images(writer));
     return dataset_writer_finish(writer, error);
 }
 
