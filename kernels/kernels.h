@@ -94,6 +94,10 @@ struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
     uint64_t step;
     float clip_grad_norm; /* gradients are scaled by min(1, clip / (norm + 1e-6)) as torch's clip_grad_norm_; 0 = off */
+    double sum_of_squares_limit; /* of the gradient: a step above it changes nothing; 0 = no limit */
+    /* Device, or NULL: the sum of squares of a step that the host has not read yet. Where it is not finite this step
+     * changes nothing either, so that the host finds the parameters as that step had them. */
+    const double *earlier_sum_of_squares;
 };
 
 struct kernels {
@@ -250,8 +254,8 @@ struct kernels {
     /* One AdamW step over flat buffers of `count` (a multiple of 64) numbers.
      *   working  T [count], written as the rounded master; may be NULL or equal to master where T is float32
      *   decay    uint8 [count / 64]: 1 where weight decay applies to those 64 numbers
-     *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite nothing is changed, so
-     *            that the last good parameters survive. */
+     *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite, or above the limit,
+     *            nothing is changed: master, m, v and working stay as they are, bit for bit. */
     bool (*adamw_update)(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
                          const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
                          const struct adamw *adamw, struct error *error);

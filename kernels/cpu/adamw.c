@@ -72,12 +72,20 @@ static void round_span(void *restrict working, const float *restrict master, siz
         rows_round(working, master, count);
 }
 
+/* As the CUDA kernel decides it: on the number in the device's memory, without asking the host. */
+static bool is_withheld(const struct adamw *adamw, double sum_of_squares)
+{
+    const double *earlier = adamw->earlier_sum_of_squares;
+    return !isfinite(sum_of_squares) || (earlier && !isfinite(*earlier)) ||
+           (adamw->sum_of_squares_limit > 0 && sum_of_squares > adamw->sum_of_squares_limit);
+}
+
 bool cpu_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
                       const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
                       const struct adamw *adamw, struct error *error)
 {
     (void)error;
-    if (!isfinite(*gradient_sum_of_squares))
+    if (is_withheld(adamw, *gradient_sum_of_squares))
         return true;
     const struct coefficients k = coefficients_of(adamw, sqrt(*gradient_sum_of_squares));
     bool copy = working && working != master;

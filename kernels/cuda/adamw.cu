@@ -73,19 +73,22 @@ struct adamw_constants {
     float keep;        /* 1 - lr * weight_decay */
     float step_size;   /* lr / (1 - beta1^step) */
     float root_factor; /* 1 / sqrt(1 - beta2^step) */
+    double limit;      /* of the gradient's sum of squares; infinite = none */
 };
 
 /* A thread takes four numbers at a time with a stride of the whole grid; nothing is changed where the gradient's norm
- * is not finite. Traffic: 28 + sizeof(T) bytes a number (28 without a working copy) and 1/64 for the decay table. Limit
+ * or the earlier one is not finite, or over the limit. Traffic: 28 + sizeof(T) bytes a number (28 without a working copy) and 1/64 for the decay table. Limit
  * on an A100: 2.0 TB/s. */
 template <typename T>
 __global__ void __launch_bounds__(OPTIMISER_THREADS)
     adamw_kernel(float *master, float *m, float *v, T *working, const float *gradient, const uint8_t *decay,
-                 const double *gradient_sum_of_squares, size_t packs, adamw_constants c)
+                 const double *gradient_sum_of_squares, const double *earlier_sum_of_squares, size_t packs,
+                 adamw_constants c)
 {
-    double norm = sqrt(*gradient_sum_of_squares);
-    if (!isfinite(norm))
+    double sum = *gradient_sum_of_squares;
+    if (!isfinite(sum) || sum > c.limit || (earlier_sum_of_squares && !isfinite(*earlier_sum_of_squares)))
         return;
+    double norm = sqrt(sum);
     float scale = c.clip > 0 ? (float)fmin(1.0, c.clip / (norm + 1e-6)) : 1.0f;
     for (size_t p = blockIdx.x * (size_t)OPTIMISER_THREADS + threadIdx.x; p < packs;
          p += gridDim.x * (size_t)OPTIMISER_THREADS) {
@@ -120,15 +123,17 @@ bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, v
                          adamw->clip_grad_norm,
                          (float)(1.0 - (double)adamw->lr * adamw->weight_decay),
                          (float)(adamw->lr / (1.0 - pow(adamw->beta1, (double)adamw->step))),
-                         (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step)))};
+                         (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step))),
+                         adamw->sum_of_squares_limit > 0 ? adamw->sum_of_squares_limit : (double)INFINITY};
     size_t packs = count / 4;
     if (working == master)
         working = NULL;
     unsigned blocks = blocks_for(ctx, packs);
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(master, m, v, (T *)working, gradient, decay,
-                                                                        gradient_sum_of_squares, packs, c);
+        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(
+            master, m, v, (T *)working, gradient, decay, gradient_sum_of_squares, adamw->earlier_sum_of_squares, packs,
+            c);
         return cuda_launched(ctx, "adamw", error);
     });
 }

@@ -60,6 +60,43 @@ static void refuses_trial(struct twins *t)
     assert_twins_agree(t, "working", working, 0);
 }
 
+/* Over the limit, or behind a step that was not finite: nothing is changed on the device. At the limit: a step. */
+static void withheld_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 40);
+    struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *m = twin_random(t, count, DTYPE_FLOAT32, 1),
+                *v = twin_random(t, count, DTYPE_FLOAT32, 0), *decay = random_flags(t, count / 64),
+                *working = twin_random(t, count, t->dtype, 1), *gradient = twin_random(t, count, DTYPE_FLOAT32, 1);
+    double squares = 2.25, number = random_between(t, 0, 1) ? (double)NAN : (double)INFINITY, whole = 1;
+    struct twin *sum = twin_raw(t, &squares, sizeof squares), *broken = twin_raw(t, &number, sizeof number),
+                *finite = twin_raw(t, &whole, sizeof whole);
+    struct adamw adamw = {.lr = 1, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.5f, .step = 1};
+    /* Only on the CUDA sides: the CPU's copy keeps what was there before. */
+    for (int trial = 0; trial < 2; trial++)
+        for (int side = 1; side < SIDES; side++) {
+            struct error error;
+            adamw.sum_of_squares_limit = trial == 0 ? nextafter(squares, 0) : 0;
+            adamw.earlier_sum_of_squares = trial == 0 ? NULL : SIDE(broken);
+            assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
+                                                     SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
+                      &error);
+        }
+    assert_twins_agree(t, "master", master, 0);
+    assert_twins_agree(t, "m", m, 0);
+    assert_twins_agree(t, "v", v, 0);
+    assert_twins_agree(t, "working", working, 0);
+    for (int side = 0; side < SIDES; side++) { /* on all sides, the CPU's too */
+        struct error error;
+        adamw.sum_of_squares_limit = squares;
+        adamw.earlier_sum_of_squares = SIDE(finite);
+        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
+                                                 SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
+                  &error);
+    }
+    assert_twins_agree(t, "master", master, 1e-5);
+    assert_twins_agree(t, "m", m, 1e-5);
+}
+
 static void norm_trial(struct twins *t)
 {
     size_t count = random_between(t, 0, 2) ? random_between(t, 1, 5000) : random_between(t, 600000, 700000);
@@ -110,6 +147,7 @@ static void nonfinite_trial(struct twins *t)
     }
 MATCHES(adamw, 8)
 MATCHES(refuses, 4)
+MATCHES(withheld, 4)
 MATCHES(norm, 6)
 MATCHES(round, 4)
 MATCHES(nonfinite, 8)
@@ -118,7 +156,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_matches), cmocka_unit_test(refuses_matches),   cmocka_unit_test(norm_matches),
-        cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches),
+        cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches), cmocka_unit_test(withheld_matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

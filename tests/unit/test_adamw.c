@@ -75,6 +75,48 @@ static void broken_gradient_trial(struct op_test *test)
         assert_same_bits("state before and after a gradient that is not finite", state[i], before[i]);
 }
 
+/* A step over the limit, or behind one that was not finite, changes nothing; at the limit it is a step as any other. */
+static void withheld_trial(struct op_test *test)
+{
+    struct error error;
+    size_t count = 64 * random_between(test, 1, 20);
+    double sum, broken = random_between(test, 0, 1) ? (double)NAN : (double)INFINITY, whole = 4;
+    uint8_t *decay = calloc(count / 64, 1);
+    struct tensor *gradient = tensor_random(test, count, DTYPE_FLOAT32, 1);
+    struct tensor *state[4], *before[4], *free_step[4];
+    for (int i = 0; i < 4; i++) {
+        state[i] = tensor_random(test, count, i == 3 ? test->dtype : DTYPE_FLOAT32, 1);
+        for (size_t j = 0; i == 2 && j < count; j++)
+            ((float *)state[2]->data)[j] = fabsf(((float *)state[2]->data)[j]); /* v */
+        before[i] = tensor_copy(test, state[i]);
+        free_step[i] = tensor_copy(test, state[i]);
+    }
+    assert_ok(test->k->sum_of_squares(test->ctx, &sum, gradient->data, count, &error), &error);
+    struct adamw plain = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .step = 3};
+    struct adamw over = plain, behind = plain, at_limit = plain;
+    over.sum_of_squares_limit = nextafter(sum, 0);
+    behind.earlier_sum_of_squares = &broken;
+    at_limit.sum_of_squares_limit = sum;
+    at_limit.earlier_sum_of_squares = &whole;
+    const struct adamw *withheld[] = {&over, &behind};
+    for (int i = 0; i < 2; i++)
+        assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, state[3]->data,
+                                        gradient->data, decay, &sum, count, withheld[i], &error),
+                  &error);
+    for (int i = 0; i < 4; i++)
+        assert_same_bits("state before and after a step that is withheld", state[i], before[i]);
+    assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, state[3]->data,
+                                    gradient->data, decay, &sum, count, &at_limit, &error),
+              &error);
+    assert_ok(test->k->adamw_update(test->ctx, free_step[0]->data, free_step[1]->data, free_step[2]->data,
+                                    free_step[3]->data, gradient->data, decay, &sum, count, &plain, &error),
+              &error);
+    for (int i = 0; i < 4; i++)
+        assert_same_bits("a step at the limit and one without", state[i], free_step[i]);
+    assert_true(memcmp(state[0]->data, before[0]->data, count * sizeof(float)) != 0);
+    free(decay);
+}
+
 /* The master may be its own working copy. */
 static void shared_memory_trial(struct op_test *test)
 {
@@ -112,6 +154,12 @@ static void gradient_that_is_not_finite_changes_nothing(void **state)
     op_test_each(broken_gradient_trial, 1);
 }
 
+static void withheld_steps_change_nothing(void **state)
+{
+    (void)state;
+    op_test_each(withheld_trial, 5);
+}
+
 static void master_may_be_the_working_copy(void **state)
 {
     (void)state;
@@ -123,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_float64),
         cmocka_unit_test(gradient_that_is_not_finite_changes_nothing),
+        cmocka_unit_test(withheld_steps_change_nothing),
         cmocka_unit_test(master_may_be_the_working_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
