@@ -19,6 +19,8 @@ struct checkpoint_tensor {
     float *parameter, *m, *v; /* host memory; m and v NULL where there is no optimiser state */
 };
 
+enum { CHECKPOINT_NORMS_MAX = 129 };
+
 struct checkpoint {
     uint64_t step, epoch, world_size;
     char *config; /* YAML text, caller's (write) or to be freed with checkpoint_free (read) */
@@ -29,6 +31,11 @@ struct checkpoint {
     size_t channels;
     float mean[4], std[4];
     double best_top1; /* highest top-1 so far; negative = not evaluated */
+    /* What the diagnosis did to the run; files of before have none of it: scale 1, nothing else. */
+    double lr_scale;  /* what the schedule's learning rate is multiplied by */
+    uint64_t rewinds; /* so far */
+    size_t gradient_norm_count;
+    double gradient_norms[CHECKPOINT_NORMS_MAX]; /* of the newest steps, the newest last */
 };
 
 /* Writes DIR/step_%08u.h5. ERROR_RUNTIME (disk full, not writable) leaves no temporary file behind. */
@@ -43,6 +50,11 @@ bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoi
                              bool require_format, struct error *error);
 void checkpoint_free(struct checkpoint *checkpoint);
 
+/* The step that a path of checkpoint_list stands for. */
+uint64_t checkpoint_step_of(const char *path);
+/* Moves the checkpoints of steps after `step` from DIR to the directory `to` on the same file system. *best_moved: the
+ * one that best.h5 named is among them; the link is removed then. */
+bool checkpoint_put_aside(const char *directory, uint64_t step, const char *to, bool *best_moved, struct error *error);
 /* Newest-first paths of DIR/step_*.h5. Caller frees with checkpoint_list_free. */
 bool checkpoint_list(char ***paths, size_t *count, const char *directory, struct error *error);
 void checkpoint_list_free(char **paths, size_t count);

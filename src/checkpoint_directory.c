@@ -19,12 +19,17 @@ static bool parse_step(const char *name, uint64_t *step)
     return digits >= 8 && digits <= 19 && strcmp(name + 5 + digits, ".h5") == 0;
 }
 
+uint64_t checkpoint_step_of(const char *path)
+{
+    uint64_t step = 0;
+    parse_step(strrchr(path, '/') + 1, &step);
+    return step;
+}
+
 /* Newest first. */
 static int by_step(const void *a, const void *b)
 {
-    uint64_t step_a = 0, step_b = 0;
-    parse_step(strrchr(*(char *const *)a, '/') + 1, &step_a);
-    parse_step(strrchr(*(char *const *)b, '/') + 1, &step_b);
+    uint64_t step_a = checkpoint_step_of(*(char *const *)a), step_b = checkpoint_step_of(*(char *const *)b);
     return (step_a < step_b) - (step_a > step_b);
 }
 
@@ -97,6 +102,37 @@ bool checkpoint_prune(const char *directory, size_t keep, struct error *error)
         if (strcmp(strrchr(paths[i], '/') + 1, best) != 0 && unlink(paths[i]) != 0 && errno != ENOENT)
             ok = error_runtime(error, "%s: cannot be removed: %s", paths[i], strerror(errno));
     checkpoint_list_free(paths, count);
+    return ok;
+}
+
+static bool move_into(const char *path, const char *directory, struct error *error)
+{
+    char *moved = file_path(directory, strrchr(path, '/') + 1);
+    bool ok = moved && rename(path, moved) == 0;
+    int problem = errno;
+    free(moved);
+    return ok || error_runtime(error, "%s: cannot be moved to %s: %s", path, directory, strerror(problem));
+}
+
+bool checkpoint_put_aside(const char *directory, uint64_t step, const char *to, bool *best_moved, struct error *error)
+{
+    char **paths, best[NAME_MAX + 1], *link = file_path(directory, "best.h5");
+    size_t count;
+    *best_moved = false;
+    if (!link || !checkpoint_list(&paths, &count, directory, error)) {
+        free(link);
+        return link ? false : error_runtime(error, "%s: out of memory", directory);
+    }
+    read_best(best, sizeof best, directory);
+    bool ok = true;
+    for (size_t i = 0; ok && i < count && checkpoint_step_of(paths[i]) > step; i++) {
+        *best_moved = *best_moved || strcmp(strrchr(paths[i], '/') + 1, best) == 0;
+        ok = move_into(paths[i], to, error);
+    }
+    if (*best_moved)
+        unlink(link);
+    checkpoint_list_free(paths, count);
+    free(link);
     return ok;
 }
 

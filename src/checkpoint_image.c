@@ -111,11 +111,9 @@ static hid_t dataset_properties(const struct checkpoint_tensor *tensor, const hs
 
 /* ---- contents ---- */
 
-static bool write_attribute(hid_t file, const char *name, hid_t file_type, hid_t memory_type, size_t count,
-                            const void *value)
+static bool write_scalar(hid_t file, const char *name, hid_t file_type, hid_t memory_type, const void *value)
 {
-    hsize_t extent = count;
-    hid_t space = count == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &extent, NULL);
+    hid_t space = H5Screate(H5S_SCALAR);
     hid_t attribute = space >= 0 ? H5Acreate2(file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT) : -1;
     bool ok = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
     if (attribute >= 0)
@@ -127,26 +125,27 @@ static bool write_attribute(hid_t file, const char *name, hid_t file_type, hid_t
 
 static bool write_whole(hid_t file, const char *name, uint64_t value)
 {
-    return write_attribute(file, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &value);
+    return write_scalar(file, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, &value);
 }
 
 static bool write_text(hid_t file, const char *name, const char *text)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
     bool ok = type >= 0 && H5Tset_size(type, H5T_VARIABLE) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0 &&
-              write_attribute(file, name, type, type, 1, &text);
+              write_scalar(file, name, type, type, &text);
     if (type >= 0)
         H5Tclose(type);
     return ok;
 }
 
-/* Lists of floats are one-dimensional even with one channel: a reader indexes them. */
-static bool write_floats(hid_t file, const char *name, const float *values, size_t count)
+/* Lists are one-dimensional even with one number: a reader indexes them. */
+static bool write_list(hid_t file, const char *name, hid_t file_type, hid_t memory_type, size_t count,
+                       const void *values)
 {
     hsize_t extent = count;
     hid_t space = H5Screate_simple(1, &extent, NULL);
-    hid_t attribute = space >= 0 ? H5Acreate2(file, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT) : -1;
-    bool ok = attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_FLOAT, values) >= 0;
+    hid_t attribute = space >= 0 ? H5Acreate2(file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT) : -1;
+    bool ok = attribute >= 0 && H5Awrite(attribute, memory_type, values) >= 0;
     if (attribute >= 0)
         ok = H5Aclose(attribute) >= 0 && ok;
     if (space >= 0)
@@ -154,12 +153,26 @@ static bool write_floats(hid_t file, const char *name, const float *values, size
     return ok;
 }
 
+static bool write_floats(hid_t file, const char *name, const float *values, size_t count)
+{
+    return write_list(file, name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, count, values);
+}
+
+static bool write_real(hid_t file, const char *name, double value)
+{
+    return write_scalar(file, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
+}
+
 static bool write_header(hid_t file, const struct checkpoint *checkpoint)
 {
     return write_text(file, "format", CHECKPOINT_FORMAT) && write_whole(file, "version", CHECKPOINT_VERSION) &&
            write_whole(file, "step", checkpoint->step) && write_whole(file, "epoch", checkpoint->epoch) &&
            write_whole(file, "world_size", checkpoint->world_size) && write_text(file, "config", checkpoint->config) &&
-           write_attribute(file, "best_top1", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, &checkpoint->best_top1) &&
+           write_real(file, "best_top1", checkpoint->best_top1) && write_real(file, "lr_scale", checkpoint->lr_scale) &&
+           write_whole(file, "rewinds", checkpoint->rewinds) &&
+           (checkpoint->gradient_norm_count == 0 ||
+            write_list(file, "gradient_norms", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, checkpoint->gradient_norm_count,
+                       checkpoint->gradient_norms)) &&
            (checkpoint->channels == 0 || (write_floats(file, "mean", checkpoint->mean, checkpoint->channels) &&
                                           write_floats(file, "std", checkpoint->std, checkpoint->channels)));
 }

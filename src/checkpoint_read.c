@@ -2,6 +2,7 @@
  * word (follow links to other files, load filter plugins, allocate huge chunks) is refused before the data is touched.
  */
 #include <hdf5.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,20 +80,47 @@ static bool read_config(struct checkpoint *checkpoint, const struct h5_input *in
     return h5_input_string(input, "config", checkpoint->config, CHECKPOINT_CONFIG_BYTES_MAX + 1, error);
 }
 
-static bool read_best(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
+/* An attribute of at most `capacity` real numbers, which files of before may lack: *count is 0 then. */
+static bool read_reals(const struct h5_input *input, const char *name, double *values, size_t capacity, size_t *count,
+                       struct error *error)
 {
-    checkpoint->best_top1 = -1;
-    if (H5Aexists(input->file, "best_top1") == 0)
+    *count = 0;
+    if (H5Aexists(input->file, name) == 0)
         return true;
-    hid_t attribute = H5Aopen(input->file, "best_top1", H5P_DEFAULT);
+    hid_t attribute = H5Aopen(input->file, name, H5P_DEFAULT);
     hid_t space = attribute >= 0 ? H5Aget_space(attribute) : -1;
-    bool ok = space >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-              H5Aread(attribute, H5T_NATIVE_DOUBLE, &checkpoint->best_top1) >= 0;
+    hssize_t found = space >= 0 ? H5Sget_simple_extent_npoints(space) : -1;
+    bool ok = found >= 1 && (size_t)found <= capacity && H5Aread(attribute, H5T_NATIVE_DOUBLE, values) >= 0;
+    if (ok)
+        *count = (size_t)found;
     if (space >= 0)
         H5Sclose(space);
     if (attribute >= 0)
         H5Aclose(attribute);
-    return ok || damaged(input->path, "attribute best_top1", error);
+    char what[64];
+    snprintf(what, sizeof what, "attribute %s", name);
+    return ok || damaged(input->path, what, error);
+}
+
+static bool read_best(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
+{
+    size_t count;
+    return read_reals(input, "best_top1", &checkpoint->best_top1, 1, &count, error);
+}
+
+static bool read_diagnosis(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
+{
+    size_t count;
+    if (!read_reals(input, "lr_scale", &checkpoint->lr_scale, 1, &count, error) ||
+        !read_reals(input, "gradient_norms", checkpoint->gradient_norms, CHECKPOINT_NORMS_MAX,
+                    &checkpoint->gradient_norm_count, error) ||
+        (H5Aexists(input->file, "rewinds") != 0 && !read_whole(input, "rewinds", &checkpoint->rewinds, error)))
+        return false;
+    bool sane = checkpoint->lr_scale > 0 && checkpoint->lr_scale <= 1;
+    for (size_t i = 0; i < checkpoint->gradient_norm_count; i++)
+        sane = sane && checkpoint->gradient_norms[i] >= 0 && isfinite(checkpoint->gradient_norms[i]);
+    return sane ||
+           error_input(error, "%s: root attributes 'lr_scale' or 'gradient_norms' are out of range", input->path);
 }
 
 static bool read_normalisation(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
@@ -112,12 +140,13 @@ static bool read_header(struct checkpoint *checkpoint, const struct h5_input *in
     return check_format(input, error) && read_whole(input, "step", &checkpoint->step, error) &&
            read_whole(input, "epoch", &checkpoint->epoch, error) &&
            read_whole(input, "world_size", &checkpoint->world_size, error) && read_config(checkpoint, input, error) &&
-           read_best(checkpoint, input, error) && read_normalisation(checkpoint, input, error);
+           read_best(checkpoint, input, error) && read_normalisation(checkpoint, input, error) &&
+           read_diagnosis(checkpoint, input, error);
 }
 
 bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error)
 {
-    *checkpoint = (struct checkpoint){.best_top1 = -1};
+    *checkpoint = (struct checkpoint){.best_top1 = -1, .lr_scale = 1};
     struct h5_input input;
     bool ok = checkpoint_check_seal(path, error) && h5_input_open(&input, path, error);
     if (ok) {
@@ -134,7 +163,7 @@ bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, str
 void checkpoint_free(struct checkpoint *checkpoint)
 {
     free(checkpoint->config);
-    *checkpoint = (struct checkpoint){.best_top1 = -1};
+    *checkpoint = (struct checkpoint){.best_top1 = -1, .lr_scale = 1};
 }
 
 /* ---- tensors ---- */
@@ -302,7 +331,11 @@ bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, s
     if (!checkpoint_read_header(&header, path, error))
         return false;
     bool same = header.step == checkpoint->step && header.epoch == checkpoint->epoch &&
-                header.channels == checkpoint->channels && strcmp(header.config, checkpoint->config) == 0;
+                header.channels == checkpoint->channels && strcmp(header.config, checkpoint->config) == 0 &&
+                header.lr_scale == checkpoint->lr_scale && header.rewinds == checkpoint->rewinds &&
+                header.gradient_norm_count == checkpoint->gradient_norm_count &&
+                memcmp(header.gradient_norms, checkpoint->gradient_norms,
+                       header.gradient_norm_count * sizeof *header.gradient_norms) == 0;
     checkpoint_free(&header);
     if (!same)
         return error_runtime(error, "%s: the header differs from memory", path);

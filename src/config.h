@@ -12,8 +12,13 @@
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
-/* What follows an event of the diagnosis; each includes the ones before it. */
-enum diagnosis_action { DIAGNOSIS_ACTION_LOG, DIAGNOSIS_ACTION_CHECKPOINT, DIAGNOSIS_ACTION_STOP };
+/* What follows an event of the diagnosis; of several at a step the last of these is taken. */
+enum diagnosis_action {
+    DIAGNOSIS_ACTION_LOG,
+    DIAGNOSIS_ACTION_CHECKPOINT,
+    DIAGNOSIS_ACTION_REWIND,
+    DIAGNOSIS_ACTION_STOP
+};
 
 struct config {
     struct {
@@ -61,7 +66,8 @@ struct config {
     struct {
         bool enabled;
         enum diagnosis_action on_warning, on_critical;
-        double horizon_steps, logit_critical, entropy_critical, key_outlier, spike_z;
+        double horizon_steps, logit_critical, entropy_critical, key_outlier, spike_z, skip_z, rewind_lr_scale;
+        int64_t rewind_max;
     } diagnosis;
     struct {
         int64_t every, keep; /* every in steps; 0 = at every epoch's end; the end always */

@@ -87,6 +87,9 @@ bool config_check_run(const struct config_reading *reading)
     if (steps && config->optim.warmup_steps >= steps)
         return config_refuse(reading, "optim.warmup_steps", "%lld is not less than train.steps %lld",
                              (long long)config->optim.warmup_steps, steps);
+    if (config->diagnosis.skip_z > 0 && !config->diagnosis.enabled)
+        return config_refuse(reading, "diagnosis.skip_z", "%g asks for diagnosis.enabled: true",
+                             config->diagnosis.skip_z);
     if (config->optim.min_lr > config->optim.lr)
         return config_refuse(reading, "optim.min_lr", "%g is more than optim.lr %g", config->optim.min_lr,
                              config->optim.lr);

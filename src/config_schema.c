@@ -5,7 +5,7 @@
 const char *const config_attention_names[] = {"standard", "quest", "qnorm", "qknorm", "qknorm_hs", "qknorm_ds", NULL};
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
-static const char *const action_names[] = {"log", "checkpoint", "stop", NULL};
+static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
@@ -121,7 +121,9 @@ const struct config_key config_keys[] = {
     {"diagnosis.enabled", BOOLEAN(diagnosis.enabled), .initial = "true", .unit = "",
      .meaning = "judge every logged step and write what is found to events.jsonl (docs/diagnosis.md)"},
     {"diagnosis.on_warning", CHOICE(diagnosis.on_warning, action_names), .initial = "log", .unit = "",
-     .meaning = "what follows a warning: nothing more, a checkpoint, or a checkpoint and the end of the run"},
+     .meaning =
+         "what follows a warning: nothing more, a checkpoint, back to the last good checkpoint with a lower learning "
+         "rate, or a checkpoint and the end of the run"},
     {"diagnosis.on_critical", CHOICE(diagnosis.on_critical, action_names), .initial = "log", .unit = "",
      .meaning = "what follows a critical event"},
     {"diagnosis.horizon_steps", REAL(diagnosis.horizon_steps), .initial = "2000.0", .minimum = 0, .above = true,
@@ -135,6 +137,12 @@ const struct config_key config_keys[] = {
      .meaning = "largest key norm over the mean that is a warning; four times it is critical"},
     {"diagnosis.spike_z", REAL(diagnosis.spike_z), .initial = "6.0", .minimum = 1, .maximum = 1e6, .unit = "",
      .meaning = "robust z-score of loss and gradient norm that is a spike"},
+    {"diagnosis.skip_z", REAL(diagnosis.skip_z), .initial = "0.0", .minimum = 0, .maximum = 1e6, .unit = "",
+     .meaning = "robust z-score of the gradient norm over which a step changes nothing; 0 = no step is skipped"},
+    {"diagnosis.rewind_lr_scale", REAL(diagnosis.rewind_lr_scale), .initial = "0.5", .minimum = 0, .above = true,
+     .maximum = 1, .unit = "", .meaning = "what the learning rate is multiplied by at each rewind"},
+    {"diagnosis.rewind_max", INTEGER(diagnosis.rewind_max), .initial = "3", .minimum = 1, .maximum = 1e6,
+     .unit = "times", .meaning = "rewinds of a run; the next event that asks for one stops it"},
     {"checkpoint.every", INTEGER(checkpoint.every), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between checkpoints; 0 = after every epoch (the end always writes one)"},
     {"checkpoint.keep", INTEGER(checkpoint.keep), .initial = "3", .minimum = 1, .maximum = 1e6, .unit = "files",

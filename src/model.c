@@ -49,7 +49,7 @@ static void cut_optimiser(struct model *model, struct memory_cutter *cutter)
     model->m = memory_cut(cutter, model->parameters.total * sizeof(float));
     model->v = memory_cut(cutter, model->parameters.total * sizeof(float));
     model->decay = memory_cut(cutter, model->parameters.total / PARAMETER_ALIGNMENT);
-    model->sum_of_squares = memory_cut(cutter, (1 + model->depth) * sizeof(double));
+    model->sum_of_squares = memory_cut(cutter, 2 * (1 + model->depth) * sizeof(double));
 }
 
 /* One block's activations. `shared` (or NULL) lends the large ones where nothing reads them after the block: in

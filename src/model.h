@@ -61,12 +61,13 @@ struct model {
     struct block_activations *blocks;
     void *normed; /* [rows, dim] final norm */
     float *mean, *rstd;
-    void *cls;              /* [batch, dim] */
-    void *logits;           /* [batch, classes] */
-    float *loss;            /* [batch] */
-    int32_t *label_rank;    /* [batch] */
-    double *statistics;     /* [depth, heads, ATTENTION_STATISTICS] */
-    double *sum_of_squares; /* [1 + depth]: of the whole gradient; of each block's qkv gradient */
+    void *cls;           /* [batch, dim] */
+    void *logits;        /* [batch, classes] */
+    float *loss;         /* [batch] */
+    int32_t *label_rank; /* [batch] */
+    double *statistics;  /* [depth, heads, ATTENTION_STATISTICS] */
+    double
+        *sum_of_squares; /* [2, 1 + depth], even and odd steps: of the whole gradient; of each block's qkv gradient */
 
     /* Gradients of activations. */
     void *logits_gradient, *cls_gradient;

@@ -36,10 +36,15 @@ bool run_log_config(struct run_log *log, const char *yaml, struct error *error);
  * open. The old file is kept until the new one is whole. */
 bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error);
 
+/* The same for a run that goes back to `step` by itself: what is cut is kept in a new directory RUN/rewound/<number> or
+ * the next free number (metrics.jsonl, norms.jsonl, events.jsonl), and events.jsonl keeps all of its lines. *directory:
+ * that directory, to be freed, NULL where it could not be made. */
+bool run_log_put_aside(struct run_log *log, uint64_t step, uint64_t number, char **directory, struct error *error);
+
 struct step_metrics {
     uint64_t step;
     double epoch, loss, lr, grad_norm, images_per_s, step_time_s, data_wait_s, comm_wait_s, top1, mfu;
-    uint64_t skipped_images;
+    uint64_t skipped_images, skipped_updates;
 };
 bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error);
 

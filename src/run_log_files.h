@@ -2,6 +2,8 @@
 #ifndef QUEST_RUN_LOG_FILES_H
 #define QUEST_RUN_LOG_FILES_H
 
+#include <stdio.h>
+
 #include "src/run_log.h"
 #include "src/run_log_sinks.h"
 
@@ -31,5 +33,7 @@ bool run_log_packed(struct run_log *log, bool wait, struct error *error);
 /* *reached: a line that is kept was met, so that nothing before it needs to be cut. */
 bool run_log_rewind_segments(struct run_log *log, uint64_t step, bool *reached, struct error *error);
 bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error);
+/* Opens a log or a segment for reading, compressed or not. NULL with errno set. */
+FILE *run_log_open_lines(const char *path);
 
 #endif

@@ -52,6 +52,7 @@ bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struc
     json_line_number(&line, "comm_wait_s", metrics->comm_wait_s);
     json_line_number(&line, "mfu", metrics->mfu > 0 ? metrics->mfu : NAN);
     json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
+    json_line_whole(&line, "skipped_updates", (int64_t)metrics->skipped_updates);
     json_line_time(&line, "time");
     bool logged = append(log, RUN_LOG_METRICS, &line, error);
     struct norms_metrics numbers = {.step = metrics->step,

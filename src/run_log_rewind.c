@@ -26,8 +26,7 @@ static int close_packed(void *file)
     return gzclose_r(file) == Z_OK ? 0 : EOF;
 }
 
-/* Reads plain and compressed files alike. */
-static FILE *open_lines(const char *path)
+FILE *run_log_open_lines(const char *path)
 {
     gzFile packed = gzopen(path, "rbe");
     FILE *lines =
@@ -74,7 +73,7 @@ static bool copy_kept(struct cut *cut, FILE *from, gzFile to)
 /* Writes the kept lines to `temporary`; returns an open descriptor for file_commit, or -1 with errno set. */
 static int write_kept(struct cut *cut, const char *path, const char *temporary, const char *mode)
 {
-    FILE *from = open_lines(path);
+    FILE *from = run_log_open_lines(path);
     int file = from ? open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
     int own = file >= 0 ? dup(file) : -1; /* gzclose closes what it was given */
     gzFile to = own >= 0 ? gzdopen(own, mode) : NULL;
@@ -161,7 +160,7 @@ bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bo
     if (!plain && !log_segment_exists(path, number, LOG_SEGMENT_PACKED))
         return true;
     char *from = log_segment_path(path, number, plain ? LOG_SEGMENT_PLAIN : LOG_SEGMENT_PACKED);
-    FILE *lines = from ? open_lines(from) : NULL;
+    FILE *lines = from ? run_log_open_lines(from) : NULL;
     struct cut cut = {.step = step};
     bool ok =
         (lines && copy_kept(&cut, lines, NULL)) ||

@@ -65,8 +65,8 @@ static void set_input_options(struct trainer *trainer)
 {
     const struct config *config = trainer->config;
     struct loader_options train = loader_options(trainer, &trainer->train);
-    train.steps = trainer->last_step > trainer->first_step ? trainer->last_step - trainer->first_step : 0;
-    train.first_step = trainer->first_step;
+    train.steps = trainer->last_step > trainer->step ? trainer->last_step - trainer->step : 0;
+    train.first_step = trainer->step;
     train.shuffle = config->data.shuffle;
     train.augment = (struct augment){
         .flip = config->data.augment.flip,
@@ -231,10 +231,10 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     trainer->config = &trainer->options.config;
     trainer->train.file = trainer->val.file = -1;
     trainer->best_top1 = -1;
+    trainer->lr_scale = 1;
     if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_load(trainer, error) ||
         !comm_agree(comm, write_config(trainer, error), error))
         return false;
-    trainer->first_step = trainer->step;
     trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
     if (trainer->asynchronous) {
         double bytes_per_s;
@@ -243,7 +243,8 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     describe(trainer);
     set_input_options(trainer);
     struct comm_gradient_options gradient = gradient_options(trainer);
-    bool ok = trainer->step >= trainer->last_step || input_open(&trainer->input, &trainer->train_input_options, error);
+    const struct loader_options *loader = &trainer->train_input_options.loader;
+    bool ok = loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error);
     return comm_agree(comm, ok, error) && comm_agree(comm, comm_gradient_plan(comm, &gradient, error), error);
 }
 
@@ -274,6 +275,15 @@ void trainer_close(struct trainer *trainer)
     }
     progress_close(&trainer->progress);
     free(trainer);
+}
+
+bool trainer_open_input(struct trainer *trainer, uint64_t first_step, uint64_t steps, struct error *error)
+{
+    input_close(trainer->input);
+    trainer->input = NULL;
+    trainer->train_input_options.loader.first_step = first_step;
+    trainer->train_input_options.loader.steps = steps;
+    return input_open(&trainer->input, &trainer->train_input_options, error);
 }
 
 double trainer_epoch(const struct trainer *trainer, uint64_t step)

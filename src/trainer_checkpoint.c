@@ -56,8 +56,9 @@ static struct checkpoint_tensor *list_tensors(const struct parameters *parameter
 
 /* What rank 0 read, for the others. */
 struct loaded {
-    uint64_t step;
-    double best_top1;
+    uint64_t step, rewinds;
+    double best_top1, lr_scale;
+    struct gradient_limit gradient_limit;
     bool with_moments;
 };
 
@@ -75,6 +76,21 @@ static bool check_kind(const struct trainer *trainer, const struct checkpoint *h
     return true;
 }
 
+static struct loaded loaded_of(const struct checkpoint *checkpoint)
+{
+    struct loaded loaded = {
+        .step = checkpoint->step,
+        .rewinds = checkpoint->rewinds,
+        .best_top1 = checkpoint->best_top1,
+        .lr_scale = checkpoint->lr_scale,
+        .gradient_limit = {.count = checkpoint->gradient_norm_count, .newest_step = checkpoint->step},
+        .with_moments = true,
+    };
+    memcpy(loaded.gradient_limit.norms, checkpoint->gradient_norms,
+           checkpoint->gradient_norm_count * sizeof *checkpoint->gradient_norms);
+    return loaded;
+}
+
 static bool read_checkpoint(struct trainer *trainer, const char *path, struct checkpoint_tensor *tensors,
                             struct loaded *loaded, struct error *error)
 {
@@ -85,31 +101,34 @@ static bool read_checkpoint(struct trainer *trainer, const char *path, struct ch
         checkpoint.tensor_count = trainer->model->parameters.count;
         ok = checkpoint_read_tensors(path, &checkpoint, true, true, error);
         checkpoint.tensors = NULL;
-        *loaded = (struct loaded){checkpoint.step, checkpoint.best_top1, true};
     }
+    if (ok)
+        *loaded = loaded_of(&checkpoint);
     checkpoint_free(&checkpoint);
     return ok;
 }
 
-/* Newest first; a damaged file is passed over with a warning, one that belongs to another model is an error. */
-static bool read_newest(struct trainer *trainer, struct checkpoint_tensor *tensors, struct loaded *loaded,
-                        struct error *error)
+/* Newest first, of those up to a step; none is found where *loaded is without moments. A damaged file is passed over
+ * with a warning, one that belongs to another model is an error. */
+static bool read_newest(struct trainer *trainer, uint64_t up_to, struct checkpoint_tensor *tensors,
+                        struct loaded *loaded, struct error *error)
 {
     char **paths;
     size_t count;
     bool ok = false, wrong_model = false;
+    loaded->with_moments = false;
     if (!checkpoint_list(&paths, &count, run_log_checkpoints(trainer->log), error))
         return false;
     for (size_t i = 0; i < count && !ok && !wrong_model; i++) {
+        if (checkpoint_step_of(paths[i]) > up_to)
+            continue;
         ok = read_checkpoint(trainer, paths[i], tensors, loaded, error);
         wrong_model = !ok && error->status == ERROR_INPUT;
         if (!ok && !wrong_model)
             progress_warn(&trainer->progress, "%s; trying the checkpoint before it", error->message);
     }
     checkpoint_list_free(paths, count);
-    if (ok || wrong_model)
-        return ok;
-    return error_input(error, "--resume: %s holds no valid checkpoint", run_log_checkpoints(trainer->log));
+    return !wrong_model;
 }
 
 static bool read_files(struct trainer *trainer, const struct host_buffers *buffers, struct loaded *loaded,
@@ -125,7 +144,9 @@ static bool read_files(struct trainer *trainer, const struct host_buffers *buffe
         return error_runtime(error, "out of memory for the list of tensors");
     bool ok;
     if (trainer->options.resume) {
-        ok = read_newest(trainer, tensors, loaded, error);
+        ok = read_newest(trainer, UINT64_MAX, tensors, loaded, error) &&
+             (loaded->with_moments ||
+              error_input(error, "--resume: %s holds no valid checkpoint", run_log_checkpoints(trainer->log)));
     } else {
         struct checkpoint checkpoint = {.tensors = tensors, .tensor_count = parameters->count};
         ok = checkpoint_read_tensors(trainer->options.init, &checkpoint, false, false, error);
@@ -152,22 +173,69 @@ static bool distribute(struct trainer *trainer, struct host_buffers *buffers, co
            trainer->kernels->synchronise(model->context, error);
 }
 
+static void take(struct trainer *trainer, const struct loaded *loaded)
+{
+    trainer->step = trainer->saved_step = loaded->step;
+    trainer->best_top1 = loaded->best_top1;
+    trainer->gradient_limit = loaded->gradient_limit;
+}
+
 bool trainer_load(struct trainer *trainer, struct error *error)
 {
     struct host_buffers buffers = {0};
-    struct loaded loaded = {.best_top1 = -1};
+    struct loaded loaded = {.best_top1 = -1, .lr_scale = 1};
     bool ok = open_buffers(&buffers, trainer, error);
     if (ok && comm_rank(trainer->comm) == 0)
         ok = read_files(trainer, &buffers, &loaded, error);
     ok = comm_agree(trainer->comm, ok, error) && comm_broadcast(trainer->comm, &loaded, sizeof loaded, 0, error) &&
          comm_agree(trainer->comm, distribute(trainer, &buffers, &loaded, error), error);
     close_buffers(&buffers);
-    if (ok) {
-        trainer->step = trainer->saved_step = loaded.step;
-        trainer->best_top1 = loaded.best_top1;
-        if (loaded.with_moments)
-            progress_say(&trainer->progress, "resumed from step %llu", (unsigned long long)loaded.step);
-    }
+    if (!ok)
+        return false;
+    take(trainer, &loaded);
+    trainer->lr_scale = loaded.lr_scale;
+    trainer->rewinds = loaded.rewinds;
+    if (loaded.with_moments)
+        progress_say(&trainer->progress, "resumed from step %llu", (unsigned long long)loaded.step);
+    if (loaded.rewinds > 0)
+        progress_say(&trainer->progress, "the learning rate is %g times the schedule's after %llu rewind%s",
+                     loaded.lr_scale, (unsigned long long)loaded.rewinds, loaded.rewinds > 1 ? "s" : "");
+    return true;
+}
+
+/* ---- going back ---- */
+
+/* A step that went wrong says that the checkpoint right before it is no good: what would be read is at least one step
+ * older. */
+static bool read_good(struct trainer *trainer, const struct host_buffers *buffers, uint64_t since, uint64_t seen,
+                      struct loaded *loaded, struct error *error)
+{
+    const uint64_t first_bad[] = {since, seen};
+    struct checkpoint_tensor *tensors = list_tensors(&trainer->model->parameters, buffers);
+    if (!tensors)
+        return error_runtime(error, "out of memory for the list of tensors");
+    bool ok = true;
+    for (size_t i = 0; i < 2 && ok && !loaded->with_moments; i++)
+        if (first_bad[i] >= 2)
+            ok = read_newest(trainer, first_bad[i] - 2, tensors, loaded, error);
+    free(tensors);
+    return ok &&
+           (loaded->with_moments || error_runtime(error, "no checkpoint from before step %llu is left to go back to",
+                                                  (unsigned long long)seen - 1));
+}
+
+bool trainer_restore(struct trainer *trainer, uint64_t since, uint64_t seen, struct error *error)
+{
+    struct host_buffers buffers = {0};
+    struct loaded loaded = {0};
+    bool ok = open_buffers(&buffers, trainer, error);
+    if (ok && comm_rank(trainer->comm) == 0)
+        ok = read_good(trainer, &buffers, since, seen, &loaded, error);
+    ok = comm_agree(trainer->comm, ok, error) && comm_broadcast(trainer->comm, &loaded, sizeof loaded, 0, error) &&
+         comm_agree(trainer->comm, distribute(trainer, &buffers, &loaded, error), error);
+    close_buffers(&buffers);
+    if (ok)
+        take(trainer, &loaded);
     return ok;
 }
 
@@ -194,7 +262,12 @@ static bool write_file(struct trainer *trainer, struct error *error)
         .tensor_count = model->parameters.count,
         .channels = trainer->train.channels,
         .best_top1 = trainer->best_top1,
+        .lr_scale = trainer->lr_scale,
+        .rewinds = trainer->rewinds,
+        .gradient_norm_count = trainer->gradient_limit.count,
     };
+    memcpy(checkpoint.gradient_norms, trainer->gradient_limit.norms,
+           checkpoint.gradient_norm_count * sizeof *checkpoint.gradient_norms);
     memcpy(checkpoint.mean, trainer->train.mean, sizeof checkpoint.mean);
     memcpy(checkpoint.std, trainer->train.std, sizeof checkpoint.std);
     if (ok && (!yaml || !checkpoint.tensors))
@@ -220,12 +293,10 @@ static void say_not_saved(struct trainer *trainer, const struct error *cause)
     trainer_log_result(trainer, run_log_event(trainer->log, &event, &log_error), &log_error);
 }
 
-bool trainer_save(struct trainer *trainer, bool *saved, struct error *error)
+bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *error)
 {
     struct error cause;
     *saved = true;
-    if (trainer->saved_step == trainer->step && trainer->step > 0)
-        return true;
     if (trainer->log) {
         *saved = write_file(trainer, &cause);
         if (!*saved)
@@ -240,6 +311,12 @@ bool trainer_save(struct trainer *trainer, bool *saved, struct error *error)
         !checkpoint_prune(run_log_checkpoints(trainer->log), (size_t)trainer->config->checkpoint.keep, &cause))
         progress_warn(&trainer->progress, "%s", cause.message);
     return true;
+}
+
+bool trainer_save(struct trainer *trainer, bool *saved, struct error *error)
+{
+    *saved = true;
+    return (trainer->saved_step == trainer->step && trainer->step > 0) || trainer_save_again(trainer, saved, error);
 }
 
 void trainer_mark_best(struct trainer *trainer)

@@ -26,11 +26,15 @@ static void decide(struct trainer_diagnosis *diagnosis, const struct diagnosis_e
     enum diagnosis_action action = event->severity == DIAGNOSIS_CRITICAL  ? diagnosis->config->diagnosis.on_critical
                                    : event->severity == DIAGNOSIS_WARNING ? diagnosis->config->diagnosis.on_warning
                                                                           : DIAGNOSIS_ACTION_LOG;
-    if (action <= diagnosis->decision.action)
+    struct trainer_decision *decision = &diagnosis->decision;
+    if (action == decision->action && event->since < decision->since)
+        decision->since = event->since;
+    if (action <= decision->action)
         return;
-    diagnosis->decision.action = action;
-    diagnosis->decision.step = event->step;
-    snprintf(diagnosis->decision.why, sizeof diagnosis->decision.why, "%s", event->explanation);
+    decision->action = action;
+    decision->step = event->step;
+    decision->since = event->since;
+    snprintf(decision->why, sizeof decision->why, "step %llu: %s", (unsigned long long)event->step, event->explanation);
 }
 
 static void raise_event(void *owner, const struct diagnosis_event *event)
@@ -62,14 +66,29 @@ bool trainer_diagnosis_open(struct trainer_diagnosis *diagnosis, struct comm *co
                             struct progress *progress, const struct config *config, size_t tokens, struct error *error)
 {
     *diagnosis = (struct trainer_diagnosis){
-        .enabled = config->diagnosis.enabled, .comm = comm, .log = log, .progress = progress, .config = config};
+        .enabled = config->diagnosis.enabled,
+        .comm = comm,
+        .log = log,
+        .progress = progress,
+        .config = config,
+        .tokens = tokens,
+    };
     size_t ranks = (size_t)comm_world_size(comm);
     if (!diagnosis->enabled)
         return true;
     if (ranks > 1 && !(diagnosis->rank_numbers = calloc(2 * ranks, sizeof *diagnosis->rank_numbers)))
         return error_runtime(error, "out of memory for the diagnosis");
-    struct diagnosis_options options = options_of(config, tokens);
-    return !log || diagnosis_open(&diagnosis->rules, &options, raise_event, diagnosis, error);
+    return trainer_diagnosis_restart(diagnosis, error);
+}
+
+bool trainer_diagnosis_restart(struct trainer_diagnosis *diagnosis, struct error *error)
+{
+    diagnosis->decision = (struct trainer_decision){0};
+    diagnosis_close(diagnosis->rules);
+    diagnosis->rules = NULL;
+    struct diagnosis_options options = options_of(diagnosis->config, diagnosis->tokens);
+    return !diagnosis->enabled || !diagnosis->log ||
+           diagnosis_open(&diagnosis->rules, &options, raise_event, diagnosis, error);
 }
 
 void trainer_diagnosis_close(struct trainer_diagnosis *diagnosis)

@@ -14,8 +14,10 @@
 
 struct trainer_decision {
     enum diagnosis_action action;
-    uint64_t step; /* of the event that asks for it */
-    char why[512];
+    uint64_t step;  /* of the event that asks for it */
+    uint64_t since; /* the earliest that such an event of the step gives */
+    bool nonfinite; /* the step's own numbers were not finite */
+    char why[512];  /* begins with the step */
 };
 
 struct trainer_diagnosis {
@@ -26,12 +28,15 @@ struct trainer_diagnosis {
     struct run_log *log; /* rank 0 */
     struct progress *progress;
     const struct config *config;
+    size_t tokens;
     struct trainer_decision decision; /* the same on all ranks after trainer_diagnosis_decide */
 };
 
 /* Borrows comm, log (NULL on ranks other than 0), progress and config. `tokens` as the model has them. */
 bool trainer_diagnosis_open(struct trainer_diagnosis *diagnosis, struct comm *comm, struct run_log *log,
                             struct progress *progress, const struct config *config, size_t tokens, struct error *error);
+/* Empty windows and no decision: after a rewind. */
+bool trainer_diagnosis_restart(struct trainer_diagnosis *diagnosis, struct error *error);
 void trainer_diagnosis_close(struct trainer_diagnosis *diagnosis);
 /* A logged step: the global numbers, and this rank's own mean loss and seconds a step without waiting for others.
  * Collective. A gradient that is not finite is left to the trainer, which names the tensor. */

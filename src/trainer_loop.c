@@ -1,5 +1,6 @@
 /* The training loop: load, forward, loss, backward, reduce, clip and update, log. */
-#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "src/clock.h"
 #include "src/evaluation.h"
@@ -38,38 +39,45 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
            input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
 }
 
+/* On the device, of this step; the other half is of the step before, which the host may not have read. */
+static double *sums_of(const struct model *model, uint64_t step)
+{
+    return model->sum_of_squares + step % 2 * (1 + model->depth);
+}
+
 /* Sums of squares of the whole gradient, for clipping, and on logged steps of each block's qkv gradient. */
-static bool measure_gradient(struct trainer *trainer, bool with_norms, struct error *error)
+static bool measure_gradient(struct trainer *trainer, const struct step_record *record, struct error *error)
 {
     struct model *model = trainer->model;
     const struct parameters *parameters = &model->parameters;
-    for (size_t block = 0; with_norms && block < model->depth; block++) {
+    double *sums = sums_of(model, record->step);
+    for (size_t block = 0; record->with_norms && block < model->depth; block++) {
         const struct block_offsets *at = &parameters->blocks[block];
-        if (!trainer->kernels->sum_of_squares(model->context, model->sum_of_squares + 1 + block,
-                                              model->gradient + at->qkv_weight, at->norm1_weight - at->qkv_weight,
-                                              error))
+        if (!trainer->kernels->sum_of_squares(model->context, sums + 1 + block, model->gradient + at->qkv_weight,
+                                              at->norm1_weight - at->qkv_weight, error))
             return false;
     }
-    return trainer->kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, parameters->total,
-                                            error);
+    return trainer->kernels->sum_of_squares(model->context, sums, model->gradient, parameters->total, error);
 }
 
-static bool update(struct trainer *trainer, uint64_t step, double lr, struct error *error)
+static bool update(struct trainer *trainer, const struct step_record *record, struct error *error)
 {
     struct model *model = trainer->model;
     const struct config *config = trainer->config;
     struct adamw adamw = {
-        .lr = (float)lr,
+        .lr = (float)record->lr,
         .beta1 = (float)config->optim.beta1,
         .beta2 = (float)config->optim.beta2,
         .eps = (float)config->optim.eps,
         .weight_decay = (float)config->optim.weight_decay,
-        .step = step,
+        .step = record->step,
         .clip_grad_norm = (float)config->optim.clip_grad_norm,
+        .sum_of_squares_limit = record->sum_of_squares_limit,
+        .earlier_sum_of_squares = sums_of(model, record->step - 1),
     };
     return trainer->kernels->adamw_update(model->context, model->master, model->m, model->v, model->working,
-                                          model->gradient, model->decay, model->sum_of_squares, model->parameters.total,
-                                          &adamw, error);
+                                          model->gradient, model->decay, sums_of(model, record->step),
+                                          model->parameters.total, &adamw, error);
 }
 
 static bool is_logged(const struct trainer *trainer, uint64_t step, int64_t every)
@@ -84,7 +92,9 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
     double comm_wait_s;
 
     record->step = step;
-    record->lr = schedule_learning_rate(trainer->config, step, trainer->total_steps);
+    record->lr = trainer->lr_scale * schedule_learning_rate(trainer->config, step, trainer->total_steps);
+    double limit = gradient_limit_at(&trainer->gradient_limit, step, trainer->config->diagnosis.skip_z);
+    record->sum_of_squares_limit = limit * limit;
     record->with_norms = is_logged(trainer, step, trainer->config->norms.every);
     record->logged = is_logged(trainer, step, trainer->config->log.every);
     if (!model_zero_gradient(model, error) ||
@@ -94,10 +104,10 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
         if (!micro_step(trainer, record, micro, error))
             return false;
     if (!PROFILED("reduction", comm_gradient_finish(trainer->comm, step, &comm_wait_s, error)) ||
-        !PROFILED("gradient norm", measure_gradient(trainer, record->with_norms, error)) ||
-        !PROFILED("update", update(trainer, step, record->lr, error)) ||
+        !PROFILED("gradient norm", measure_gradient(trainer, record, error)) ||
+        !PROFILED("update", update(trainer, record, error)) ||
         (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
-        !trainer->kernels->download(model->context, record->sum_of_squares, model->sum_of_squares,
+        !trainer->kernels->download(model->context, record->sum_of_squares, sums_of(model, step),
                                     (1 + model->depth) * sizeof(double), error) ||
         !trainer->kernels->mark(model->context, (int)(step % 2), error))
         return false;
@@ -115,6 +125,11 @@ static bool finish_records(struct trainer *trainer, struct error *error)
         if (!trainer_finish_record(trainer, &trainer->records[(trainer->step + i) % 2], error))
             return false;
     return true;
+}
+
+static bool wants_rewind(const struct trainer *trainer)
+{
+    return trainer->diagnosis.decision.action == DIAGNOSIS_ACTION_REWIND;
 }
 
 static bool epoch_ends(const struct trainer *trainer, uint64_t step)
@@ -173,6 +188,8 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
         return true;
     if (!finish_records(trainer, error))
         return false;
+    if (wants_rewind(trainer))
+        return true; /* nothing of this state is kept */
     /* A reduction that was aborted on the device shows only here; its step must not be saved. Others may not know yet.
      */
     if (!comm_gradient_progress(trainer->comm, error)) {
@@ -212,38 +229,75 @@ static bool stop_by_diagnosis(struct trainer *trainer, struct error *error)
     struct trainer_decision decision = trainer->diagnosis.decision;
     return stop_early(trainer, error) &&
            error_runtime(error,
-                         "stopped by the diagnosis of step %llu: %s (diagnosis.on_warning, diagnosis.on_critical); "
-                         "the checkpoint of step %llu holds this state",
-                         (unsigned long long)decision.step, decision.why, (unsigned long long)trainer->saved_step);
+                         "stopped by the diagnosis of %s (diagnosis.on_warning, diagnosis.on_critical); the checkpoint "
+                         "of step %llu holds this state",
+                         decision.why, (unsigned long long)trainer->saved_step);
 }
 
-bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
+static bool rewind_or_stop(struct trainer *trainer, struct error *error)
 {
-    trainer_restart_window(trainer);
-    *agreed = false;
-    for (uint64_t step = trainer->step + 1; step <= trainer->last_step; step++) {
+    struct trainer_decision *decision = &trainer->diagnosis.decision;
+    if (trainer->rewinds < (uint64_t)trainer->config->diagnosis.rewind_max)
+        return trainer_rewind(trainer, error);
+    char why[sizeof decision->why];
+    snprintf(why, sizeof why, "%.400s, after %llu rewinds (diagnosis.rewind_max)", decision->why,
+             (unsigned long long)trainer->rewinds);
+    if (decision->nonfinite)
+        return error_runtime(error, "%s; the last checkpoint is step %llu in %s", why,
+                             (unsigned long long)trainer->saved_step, trainer->options.run_directory);
+    memcpy(decision->why, why, sizeof why);
+    decision->action = DIAGNOSIS_ACTION_STOP;
+    return stop_by_diagnosis(trainer, error);
+}
+
+/* What follows a step that is done. *ended: the run stops here, in good order. */
+static bool after_run_step(struct trainer *trainer, bool stop, bool *ended, bool *agreed, struct error *error)
+{
+    struct step_record *readable = &trainer->records[(trainer->step - (trainer->asynchronous ? 1 : 0)) % 2];
+    bool last = trainer->step == trainer->total_steps;
+    *agreed = true; /* from here on all ranks see the same numbers and fail together */
+    *ended = false;
+    if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, agreed, error) ||
+        ((stop || trainer->step == trainer->last_step) && !finish_records(trainer, error)))
+        return false;
+    if (wants_rewind(trainer))
+        return rewind_or_stop(trainer, error);
+    if (trainer->diagnosis.decision.action == DIAGNOSIS_ACTION_STOP && !last)
+        return stop_by_diagnosis(trainer, error);
+    *ended = stop || trainer->step == trainer->last_step;
+    return true;
+}
+
+static bool run_steps(struct trainer *trainer, bool *agreed, struct error *error)
+{
+    for (bool ended = trainer->step >= trainer->last_step; !ended;) {
         bool stop;
-        if (!comm_any_begin(trainer->comm, stop_signal_raised(), error) || !run_step(trainer, step, error) ||
-            !comm_any_end(trainer->comm, &stop, error))
+        *agreed = false;
+        if (!comm_any_begin(trainer->comm, stop_signal_raised(), error) ||
+            !run_step(trainer, trainer->step + 1, error) || !comm_any_end(trainer->comm, &stop, error))
             return trainer->saved_step > 0
                        ? error_append(error, "; the last checkpoint is step %llu (go on with --resume)",
                                       (unsigned long long)trainer->saved_step)
                        : false;
-        struct step_record *readable = &trainer->records[(step - (trainer->asynchronous ? 1 : 0)) % 2];
-        *agreed = true; /* from here on all ranks see the same numbers and fail together */
-        if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, agreed, error))
+        if (!after_run_step(trainer, stop, &ended, agreed, error))
             return false;
-        if (stop && step < trainer->total_steps)
-            return stop_early(trainer, error);
-        if (trainer->diagnosis.decision.action == DIAGNOSIS_ACTION_STOP && step < trainer->total_steps)
-            return stop_by_diagnosis(trainer, error);
-        *agreed = false;
     }
+    return true;
+}
+
+bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
+{
+    bool saved;
+    *agreed = true;
+    /* Where the run may have to go back there is something to go back to from the first step on. */
+    if (trainer->step == 0 && trainer_may_rewind(trainer) && !trainer_save(trainer, &saved, error))
+        return false;
+    trainer_restart_window(trainer);
+    if (!run_steps(trainer, agreed, error))
+        return false;
     *agreed = true;
     if (trainer->step < trainer->total_steps)
         return stop_early(trainer, error);
-    if (!finish_records(trainer, error))
-        return false;
     if (trainer->saved_step != trainer->step)
         return error_runtime(
             error, "the training is done, but its last checkpoint could not be written; the newest is step %llu",

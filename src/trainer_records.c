@@ -6,61 +6,6 @@
 #include "src/clock.h"
 #include "src/trainer.h"
 
-/* Names the first tensor that was not finite: looks on every rank, and takes the lowest rank's finding in the order of
- * computation. Forward activations come first; where they are clean the gradients are looked at. */
-static bool report_nonfinite(struct trainer *trainer, uint64_t step, struct error *error)
-{
-    struct finding {
-        char name[128];
-        long layer;
-        bool found, in_gradient;
-    } finding = {.layer = -1};
-    struct model *model = trainer->model;
-    bool ok = model_find_nonfinite(model, trainer->batch, &finding.found, finding.name, sizeof finding.name,
-                                   &finding.layer, error);
-    if (ok && !finding.found) {
-        finding.in_gradient = true;
-        ok = model_find_nonfinite_gradient(model, &finding.found, finding.name, sizeof finding.name, &finding.layer,
-                                           error);
-    }
-    /* Ranks whose own activations are clean see only what the all-reduce brought them. */
-    int rank = comm_rank(trainer->comm), size = comm_world_size(trainer->comm);
-    double first = ok && finding.found ? (finding.in_gradient ? size : 0) + rank : 2 * size;
-    if (!comm_reduce(trainer->comm, &first, 1, COMM_MIN, error))
-        return false;
-    int speaker = first >= 2 * size ? 0 : (int)first % size;
-    if (!comm_broadcast(trainer->comm, &finding, sizeof finding, speaker, error))
-        return false;
-    char where[256];
-    if (!finding.found)
-        snprintf(where, sizeof where, "the gradient norm overflowed");
-    else if (finding.layer >= 0)
-        snprintf(where, sizeof where, "layer %ld: the first tensor that holds it is %s", finding.layer, finding.name);
-    else
-        snprintf(where, sizeof where, "the first tensor that holds it is %s", finding.name);
-    char saved[1200] = "there is no checkpoint yet";
-    if (trainer->saved_step > 0)
-        snprintf(saved, sizeof saved, "the last good checkpoint is step %llu in %s",
-                 (unsigned long long)trainer->saved_step, trainer->options.run_directory);
-    error_runtime(error,
-                  "step %llu met a NaN or Inf: %s (rank %d); %s; lower optim.lr, set optim.clip_grad_norm, or read "
-                  "norms.jsonl to see which layer grew",
-                  (unsigned long long)step, where, speaker, saved);
-    if (trainer->log) {
-        struct event event = {.step = step,
-                              .kind = "nonfinite",
-                              .severity = "critical",
-                              .message = error->message,
-                              .layer = finding.layer,
-                              .head = -1,
-                              .value = NAN,
-                              .threshold = NAN};
-        struct error log_error;
-        trainer_log_result(trainer, run_log_event(trainer->log, &event, &log_error), &log_error);
-    }
-    return false;
-}
-
 /* Sums of this step and of the window, over all ranks; and this rank's own mean loss. */
 static bool reduce_metrics(struct trainer *trainer, const struct step_record *record, double totals[5],
                            double *own_loss, struct error *error)
@@ -96,6 +41,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
         .data_wait_s = totals[2] / ranks / steps,
         .comm_wait_s = totals[3] / ranks / steps,
         .skipped_images = (uint64_t)totals[4],
+        .skipped_updates = trainer->window.skipped_updates,
     };
     if (trainer->peak_flops > 0)
         metrics.mfu = 3 * model_forward_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
@@ -128,20 +74,53 @@ static bool log_norms(struct trainer *trainer, const struct step_record *record,
     return true;
 }
 
+/* The device made the same comparison with the same number and left parameters and moments as they were. */
+static bool was_skipped(const struct step_record *record)
+{
+    return record->sum_of_squares_limit > 0 && record->sum_of_squares[0] > record->sum_of_squares_limit;
+}
+
+static void log_skipped(struct trainer *trainer, const struct step_record *record)
+{
+    double norm = sqrt(record->sum_of_squares[0]), limit = sqrt(record->sum_of_squares_limit);
+    char message[200];
+    struct error error;
+    trainer->window.skipped_updates++;
+    if (!trainer->log)
+        return;
+    snprintf(message, sizeof message,
+             "the gradient norm is %.4g, over the limit of %.4g that diagnosis.skip_z %g gives: this update is skipped",
+             norm, limit, trainer->config->diagnosis.skip_z);
+    struct event event = {.step = record->step,
+                          .kind = "update_skipped",
+                          .severity = "warning",
+                          .message = message,
+                          .layer = -1,
+                          .head = -1,
+                          .value = norm,
+                          .threshold = limit};
+    progress_say(&trainer->progress, "step %llu: %s", (unsigned long long)record->step, message);
+    trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
+}
+
 bool trainer_finish_record(struct trainer *trainer, struct step_record *record, struct error *error)
 {
-    if (!record->pending)
+    if (!record->pending || trainer->diagnosis.decision.action == DIAGNOSIS_ACTION_REWIND)
         return true;
     record->pending = false;
     if (!trainer->kernels->wait_mark(trainer->model->context, (int)(record->step % 2), error))
         return false;
     /* Reduced gradients are the same on every rank, so this is decided alike everywhere. */
     bool finite = isfinite(record->sum_of_squares[0]);
+    if (finite && was_skipped(record))
+        log_skipped(trainer, record);
+    if (finite)
+        gradient_limit_push(&trainer->gradient_limit, record->step, sqrt(record->sum_of_squares[0]));
     if (record->with_norms && !log_norms(trainer, record, error))
         return false;
     if ((record->logged || !finite) && !log_metrics(trainer, record, error))
         return false;
     if (!finite)
-        return report_nonfinite(trainer, record->step, error);
+        return trainer_report_nonfinite(trainer, record->step, error);
     return (!record->logged && !record->with_norms) || trainer_diagnosis_decide(&trainer->diagnosis, error);
 }

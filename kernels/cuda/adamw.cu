@@ -77,8 +77,8 @@ struct adamw_constants {
 };
 
 /* A thread takes four numbers at a time with a stride of the whole grid; nothing is changed where the gradient's norm
- * or the earlier one is not finite, or over the limit. Traffic: 28 + sizeof(T) bytes a number (28 without a working copy) and 1/64 for the decay table. Limit
- * on an A100: 2.0 TB/s. */
+ * or the earlier one is not finite, or over the limit. Traffic: 28 + sizeof(T) bytes a number (28 without a working
+ * copy) and 1/64 for the decay table. Limit on an A100: 2.0 TB/s. */
 template <typename T>
 __global__ void __launch_bounds__(OPTIMISER_THREADS)
     adamw_kernel(float *master, float *m, float *v, T *working, const float *gradient, const uint8_t *decay,
@@ -131,9 +131,9 @@ bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, v
     unsigned blocks = blocks_for(ctx, packs);
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(
-            master, m, v, (T *)working, gradient, decay, gradient_sum_of_squares, adamw->earlier_sum_of_squares, packs,
-            c);
+        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(master, m, v, (T *)working, gradient, decay,
+                                                                        gradient_sum_of_squares,
+                                                                        adamw->earlier_sum_of_squares, packs, c);
         return cuda_launched(ctx, "adamw", error);
     });
 }

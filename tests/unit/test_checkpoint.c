@@ -73,7 +73,8 @@ static void lay_out(struct memory *memory)
         offset += count;
     }
     assert_true(offset <= NUMBERS);
-    memory->checkpoint = (struct checkpoint){.tensors = memory->tensors, .tensor_count = TENSORS, .best_top1 = -1};
+    memory->checkpoint =
+        (struct checkpoint){.tensors = memory->tensors, .tensor_count = TENSORS, .best_top1 = -1, .lr_scale = 1};
 }
 
 static char config_text[] = "model: {dim: 48}\n# \xc3\xbc\nattention: {kind: quest}\n";
