@@ -293,7 +293,8 @@ double trainer_epoch(const struct trainer *trainer, uint64_t step)
 
 void trainer_restart_window(struct trainer *trainer)
 {
-    memset(&trainer->window, 0, sizeof trainer->window);
+    trainer->window.data_wait_s = trainer->window.comm_wait_s = 0;
+    trainer->window.steps = 0;
     trainer->window.begin_s = clock_s();
 }
 

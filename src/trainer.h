@@ -72,7 +72,7 @@ struct trainer {
     struct {
         double begin_s, data_wait_s, comm_wait_s;
         uint64_t steps, skipped_images, skipped_updates;
-    } window; /* since the last logged step */
+    } window; /* since the last logged step, times without evaluations and checkpoints */
 };
 
 /* Collective; errors are agreed. */
@@ -109,6 +109,7 @@ bool trainer_may_rewind(const struct trainer *trainer);
 /* The training input from the batch after `first_step` on, for `steps` steps; closes the one before. */
 bool trainer_open_input(struct trainer *trainer, uint64_t first_step, uint64_t steps, struct error *error);
 double trainer_epoch(const struct trainer *trainer, uint64_t step);
+/* Times begin anew; what was skipped stays counted until a line of metrics.jsonl has said it. */
 void trainer_restart_window(struct trainer *trainer);
 /* A log that cannot be written does not stop the training: says so. */
 void trainer_log_result(struct trainer *trainer, bool ok, const struct error *error);

@@ -27,6 +27,8 @@ static void decide(struct trainer_diagnosis *diagnosis, const struct diagnosis_e
                                    : event->severity == DIAGNOSIS_WARNING ? diagnosis->config->diagnosis.on_warning
                                                                           : DIAGNOSIS_ACTION_LOG;
     struct trainer_decision *decision = &diagnosis->decision;
+    if (action == DIAGNOSIS_ACTION_REWIND && event->rule == DIAGNOSIS_RANK_SKEW)
+        return; /* no checkpoint makes a rank faster */
     if (action == decision->action && event->since < decision->since)
         decision->since = event->since;
     if (action <= decision->action)

@@ -49,6 +49,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     /* On all ranks at the same moment, just after the reduction: while rank 0 writes, the others already wait for it in
      * the next step, and that time must be in its step too. */
     trainer_restart_window(trainer);
+    trainer->window.skipped_images = trainer->window.skipped_updates = 0;
     progress_step(&trainer->progress, &metrics);
     if (metrics.skipped_images > 0)
         progress_warn(&trainer->progress, "%llu damaged images were skipped (quest-data verify %s names them)",

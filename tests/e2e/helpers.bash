@@ -97,3 +97,31 @@ one_error() {
     echo "status $status, output:" && echo "$output"
     [[ $status =~ ^($1)$ ]] && [ "$(grep -c '^error: ' <<<"$output")" = 1 ] && grep -qE "^error: .*($2)" <<<"$output"
 }
+
+# make_faulty: faulty.h5 (240 images) and faulty_start.h5 (parameters), in which exactly one number overflows in exactly one
+# image: the 64th of the file, so in the third step of 24. Its patches are bright where the others' are black, which one
+# coordinate of the residual stream carries to a huge weight of the second block's fc1; the parameters stay as they are
+# at optim.lr=1e-36.
+make_faulty() {
+    quest-data synth shapes --out faulty.h5 --images 240 --size 16 --seed 1
+    quest-train "$1" --out faulty_run --max-steps 1
+    /usr/bin/python3 - <<'PYTHON'
+import h5py, numpy as np
+with h5py.File("faulty.h5", "r+") as f:
+    images = f["images"][...]
+    images[:, ::4, ::4, 0] = 0
+    images[63, ::4, ::4, 0] = 255
+    f["images"][...] = images
+    f.attrs["mean"], f.attrs["std"] = np.zeros(3, "f4"), np.full(3, 0.25, "f4")
+with h5py.File("faulty_run/checkpoints/step_00000001.h5") as f, h5py.File("faulty_start.h5", "w") as out:
+    p = {name: tensor[...] for name, tensor in f["params"].items()}
+    p["patch_embed.proj.weight"][5] = 0
+    p["patch_embed.proj.weight"][5, 0, 0, 0] = 1e4
+    p["blocks.1.norm2.weight"][:], p["blocks.1.norm2.bias"][:] = 1, 0
+    p["blocks.1.mlp.fc1.weight"][3] = 0
+    p["blocks.1.mlp.fc1.weight"][3, 5] = 1e38
+    p["blocks.1.mlp.fc2.weight"][:, 3] = 0
+    for name, tensor in p.items():
+        out[f"params/{name}"] = tensor
+PYTHON
+}

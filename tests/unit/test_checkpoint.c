@@ -95,6 +95,11 @@ static void fill(struct memory *memory, uint64_t step)
     memory->checkpoint.world_size = 2;
     memory->checkpoint.config = config_text;
     memory->checkpoint.best_top1 = 0.625;
+    memory->checkpoint.lr_scale = 0.25;
+    memory->checkpoint.rewinds = 2;
+    memory->checkpoint.gradient_norm_count = CHECKPOINT_NORMS_MAX;
+    for (size_t i = 0; i < CHECKPOINT_NORMS_MAX; i++)
+        memory->checkpoint.gradient_norms[i] = 1.0 / (double)(i + 3);
     memory->checkpoint.channels = 3;
     for (size_t i = 0; i < 3; i++) {
         memory->checkpoint.mean[i] = 0.1f * (float)(i + 1);
@@ -133,7 +138,9 @@ static bool same(const struct memory *a, const struct memory *b)
     size_t numbers = 8 + 8 * 3 * 4 * 4 + 3 + 10 * 8;
     return memcmp(a->parameter, b->parameter, numbers * sizeof(float)) == 0 &&
            memcmp(a->m, b->m, numbers * sizeof(float)) == 0 && memcmp(a->v, b->v, numbers * sizeof(float)) == 0 &&
-           x->step == y->step && x->epoch == y->epoch && x->world_size == y->world_size &&
+           x->step == y->step && x->epoch == y->epoch && x->world_size == y->world_size && x->lr_scale == y->lr_scale &&
+           x->rewinds == y->rewinds && x->gradient_norm_count == y->gradient_norm_count &&
+           memcmp(x->gradient_norms, y->gradient_norms, sizeof x->gradient_norms) == 0 &&
            strcmp(x->config, y->config) == 0 && x->best_top1 == y->best_top1 && x->channels == y->channels &&
            memcmp(x->mean, y->mean, sizeof x->mean) == 0 && memcmp(x->std, y->std, sizeof x->std) == 0;
 }
@@ -152,6 +159,41 @@ static void what_is_written_is_read_back(void **state)
     char command[128];
     snprintf(command, sizeof command, "test $(ls -A %s | wc -l) = 1", scratch);
     assert_int_equal(system(command), 0);
+}
+
+/* Written before there were rewinds and skipped updates; and with numbers that no run writes. */
+static void older_files_have_no_rewinds_and_wrong_ones_are_refused(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    struct error error;
+    char command[512];
+    const struct {
+        const char *edit;
+        bool valid;
+    } edits[] = {
+        {"for n in ('lr_scale', 'rewinds', 'gradient_norms'): del f.attrs[n]", true},
+        {"f.attrs['lr_scale'] = 0.0", false},
+        {"f.attrs['lr_scale'] = numpy.nan", false},
+        {"f.attrs['rewinds'] = -1", false},
+        {"f.attrs['gradient_norms'] = [1.0, numpy.inf]", false},
+        {"f.attrs['gradient_norms'] = numpy.ones(130)", false},
+    };
+    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+        write_step(&memory, 9);
+        /* The last 32 bytes are the seal, which a file of another program does not have. */
+        snprintf(command, sizeof command,
+                 "cd %s && truncate -s -32 step_00000009.h5 && /usr/bin/python3 -c \"import h5py, numpy\n"
+                 "with h5py.File('step_00000009.h5', 'r+') as f:\n %s\"",
+                 scratch, edits[i].edit);
+        assert_int_equal(system(command), 0);
+        struct checkpoint header;
+        assert_int_equal(checkpoint_read_header(&header, at("step_00000009.h5"), &error), edits[i].valid);
+        if (!edits[i].valid)
+            continue;
+        assert_true(header.lr_scale == 1 && header.rewinds == 0 && header.gradient_norm_count == 0);
+        checkpoint_free(&header);
+    }
 }
 
 static void the_same_state_gives_the_same_bytes(void **state)
@@ -446,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_scratch, remove_scratch)
         TEST(what_is_written_is_read_back),
+        TEST(older_files_have_no_rewinds_and_wrong_ones_are_refused),
         TEST(the_same_state_gives_the_same_bytes),
         TEST(h5py_reads_it),
         TEST(another_model_is_refused_by_the_tensor_s_name),

@@ -205,6 +205,42 @@ static void rewind_keeps_what_is_before_and_drops_a_cut_line(void **state)
     assert_int_not_equal(access(at("run/metrics.jsonl.new"), F_OK), 0);
 }
 
+static void going_back_keeps_what_is_cut_and_all_events(void **state)
+{
+    (void)state;
+    struct run_log *log = open_run(false);
+    struct error error;
+    char *directory;
+    for (uint64_t step = 1; step <= 30; step++) {
+        struct event event = {
+            .step = step, .kind = "test", .severity = "info", .message = "x", .layer = -1, .head = -1};
+        log_step(log, step);
+        assert_true(run_log_event(log, &event, &error));
+    }
+    for (int time = 1; time <= 2; time++) { /* a number that is taken is passed over */
+        char expected[256], name[64];
+        json_t *lines[60];
+        assert_true(run_log_put_aside(log, 20, 1, &directory, &error));
+        snprintf(expected, sizeof expected, "%s/rewound/%d", at("run"), time);
+        assert_string_equal(directory, expected);
+        free(directory);
+        size_t count = read_lines("run/metrics.jsonl", lines, 60);
+        assert_int_equal(count, 20);
+        free_lines(lines, count);
+        count = read_lines("run/events.jsonl", lines, 60);
+        assert_int_equal(count, 30);
+        free_lines(lines, count);
+        snprintf(name, sizeof name, "run/rewound/%d/metrics.jsonl", time);
+        count = read_lines(name, lines, 60);
+        assert_int_equal(count, 10);
+        assert_int_equal(json_integer_value(json_object_get(lines[0], "step")), 21);
+        free_lines(lines, count);
+        for (uint64_t step = 21; step <= 30; step++)
+            log_step(log, step);
+    }
+    run_log_close(log);
+}
+
 static void the_configuration_is_replaced_whole(void **state)
 {
     (void)state;
@@ -261,6 +297,7 @@ int main(void)
         TEST(a_second_run_is_told_who_holds_the_directory),
         TEST(a_directory_that_cannot_be_made_is_named),
         TEST(rewind_keeps_what_is_before_and_drops_a_cut_line),
+        TEST(going_back_keeps_what_is_cut_and_all_events),
         TEST(the_configuration_is_replaced_whole),
         TEST(a_full_disk_is_reported_and_leaves_whole_lines),
     };
