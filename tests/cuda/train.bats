@@ -3,6 +3,7 @@ load ../e2e/helpers
 setup_file() {
     make_datasets
     write_config config.yaml
+    make_faulty config.yaml
     on cpu 1 quest-train config.yaml --out cpu
     on cuda 1 quest-train config.yaml --out cuda
 }
@@ -57,6 +58,52 @@ two_gpus() { [ -n "${GPUSIM:-}" ] || [ "$(nvidia-smi -L | grep -c '^GPU')" -ge 2
 @test "bf16 training follows the fp32 loss curve" {
     on cuda 1 quest-train "$config" --set train.precision=bf16 --out run
     losses_agree run "$cpu" 3e-2 30
+}
+
+faulty() { # DEVICE RANKS ARGUMENT...: the run in which step 3 overflows in layer 1 (helpers.bash)
+    on "$1" "$2" quest-train "$config" --init "$BATS_FILE_TMPDIR/faulty_start.h5" \
+        --set data.train="$BATS_FILE_TMPDIR/faulty.h5" --set data.shuffle=false --set data.augment.flip=false \
+        --set data.augment.crop_padding=0 --set optim.lr=1e-36 "${@:3}"
+}
+
+@test "NaN: a GPU, which is read a step late, names the step, layer and tensor that the CPU names" {
+    two_gpus
+    for split in "1 1 0" "1 2 0" "2 1 1"; do
+        read -r count accumulate speaker <<<"$split"
+        for device in cpu cuda; do
+            run faulty $device "$count" --set train.accumulate="$accumulate" --out "$device$count$accumulate"
+            one_error 1 "step 3 met a NaN or Inf: layer 1: the first tensor that holds it is blocks\.1\.mlp\.fc1 output \(rank $speaker\)"
+        done
+    done
+}
+
+@test "skipped updates: the same steps as on the CPU, and stopping in between leaves the bits alone" {
+    two_gpus
+    skipping=(--set diagnosis.skip_z=1.5 --set train.steps=60)
+    on cpu 1 quest-train "$config" "${skipping[@]}" --out cpu
+    on cuda 2 quest-train "$config" "${skipping[@]}" --out cuda
+    on cuda 2 quest-train "$config" "${skipping[@]}" --out stopped --max-steps 37
+    on cuda 2 quest-train "$config" "${skipping[@]}" --out stopped --resume
+    skipped() { json "$1/events.jsonl" "[x['step'] for x in d if x['kind'] == 'update_skipped']"; }
+    echo "cpu $(skipped cpu), cuda $(skipped cuda), stopped $(skipped stopped)"
+    [ "$(skipped cpu)" != "[]" ]
+    [ "$(skipped cuda)" = "$(skipped cpu)" ]
+    [ "$(skipped stopped)" = "$(skipped cpu)" ]
+    [ "$(json cuda/metrics.jsonl "[x['step'] for x in d if x.get('skipped_updates')]")" = "$(skipped cpu)" ]
+    same_state stopped/checkpoints/step_00000060.h5 cuda/checkpoints/step_00000060.h5
+    losses_agree cuda cpu 1e-3 60
+}
+
+@test "rewind: two GPUs go back from a NaN, and give up after rewind_max times" {
+    two_gpus
+    on cuda 2 quest-train "$config" --set optim.lr=1e30 --set optim.clip_grad_norm=0 --set diagnosis.on_critical=rewind \
+        --set diagnosis.rewind_lr_scale=1e-33 --out run
+    on cuda 2 quest-train "$config" --set optim.clip_grad_norm=0 --out plain
+    [ "$(json run/events.jsonl '[(x["step"], x["kind"]) for x in d if x["kind"] in ("nonfinite", "rewind")]')" = "[(2, 'nonfinite'), (0, 'rewind')]" ]
+    losses_agree run plain 1e-4 30
+    run faulty cuda 2 --set diagnosis.on_critical=rewind --set diagnosis.rewind_max=2 --set checkpoint.every=1 --out limit
+    one_error 1 'step 3.*layer 1.*after 2 rewinds'
+    [ "$(json limit/events.jsonl '[x["step"] for x in d if x["kind"] == "rewind"]')" = "[1, 1]" ]
 }
 
 @test "more ranks than GPUs on a host: an error that says what to change, before training" {
