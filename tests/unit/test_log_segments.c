@@ -189,6 +189,27 @@ static void a_rewind_cuts_across_segments(void **state)
     assert_int_equal(segment_count(), 0);
 }
 
+static void what_a_run_gives_up_is_kept_from_all_segments(void **state)
+{
+    (void)state;
+    static const uint64_t targets[] = {250, 120, 119, 0};
+    struct error error;
+    struct run_log *log = open_run(false);
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        struct log_reader reader;
+        char *directory, path[512];
+        log_steps(log, last_step() + 1, 300);
+        assert_true(run_log_put_aside(log, targets[i], 1, &directory, &error));
+        assert_int_equal(last_step(), targets[i]);
+        snprintf(path, sizeof path, "%s/norms.jsonl", directory);
+        assert_true(log_reader_open(&reader, path, &error));
+        assert_int_equal(read_steps(&reader, targets[i] + 1), 300);
+        log_reader_close(&reader);
+        free(directory);
+    }
+    close_run(log);
+}
+
 static void what_a_crash_leaves_is_read_once_and_mended(void **state)
 {
     (void)state;
@@ -398,6 +419,7 @@ int main(void)
         TEST(the_front_may_be_deleted),
         TEST(a_growing_log_is_followed_over_its_segments),
         TEST(a_rewind_cuts_across_segments),
+        TEST(what_a_run_gives_up_is_kept_from_all_segments),
         TEST(what_a_crash_leaves_is_read_once_and_mended),
         TEST(a_line_cut_by_a_crash_is_dropped_with_segments_too),
         TEST(a_damaged_segment_is_named_and_the_rest_is_read),
