@@ -28,7 +28,12 @@ bool config_refuse(const struct config_reading *reading, const char *path, const
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     error_input(reading->error, "%s", message);
-    return refuse_at(reading, &reading->places[config_key_find(path)], path);
+    return config_refuse_value(reading, path);
+}
+
+bool config_refuse_value(const struct config_reading *reading, const char *path)
+{
+    return refuse_at(reading, &reading->places[config_key_find(reading->schema, path)], path);
 }
 
 static size_t least(size_t a, size_t b)
@@ -61,12 +66,12 @@ static const char *last_name(const char *path)
 }
 
 /* The known key that was probably meant: the same name in another section, else the nearest spelling; or NULL. */
-static const char *nearest_key(const char *path)
+static const char *nearest_key(const struct config_schema *schema, const char *path)
 {
     const char *nearest = NULL;
     size_t nearest_distance = 3 + strlen(path) / 5;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const char *candidate = config_keys[i].path;
+    for (size_t i = 0; i < schema->count; i++) {
+        const char *candidate = schema->keys[i].path;
         size_t distance = edit_distance(path, candidate);
         if (distance > 1 && strcmp(last_name(path), last_name(candidate)) == 0)
             distance = 1;
@@ -78,20 +83,20 @@ static const char *nearest_key(const char *path)
     return nearest;
 }
 
-static bool is_section(const char *path)
+static bool is_section(const struct config_schema *schema, const char *path)
 {
     size_t length = strlen(path);
-    for (size_t i = 0; i < config_key_count; i++)
-        if (strncmp(config_keys[i].path, path, length) == 0 && config_keys[i].path[length] == '.')
+    for (size_t i = 0; i < schema->count; i++)
+        if (strncmp(schema->keys[i].path, path, length) == 0 && schema->keys[i].path[length] == '.')
             return true;
     return false;
 }
 
 static bool refuse_unknown(const struct config_reading *reading, const struct config_place *place, const char *path)
 {
-    const char *meant = nearest_key(path);
-    error_input(reading->error, "is not a known key%s%s%s; docs/configuration.md lists them",
-                meant ? " (did you mean " : "", meant ? meant : "", meant ? "?)" : "");
+    const char *meant = nearest_key(reading->schema, path);
+    error_input(reading->error, "is not a known key%s%s%s; %s", meant ? " (did you mean " : "", meant ? meant : "",
+                meant ? "?)" : "", reading->schema->reference);
     return refuse_at(reading, place, path);
 }
 
@@ -100,14 +105,15 @@ static bool refuse_unknown(const struct config_reading *reading, const struct co
 static bool set_value(struct config_reading *reading, const struct config_place *place, const char *path,
                       const char *text, bool quoted)
 {
-    size_t index = config_key_find(path);
-    if (index == config_key_count && is_section(path)) {
+    const struct config_schema *schema = reading->schema;
+    size_t index = config_key_find(schema, path);
+    if (index == schema->count && is_section(schema, path)) {
         error_input(reading->error, "is a section and takes no value of its own");
         return refuse_at(reading, place, path);
     }
-    if (index == config_key_count)
+    if (index == schema->count)
         return refuse_unknown(reading, place, path);
-    if (!config_value_set(reading->config, &config_keys[index], text, quoted, reading->error))
+    if (!config_value_set(reading->config, &schema->keys[index], text, quoted, reading->error))
         return refuse_at(reading, place, path);
     reading->places[index] = *place;
     return true;
@@ -116,8 +122,9 @@ static bool set_value(struct config_reading *reading, const struct config_place 
 static bool apply_entry(struct config_reading *reading, const struct yaml_entry *entry)
 {
     struct config_place place = {.given = true, .line = entry->line};
-    bool section = is_section(entry->path);
-    if (entry->section && config_key_find(entry->path) < config_key_count) {
+    const struct config_schema *schema = reading->schema;
+    bool section = is_section(schema, entry->path);
+    if (entry->section && config_key_find(schema, entry->path) < schema->count) {
         error_input(reading->error, "takes one value, not a section");
         return refuse_at(reading, &place, entry->path);
     }
@@ -141,8 +148,8 @@ static bool apply_override(struct config_reading *reading, const char *override)
                            override);
     char path[YAML_PATH_MAX];
     snprintf(path, sizeof path, "%.*s", (int)length, override);
-    size_t index = config_key_find(path);
-    bool literal = index < config_key_count && config_keys[index].type == CONFIG_TEXT;
+    size_t index = config_key_find(reading->schema, path);
+    bool literal = index < reading->schema->count && reading->schema->keys[index].type == CONFIG_TEXT;
     return set_value(reading, &place, path, equals + 1, literal);
 }
 
@@ -150,8 +157,8 @@ static bool apply_override(struct config_reading *reading, const char *override)
 static void replace_run_length(struct config_reading *reading)
 {
     struct config *config = reading->config;
-    const struct config_place *epochs = &reading->places[config_key_find("train.epochs")];
-    const struct config_place *steps = &reading->places[config_key_find("train.steps")];
+    const struct config_place *epochs = &reading->places[config_key_find(reading->schema, "train.epochs")];
+    const struct config_place *steps = &reading->places[config_key_find(reading->schema, "train.steps")];
     if (steps->override && !epochs->override && config->train.steps)
         config->train.epochs = 0;
     if (epochs->override && !steps->override && config->train.epochs)
@@ -160,9 +167,9 @@ static void replace_run_length(struct config_reading *reading)
 
 static bool set_defaults(struct config_reading *reading)
 {
-    *reading->config = (struct config){0};
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    memset(reading->config, 0, reading->schema->bytes);
+    for (size_t i = 0; i < reading->schema->count; i++) {
+        const struct config_key *key = &reading->schema->keys[i];
         bool text = key->type == CONFIG_TEXT;
         if (key->initial && !config_value_set(reading->config, key, key->initial, text, reading->error))
             return error_prefix(reading->error, "default of %s", key->path);
@@ -170,8 +177,8 @@ static bool set_defaults(struct config_reading *reading)
     return true;
 }
 
-static bool read_values(struct config_reading *reading, const char *text, size_t text_bytes,
-                        const char *const *overrides, size_t override_count)
+bool config_read(struct config_reading *reading, const char *text, size_t text_bytes, const char *const *overrides,
+                 size_t override_count)
 {
     struct yaml_flat flat;
     if (!set_defaults(reading) || !yaml_flat_parse(&flat, text, text_bytes, reading->name, reading->error))
@@ -182,38 +189,49 @@ static bool read_values(struct config_reading *reading, const char *text, size_t
     yaml_flat_free(&flat);
     for (size_t i = 0; ok && i < override_count; i++)
         ok = apply_override(reading, overrides[i]);
-    replace_run_length(reading);
     return ok;
 }
 
 bool config_parse(struct config *config, const char *text, size_t text_bytes, const char *name,
                   const char *const *overrides, size_t override_count, struct error *error)
 {
-    struct config_reading reading = {.config = config, .name = name, .error = error};
-    return read_values(&reading, text, text_bytes, overrides, override_count) && config_check_model(&reading) &&
-           config_check_run(&reading);
+    struct config_reading reading = {.schema = &config_schema, .config = config, .name = name, .error = error};
+    if (!config_read(&reading, text, text_bytes, overrides, override_count))
+        return false;
+    replace_run_length(&reading);
+    return config_check_model(&reading) && config_check_run(&reading);
 }
 
 bool config_parse_model(struct config *config, const char *text, size_t text_bytes, const char *name,
                         struct error *error)
 {
-    struct config_reading reading = {.config = config, .name = name, .error = error};
-    return read_values(&reading, text, text_bytes, NULL, 0) && config_check_model(&reading);
+    struct config_reading reading = {.schema = &config_schema, .config = config, .name = name, .error = error};
+    return config_read(&reading, text, text_bytes, NULL, 0) && config_check_model(&reading);
+}
+
+bool config_read_file(char **text, size_t *bytes, const char *path, struct error *error)
+{
+    FILE *file = fopen(path, "rb");
+    *text = NULL;
+    *bytes = 0;
+    if (!file)
+        return error_input(error, "%s: %s", path, strerror(errno));
+    *text = malloc(YAML_BYTES_MAX + 1);
+    bool ok = *text || error_runtime(error, "%s: out of memory", path);
+    *bytes = *text ? fread(*text, 1, YAML_BYTES_MAX + 1, file) : 0;
+    if (ok && ferror(file))
+        ok = error_input(error, "%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return ok;
 }
 
 bool config_load(struct config *config, const char *path, const char *const *overrides, size_t override_count,
                  struct error *error)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return error_input(error, "%s: %s", path, strerror(errno));
-    char *text = malloc(YAML_BYTES_MAX + 1);
-    bool ok = text || error_runtime(error, "%s: out of memory", path);
-    size_t bytes = text ? fread(text, 1, YAML_BYTES_MAX + 1, file) : 0;
-    if (ok && ferror(file))
-        ok = error_input(error, "%s: cannot be read: %s", path, strerror(errno));
-    fclose(file);
-    ok = ok && config_parse(config, text, bytes, path, overrides, override_count, error);
+    char *text;
+    size_t bytes;
+    bool ok = config_read_file(&text, &bytes, path, error) &&
+              config_parse(config, text, bytes, path, overrides, override_count, error);
     free(text);
     return ok;
 }

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char header[] = "# The resolved configuration of a run: every key. See docs/configuration.md.\n";
-
 /* Opens the sections of `path` that `before` was not in; returns how deep its last name lies. */
 static int open_sections(FILE *out, const char *path, const char *before)
 {
@@ -20,21 +18,22 @@ static int open_sections(FILE *out, const char *path, const char *before)
     return depth;
 }
 
-char *config_format(const struct config *config)
+char *config_format_schema(const struct config_schema *schema, const void *config)
 {
     char *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
     if (!out)
         return NULL;
-    fputs(header, out);
+    fputs(schema->header, out);
     const char *before = "";
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (size_t i = 0; i < schema->count; i++) {
+        const struct config_key *key = &schema->keys[i];
         char value[2200]; /* 1023 bytes of text, each escaped */
         config_value_format(config, key, value, sizeof value);
         int depth = open_sections(out, key->path, before);
-        fprintf(out, "%*s%s: %s\n", 2 * depth, "", strrchr(key->path, '.') + 1, value);
+        const char *dot = strrchr(key->path, '.');
+        fprintf(out, "%*s%s: %s\n", 2 * depth, "", dot ? dot + 1 : key->path, value);
         before = key->path;
     }
     if (fclose(out) != 0) {
@@ -42,6 +41,11 @@ char *config_format(const struct config *config)
         return NULL;
     }
     return text;
+}
+
+char *config_format(const struct config *config)
+{
+    return config_format_schema(&config_schema, config);
 }
 
 char *config_reference(void)

@@ -159,10 +159,18 @@ const struct config_key config_keys[] = {
 const size_t config_key_count = sizeof config_keys / sizeof config_keys[0];
 _Static_assert(sizeof config_keys / sizeof config_keys[0] <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");
 
-size_t config_key_find(const char *path)
+const struct config_schema config_schema = {
+    .keys = config_keys,
+    .count = sizeof config_keys / sizeof config_keys[0],
+    .bytes = sizeof(struct config),
+    .reference = "docs/configuration.md lists them",
+    .header = "# The resolved configuration of a run: every key. See docs/configuration.md.\n",
+};
+
+size_t config_key_find(const struct config_schema *schema, const char *path)
 {
     size_t index = 0;
-    while (index < config_key_count && strcmp(config_keys[index].path, path) != 0)
+    while (index < schema->count && strcmp(schema->keys[index].path, path) != 0)
         index++;
     return index;
 }

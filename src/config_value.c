@@ -143,8 +143,7 @@ static bool set_choice(char *field, const struct config_key *key, const char *te
     return refuse(key, "is not known", text, error);
 }
 
-bool config_value_set(struct config *config, const struct config_key *key, const char *text, bool quoted,
-                      struct error *error)
+bool config_value_set(void *config, const struct config_key *key, const char *text, bool quoted, struct error *error)
 {
     char *field = (char *)config + key->offset;
     if (!quoted && (!*text || strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0))
@@ -201,7 +200,7 @@ static void format_text(const char *value, char *text, size_t text_bytes)
     text[used] = '\0';
 }
 
-void config_value_format(const struct config *config, const struct config_key *key, char *text, size_t text_bytes)
+void config_value_format(const void *config, const struct config_key *key, char *text, size_t text_bytes)
 {
     const char *field = (const char *)config + key->offset;
     int64_t whole;
