@@ -41,10 +41,18 @@ bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error);
  * that directory, to be freed, NULL where it could not be made. */
 bool run_log_put_aside(struct run_log *log, uint64_t step, uint64_t number, char **directory, struct error *error);
 
+/* A field that only some runs have: of a step one number, of a norm record one a head. */
+struct log_field_of_run {
+    const char *name;
+    const double *values;
+};
+
 struct step_metrics {
     uint64_t step;
     double epoch, loss, lr, grad_norm, images_per_s, step_time_s, data_wait_s, comm_wait_s, top1, mfu;
     uint64_t skipped_images, skipped_updates;
+    const struct log_field_of_run *more; /* written last */
+    size_t more_count;
 };
 bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error);
 
@@ -63,6 +71,8 @@ struct norm_record {
     const double *k_norm_mean, *k_norm_std, *k_norm_min, *k_norm_max;
     const double *logit_max, *entropy_mean, *entropy_min;
     double qkv_grad_norm;
+    const struct log_field_of_run *more; /* written last; not read back */
+    size_t more_count;
 };
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error);
 

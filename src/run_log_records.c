@@ -53,6 +53,8 @@ bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struc
     json_line_number(&line, "mfu", metrics->mfu > 0 ? metrics->mfu : NAN);
     json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
     json_line_whole(&line, "skipped_updates", (int64_t)metrics->skipped_updates);
+    for (size_t i = 0; i < metrics->more_count; i++)
+        json_line_number(&line, metrics->more[i].name, *metrics->more[i].values);
     json_line_time(&line, "time");
     bool logged = append(log, RUN_LOG_METRICS, &line, error);
     struct norms_metrics numbers = {.step = metrics->step,
@@ -98,6 +100,8 @@ bool run_log_norms(struct run_log *log, const struct norm_record *record, struct
     for (size_t i = 0; i < NORM_LISTS; i++)
         json_line_numbers(&line, norm_lists[i].name, norm_record_list(record, i), record->heads);
     json_line_number(&line, "qkv_grad_norm", record->qkv_grad_norm);
+    for (size_t i = 0; i < record->more_count; i++)
+        json_line_numbers(&line, record->more[i].name, record->more[i].values, record->heads);
     bool logged = append(log, RUN_LOG_NORMS, &line, error);
     return run_log_sinks_norms(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
 }
