@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "src/norms.h"
+#include "src/norms_field.h"
 #include "src/norms_reading.h"
 
 /* What is asked for, with names turned into columns. */
 struct plot {
     bool logarithmic;
     bool of_model;    /* a column of the metrics, not of a layer */
+    bool of_logs;     /* none of the known statistics: a field of the logs by its name */
     size_t statistic; /* NORMS_HEAD_STATISTICS: qkv_grad_norm */
     long layer, head; /* -1: all */
     const char *name;
@@ -52,12 +54,9 @@ static bool choose(struct plot *plot, const struct norms_arguments *arguments, s
     *plot = (struct plot){.logarithmic = arguments->logarithmic,
                           .name = arguments->statistic ? arguments->statistic : "logit_max"};
     plot->of_model = find_name(&plot->statistic, plot->name, norms_metrics_columns, METRICS_COLUMNS);
-    if (!plot->of_model && !find_name(&plot->statistic, plot->name, norms_head_statistics, NORMS_HEAD_STATISTICS) &&
-        strcmp(plot->name, "qkv_grad_norm") != 0)
-        return error_input(error,
-                           "--stat: '%s' is none of loss, grad_norm, lr, images_per_s, q_norm_mean, q_norm_max, "
-                           "k_norm_mean, k_norm_max, logit_max, entropy_mean, entropy_min, qkv_grad_norm",
-                           plot->name);
+    plot->of_logs = !plot->of_model &&
+                    !find_name(&plot->statistic, plot->name, norms_head_statistics, NORMS_HEAD_STATISTICS) &&
+                    strcmp(plot->name, "qkv_grad_norm") != 0;
     if (!arguments->out || !terminal_of(arguments->out))
         return error_input(error, "--out FILE is missing, or does not end in .png, .svg or .pdf");
     return read_index(&plot->layer, arguments->layer, "--layer", error) &&
@@ -98,8 +97,20 @@ static void put_curve(struct curves *curves, const struct norms_buckets *buckets
     curves->count++;
 }
 
+/* A run of one head in one layer needs no telling apart. */
+static void put_head(struct curves *curves, const struct norms_buckets *buckets, size_t column, const char *run,
+                     size_t layer, size_t head, bool only_one)
+{
+    char title[256];
+    if (only_one)
+        snprintf(title, sizeof title, "%s", run);
+    else
+        snprintf(title, sizeof title, "%s, layer %zu, head %zu", run, layer, head);
+    put_curve(curves, buckets, column, title);
+}
+
 static void put_layer(struct curves *curves, const struct plot *plot, const struct norms_layer *layer, size_t index,
-                      const char *run)
+                      const char *run, bool only_one)
 {
     char title[256];
     if (plot->statistic == NORMS_HEAD_STATISTICS) {
@@ -110,8 +121,7 @@ static void put_layer(struct curves *curves, const struct plot *plot, const stru
     for (size_t head = 0; head < layer->heads; head++) {
         if (plot->head >= 0 && (size_t)plot->head != head)
             continue;
-        snprintf(title, sizeof title, "%s, layer %zu, head %zu", run, index, head);
-        put_curve(curves, &layer->buckets, plot->statistic * layer->heads + head, title);
+        put_head(curves, &layer->buckets, plot->statistic * layer->heads + head, run, index, head, only_one);
     }
 }
 
@@ -121,32 +131,59 @@ static void put_run(struct curves *curves, const struct plot *plot, const struct
         put_curve(curves, &series->metrics, plot->statistic, name);
     for (size_t i = 0; !plot->of_model && i < series->layer_count; i++)
         if (series->layers[i].heads > 0 && (plot->layer < 0 || (size_t)plot->layer == i))
-            put_layer(curves, plot, &series->layers[i], i, name);
+            put_layer(curves, plot, &series->layers[i], i, name,
+                      series->layer_count == 1 && series->layers[i].heads == 1);
 }
 
-/* The whole gnuplot program as text; NULL where memory is short. */
-static char *program(const struct plot *plot, const struct norms_reading *readings, size_t count, const char *out_path,
-                     const char *path, size_t *curve_count)
+/* A field that is read by its name. */
+static bool put_field(struct curves *curves, const struct plot *plot, const struct norms_run *run, const char *name,
+                      struct error *error)
 {
+    struct norms_field field;
+    bool ok = norms_field_read(&field, run, plot->name, error);
+    if (ok && field.model.count > 0)
+        put_curve(curves, &field.model, 0, name);
+    for (size_t i = 0; ok && i < field.layer_count; i++)
+        for (size_t head = 0; head < field.layers[i].columns; head++) {
+            if ((plot->layer >= 0 && (size_t)plot->layer != i) || (plot->head >= 0 && (size_t)plot->head != head))
+                continue;
+            put_head(curves, &field.layers[i], head, name, i, head,
+                     field.layer_count == 1 && field.layers[i].columns == 1);
+        }
+    norms_field_close(&field);
+    return ok;
+}
+
+/* The whole gnuplot program as text; NULL where *error says why. */
+static char *program(const struct plot *plot, const struct norms_reading *readings, size_t count, const char *out_path,
+                     const char *path, size_t *curve_count, struct error *error)
+{
+    bool ok = true;
     char *text = NULL, *command = NULL;
     size_t bytes, command_bytes;
     struct curves curves = {.out = open_memstream(&text, &bytes), .command = open_memstream(&command, &command_bytes)};
     if (curves.out && curves.command) {
         fprintf(curves.out, "set terminal %s noenhanced\nset output ", terminal_of(path));
         put_quoted(curves.out, out_path);
-        fprintf(curves.out, "\nset xlabel 'step'\nset ylabel '%s'\nset grid\nset key outside right top\n%s", plot->name,
+        fprintf(curves.out, "\nset xlabel 'step'\nset ylabel '%s'\nset grid\n%s", plot->name,
                 plot->logarithmic ? "set logscale y\n" : "");
-        for (size_t i = 0; i < count; i++)
-            put_run(&curves, plot, &readings[i].series, norms_reading_name(readings, count, i));
+        for (size_t i = 0; ok && i < count; i++)
+            if (plot->of_logs)
+                ok = put_field(&curves, plot, &readings[i].run, norms_reading_name(readings, count, i), error);
+            else
+                put_run(&curves, plot, &readings[i].series, norms_reading_name(readings, count, i));
     }
-    bool ok = curves.command && fclose(curves.command) == 0;
-    if (ok && curves.out)
-        fprintf(curves.out, "plot %s\n", command);
-    ok = curves.out && fclose(curves.out) == 0 && ok;
+    bool whole = curves.command && fclose(curves.command) == 0;
+    if (whole && curves.out) /* a few titles fit below; many would leave the curves no room there */
+        fprintf(curves.out, "set key %s\nplot %s\n", curves.count <= NORMS_RUNS_MAX ? "below" : "outside right top",
+                command);
+    whole = curves.out && fclose(curves.out) == 0 && whole;
     free(command);
     *curve_count = curves.count;
-    if (ok)
+    if (ok && whole)
         return text;
+    if (ok)
+        error_runtime(error, "out of memory");
     free(text);
     return NULL;
 }
@@ -171,9 +208,8 @@ static bool draw(const struct plot *plot, const struct norms_reading *readings, 
     size_t curves;
     if (asprintf(&temporary, "%s.new", path) < 0)
         return error_runtime(error, "%s: out of memory", path);
-    char *text = program(plot, readings, count, temporary, path, &curves);
-    bool ok = text ? curves > 0 || error_input(error, "the log holds no %s for this layer and head", plot->name)
-                   : error_runtime(error, "out of memory");
+    char *text = program(plot, readings, count, temporary, path, &curves, error);
+    bool ok = text && (curves > 0 || error_input(error, "the log holds no %s for this layer and head", plot->name));
     ok = ok && run_gnuplot(text, error);
     if (ok && rename(temporary, path) != 0)
         ok = error_runtime(error, "%s: cannot be written", path);

@@ -95,7 +95,7 @@ static const struct argp_option report_options[] = {{"out", OPTION_OUT, "F.html"
 static const struct argp_option plot_options[] = {
     {"stat", OPTION_STATISTIC, "NAME", 0,
      "loss, grad_norm, lr, images_per_s, q_norm_mean, q_norm_max, k_norm_mean, k_norm_max, logit_max, entropy_mean, "
-     "entropy_min or qkv_grad_norm [logit_max]",
+     "entropy_min, qkv_grad_norm, or any other number that the logs hold [logit_max]",
      0},
     {"layer", OPTION_LAYER, "I", 0, "Only this layer [all]", 0},
     {"head", OPTION_HEAD, "H", 0, "Only this head [all]", 0},

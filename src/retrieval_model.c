@@ -110,55 +110,66 @@ void retrieval_model_close(struct retrieval_model *model)
     *model = (struct retrieval_model){0};
 }
 
-/* ---- products with 16 x 16 matrices: loops over 16 numbers are one or two vectors ---- */
+/* ---- products with 16 x 16 matrices, in vectors of 16 numbers ---- */
 
-/* out = (bias or 0) + row matrix */
-static inline void multiply_row(float *restrict out, const float *restrict row, const float (*restrict matrix)[DIM],
-                                const float *restrict bias)
+typedef float row_vector __attribute__((vector_size(DIM * sizeof(float)), aligned(4), may_alias));
+
+static inline row_vector *as_row(float *numbers)
 {
-    float sum[DIM];
-    for (size_t j = 0; j < DIM; j++)
-        sum[j] = bias ? bias[j] : 0;
+    return (row_vector *)(void *)numbers;
+}
+
+static inline const row_vector *as_const_row(const float *numbers)
+{
+    return (const row_vector *)(const void *)numbers;
+}
+
+/* out = bias + row matrix; no bias where it is NULL. */
+static inline void multiply_row(float *out, const float *row, const float (*matrix)[DIM], const float *bias)
+{
+    row_vector sum = {0};
+    if (bias)
+        sum = *as_const_row(bias);
     for (size_t i = 0; i < DIM; i++)
-        for (size_t j = 0; j < DIM; j++)
-            sum[j] = fmaf(row[i], matrix[i][j], sum[j]);
-    memcpy(out, sum, sizeof sum);
+        sum += row[i] * *as_const_row(matrix[i]);
+    *as_row(out) = sum;
 }
 
 /* out = row matrix^T */
 static void multiply_row_transposed(float *out, const float *row, const float (*matrix)[DIM])
 {
     for (size_t i = 0; i < DIM; i++) {
+        row_vector products = *as_const_row(row) * *as_const_row(matrix[i]);
         out[i] = 0;
         for (size_t j = 0; j < DIM; j++)
-            out[i] = fmaf(row[j], matrix[i][j], out[i]);
+            out[i] += products[j];
     }
 }
 
-/* sum += row^T gradient, over `rows` rows that lie row_stride and gradient_stride numbers apart. Four rows of the sum
- * at a time, so that it stays in registers. */
-static void add_outer_products(float (*restrict sum)[DIM], const float *restrict rows, size_t row_stride,
-                               const float *restrict gradients, size_t gradient_stride, size_t count)
+/* sum += row^T gradient, over rows that lie row_stride and gradient_stride numbers apart. The local sum is 16 vectors:
+ * with AVX-512 it stays in registers. */
+static void add_outer_products(float (*sum)[DIM], const float *rows, size_t row_stride, const float *gradients,
+                               size_t gradient_stride, size_t count)
 {
-    enum { AT_ONCE = 4 };
-    for (size_t first = 0; first < DIM; first += AT_ONCE) {
-        float part[AT_ONCE][DIM] = {{0}};
-        for (size_t row = 0; row < count; row++)
-            for (size_t i = 0; i < AT_ONCE; i++)
-                for (size_t j = 0; j < DIM; j++)
-                    part[i][j] =
-                        fmaf(rows[row * row_stride + first + i], gradients[row * gradient_stride + j], part[i][j]);
-        for (size_t i = 0; i < AT_ONCE; i++)
-            for (size_t j = 0; j < DIM; j++)
-                sum[first + i][j] += part[i][j];
+    row_vector part[DIM] = {{0}};
+    for (size_t row = 0; row < count; row++) {
+        const float *x = rows + row * row_stride;
+        row_vector gradient = *as_const_row(gradients + row * gradient_stride);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < DIM; i++)
+            part[i] += x[i] * gradient;
     }
+    for (size_t i = 0; i < DIM; i++)
+        *as_row(sum[i]) += part[i];
 }
 
-static void add_rows(float *restrict sum, const float *restrict rows, size_t stride, size_t count)
+/* sum += rows, `stride` numbers apart. */
+static void add_rows(float *sum, const float *rows, size_t stride, size_t count)
 {
+    row_vector part = *as_const_row(sum);
     for (size_t row = 0; row < count; row++)
-        for (size_t j = 0; j < DIM; j++)
-            sum[j] += rows[row * stride + j];
+        part += *as_const_row(rows + row * stride);
+    *as_row(sum) = part;
 }
 
 /* ---- forward ---- */
