@@ -10,7 +10,7 @@
 #include "src/retrieval_table.h"
 #include "src/stop_signal.h"
 
-enum { ARGUMENTS_MAX = 64 };
+enum { ARGUMENTS_MAX = 64, SEEDS_MAX = 10000 };
 
 enum option_key {
     OPTION_OUT = 'o',
@@ -39,6 +39,16 @@ static error_t add(struct arguments *arguments, const char **list, size_t *count
     return 0;
 }
 
+static error_t set_seeds(struct arguments *arguments, const char *text)
+{
+    size_t *seeds = &arguments->choice.seeds;
+    if (command_line_count(seeds, "--seeds", text, arguments->error) && *seeds <= SEEDS_MAX)
+        return 0;
+    if (*seeds > SEEDS_MAX)
+        error_input(arguments->error, "--seeds: %zu are more than the %d that are possible", *seeds, SEEDS_MAX);
+    return EINVAL;
+}
+
 static error_t parse(int key, char *text, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
@@ -49,7 +59,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_JOBS:
         return command_line_count(&arguments->jobs, "--jobs", text, arguments->error) ? 0 : EINVAL;
     case OPTION_SEEDS:
-        return command_line_count(&arguments->choice.seeds, "--seeds", text, arguments->error) ? 0 : EINVAL;
+        return set_seeds(arguments, text);
     case OPTION_SPECIFICATION:
         arguments->choice.specification = text;
         return 0;
