@@ -37,7 +37,9 @@ static void read_config(struct norms_run *run)
         return;
     const char *kind = norms_run_setting(run, "attention.kind");
     const char *image = norms_run_setting(run, "model.image_size"), *patch = norms_run_setting(run, "model.patch_size");
-    if (kind && !attention_kind_from_name(&run->kind, kind))
+    if (kind && strcmp(kind, "qknorm_unit") == 0) /* of quest-retrieval: its scale is held at 1 */
+        run->kind = ATTENTION_QKNORM_HS;
+    else if (kind && !attention_kind_from_name(&run->kind, kind))
         run->kind = ATTENTION_STANDARD;
     double side = image && patch ? floor(atof(image) / fmax(atof(patch), 1)) : 0;
     run->tokens = side >= 1 && side < 1e4 ? (size_t)(side * side) + 1 : 0;

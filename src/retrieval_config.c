@@ -110,11 +110,11 @@ static bool add_seeds(struct expansion *expansion, const struct retrieval_config
 static bool expand(struct expansion *expansion, const struct retrieval_config *config, size_t depth)
 {
     const struct config_reading *reading = expansion->reading;
-    const struct axis *axis = &expansion->axes[depth];
-    const char *list = axis->list;
     char value[64];
     if (depth == AXES)
         return add_seeds(expansion, config);
+    const struct axis *axis = &expansion->axes[depth];
+    const char *list = axis->list;
     if (!*list)
         return expand(expansion, config, depth + 1);
     while (next_value(value, sizeof value, &list)) {
