@@ -124,11 +124,9 @@ static bool log_norms(struct retrieval_log *log, const struct retrieval_model *m
                                             {"k_norm_other", &key_other},
                                             {"q_norm_unbiased_answer", &query_unbiased},
                                             {"q_norm_other", &query_other}};
-    struct norm_record record = norm_statistics_record(&log->statistics, 0, step, (double)(batch->samples * TOKENS),
-                                                       query_key_gradient_norm(model->gradient));
-    record.more = more;
-    record.more_count = sizeof more / sizeof *more;
-    return run_log_norms(log->log, &record, error);
+    const struct norm_record record = norm_statistics_record(
+        &log->statistics, 0, step, (double)(batch->samples * TOKENS), query_key_gradient_norm(model->gradient));
+    return run_log_norms_and(log->log, &record, more, sizeof more / sizeof *more, error);
 }
 
 bool retrieval_log_step(struct retrieval_log *log, const struct retrieval_model *model,

@@ -71,10 +71,11 @@ struct norm_record {
     const double *k_norm_mean, *k_norm_std, *k_norm_min, *k_norm_max;
     const double *logit_max, *entropy_mean, *entropy_min;
     double qkv_grad_norm;
-    const struct log_field_of_run *more; /* written last; not read back */
-    size_t more_count;
 };
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error);
+/* With fields of the run's own at the end. */
+bool run_log_norms_and(struct run_log *log, const struct norm_record *record, const struct log_field_of_run *more,
+                       size_t more_count, struct error *error);
 
 /* severity: "info", "warning", "critical"; layer and head negative where they do not apply. */
 struct event {

@@ -93,6 +93,12 @@ bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *me
 
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error)
 {
+    return run_log_norms_and(log, record, NULL, 0, error);
+}
+
+bool run_log_norms_and(struct run_log *log, const struct norm_record *record, const struct log_field_of_run *more,
+                       size_t more_count, struct error *error)
+{
     struct json_line line;
     json_line_begin(&line);
     json_line_whole(&line, "step", (int64_t)record->step);
@@ -100,8 +106,8 @@ bool run_log_norms(struct run_log *log, const struct norm_record *record, struct
     for (size_t i = 0; i < NORM_LISTS; i++)
         json_line_numbers(&line, norm_lists[i].name, norm_record_list(record, i), record->heads);
     json_line_number(&line, "qkv_grad_norm", record->qkv_grad_norm);
-    for (size_t i = 0; i < record->more_count; i++)
-        json_line_numbers(&line, record->more[i].name, record->more[i].values, record->heads);
+    for (size_t i = 0; i < more_count; i++)
+        json_line_numbers(&line, more[i].name, more[i].values, record->heads);
     bool logged = append(log, RUN_LOG_NORMS, &line, error);
     return run_log_sinks_norms(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
 }

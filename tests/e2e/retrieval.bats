@@ -15,13 +15,13 @@ cell() { quest-retrieval run "$@" --seeds 1 --set grid.lr=1e-2 --set grid.weight
     small=(--kinds quest,standard --set train.steps=150 --set "grid.lr=1e-2, 3e-2" --set grid.weight_decay=0.01 --out runs)
     run -0 "$launcher" "${small[@]}" --seeds 1
     echo "$output"
-    [[ $output == *"8 runs in runs, 0 of them finished before"* && $output == *"[8/8] "* ]]
+    [[ $output == *"8 runs in $PWD/runs, 0 of them finished before"* && $output == *"[8/8] "* ]]
     for line in 'A, > 90 % .* of 2: .* of 2: ' '  seed by seed ' '  PyTorch  *33 of 72: 46 %' 'the paper  *58 %' 'B, > 95 %'; do
         grep -qE "$line" <<<"$output"
     done
     [ "$(ls runs/figures/*.png | wc -l)" = 20 ] && [ -s runs/figures/A_report.html ] && [ -s runs/figures/B_report.html ]
     run -0 "$launcher" "${small[@]}" --seeds 2 --spec B
-    [[ $output == *"8 runs in runs, 4 of them finished before"* ]]
+    [[ $output == *"8 runs in $PWD/runs, 4 of them finished before"* ]]
 }
 
 @test "specification A: QUEST finds the token; with queries and keys both of length one it stays at chance" {
