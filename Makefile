@@ -42,7 +42,16 @@ all: $(PROGRAMS)
 # `make V=1` shows the commands.
 Q := $(if $(V),,@)
 
-$(BUILD)/o/%.o: %.c Makefile
+# Other flags (CUDA=0 after a build with it, another MARCH) build everything anew: objects would not fit together.
+FLAGS := $(CC) $(OUR_CFLAGS) $(CFLAGS)
+ifneq ($(strip $(file <$(BUILD)/flags)),$(strip $(FLAGS)))
+$(BUILD)/flags: always
+endif
+$(BUILD)/flags:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(FLAGS))' >$@
+
+$(BUILD)/o/%.o: %.c Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
@@ -130,6 +139,6 @@ help:
 	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san"
 	@echo "make clean"
 
-.PHONY: all unit fuzz test bench install format format-check clean help
+.PHONY: always all unit fuzz test bench install format format-check clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/o -name '*.d' 2>/dev/null)
