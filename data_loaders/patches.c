@@ -4,11 +4,37 @@
 
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
+#ifdef __AVX512VBMI__
+typedef uint8_t bytes64 __attribute__((vector_size(64)));
+
+/* 21 pixels a shuffle (vpermb): 63 of 64 lanes used, the last as below. Returns the pixels done. */
+static size_t mirror_rgb_wide(uint8_t *to, const uint8_t *from, size_t width)
+{
+    size_t done = 0;
+    for (; done + 21 <= width; done += 21) {
+        bytes64 pixels;
+        memcpy(&pixels, from + 3 * (width - done - 21), sizeof pixels);
+        pixels = __builtin_shufflevector(pixels, pixels, 60, 61, 62, 57, 58, 59, 54, 55, 56, 51, 52, 53, 48, 49, 50, 45,
+                                         46, 47, 42, 43, 44, 39, 40, 41, 36, 37, 38, 33, 34, 35, 30, 31, 32, 27, 28, 29,
+                                         24, 25, 26, 21, 22, 23, 18, 19, 20, 15, 16, 17, 12, 13, 14, 9, 10, 11, 6, 7, 8,
+                                         3, 4, 5, 0, 1, 2, 63);
+        memcpy(to + 3 * done, &pixels, sizeof pixels);
+    }
+    return done;
+}
+#else
+static size_t mirror_rgb_wide(uint8_t *to, const uint8_t *from, size_t width)
+{
+    (void)to, (void)from, (void)width;
+    return 0;
+}
+#endif
+
 /* Five RGB pixels a shuffle (pshufb on x86, tbl on Arm): 15 of 16 lanes used; the 16th is overwritten by the next
  * store or falls into the slack. */
 static void mirror_rgb(uint8_t *to, const uint8_t *from, size_t width)
 {
-    size_t done = 0;
+    size_t done = mirror_rgb_wide(to, from, width);
     for (; done + 5 <= width; done += 5) {
         bytes16 pixels;
         memcpy(&pixels, from + 3 * (width - done - 5), sizeof pixels);

@@ -93,9 +93,23 @@ static bool plan_axis(struct axis *axis, size_t size, double start, double lengt
     return true;
 }
 
-/* One output row: a weighted sum of whole input rows, which the compiler turns into vector code. */
-static void vertical_row(int32_t *restrict row, const uint8_t *first_row, size_t stride, const int16_t *weight,
-                         size_t taps, size_t count)
+/* One output row: a weighted sum of whole input rows, which the compiler turns into vector code. `taps` is a constant
+ * at the calls below that matter: the sum then stays in registers and the row is written once. */
+static inline __attribute__((always_inline)) void sum_rows(int32_t *restrict row, const uint8_t *restrict first_row,
+                                                           size_t stride, const int16_t *restrict weight, size_t taps,
+                                                           size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t sum = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
+        for (size_t t = 0; t < taps; t++)
+            sum += weight[t] * first_row[t * stride + i];
+        row[i] = sum >> (WEIGHT_BITS - KEPT_BITS);
+    }
+}
+
+/* Any number of rows, one after the other through the sums in memory. */
+static void sum_many_rows(int32_t *restrict row, const uint8_t *first_row, size_t stride, const int16_t *weight,
+                          size_t taps, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         row[i] = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
@@ -111,27 +125,56 @@ static void vertical_row(int32_t *restrict row, const uint8_t *first_row, size_t
         row[i] >>= WEIGHT_BITS - KEPT_BITS;
 }
 
+static void vertical_row(int32_t *row, const uint8_t *first_row, size_t stride, const int16_t *weight, size_t taps,
+                         size_t count)
+{
+    switch (taps) {
+    case 2: /* enlarging */
+        sum_rows(row, first_row, stride, weight, 2, count);
+        break;
+    case 3: /* shrinking by up to 1.5 */
+        sum_rows(row, first_row, stride, weight, 3, count);
+        break;
+    case 4: /* by up to 2, beyond which JPEG is decoded smaller */
+        sum_rows(row, first_row, stride, weight, 4, count);
+        break;
+    default:
+        sum_many_rows(row, first_row, stride, weight, taps, count);
+    }
+}
+
 enum { FINAL_BITS = WEIGHT_BITS + KEPT_BITS };
 typedef int32_t lanes __attribute__((vector_size(16)));
 
+typedef uint8_t bytes4 __attribute__((vector_size(4)));
+
 /* RGB: one vector holds a pixel's three sums (and one number of its neighbour, ignored), so a tap is one load, one
- * multiplication and one addition. `taps` is a constant at the calls below that matter, so that it all unrolls. */
+ * multiplication and one addition. */
+static inline __attribute__((always_inline)) lanes pixel_rgb(const int32_t *in, const int16_t *weight, size_t taps)
+{
+    lanes sum = {1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 0};
+    for (size_t t = 0; t < taps; t++) {
+        lanes pixel;
+        memcpy(&pixel, in + 3 * t, sizeof pixel);
+        sum += pixel * weight[t];
+    }
+    return sum >> FINAL_BITS;
+}
+
+/* `taps` is a constant at the calls below that matter, so that it all unrolls. A pixel is stored as four bytes, of
+ * which the next one overwrites the last; only the row's last pixel is stored as three. */
 static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out, const int32_t *restrict row,
                                                           const struct axis *axis, size_t size, size_t taps)
 {
-    for (size_t x = 0; x < size; x++) {
-        const int32_t *in = row + 3 * (size_t)axis->first[x];
-        const int16_t *weight = axis->weight + x * taps;
-        lanes sum = {1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 0};
-        for (size_t t = 0; t < taps; t++) {
-            lanes pixel;
-            memcpy(&pixel, in + 3 * t, sizeof pixel);
-            sum += pixel * weight[t];
-        }
-        sum >>= FINAL_BITS;
-        for (int c = 0; c < 3; c++)
-            out[3 * x + (size_t)c] = (uint8_t)sum[c];
+    for (size_t x = 0; x + 1 < size; x++) {
+        bytes4 pixel =
+            __builtin_convertvector(pixel_rgb(row + 3 * (size_t)axis->first[x], axis->weight + x * taps, taps), bytes4);
+        memcpy(out + 3 * x, &pixel, sizeof pixel);
     }
+    size_t last = size - 1;
+    lanes pixel = pixel_rgb(row + 3 * (size_t)axis->first[last], axis->weight + last * taps, taps);
+    for (int c = 0; c < 3; c++)
+        out[3 * last + (size_t)c] = (uint8_t)pixel[c];
 }
 
 static void horizontal_row_rgb(uint8_t *out, const int32_t *row, const struct axis *axis, size_t size)
