@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm_rate.h"
 #include "kernels/cpu/host_memory.h"
+#include "kernels/cpu/signal_shield.h"
 #include "src/clock.h"
 
 int cpu_threads(const struct context_options *options)
@@ -80,7 +81,7 @@ static bool backend_open(struct context **out, const struct context_options *opt
         return false;
     }
     ctx->workspace = workspace;
-    if (!cpu_linear_open(ctx, error)) {
+    if (!signal_shield_workers(ctx->threads, error) || !cpu_linear_open(ctx, error)) {
         backend_close(ctx);
         return false;
     }

@@ -26,6 +26,7 @@
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/signal_shield.h"
 #include "kernels/cpu/transpose.h"
 
 enum product { PRODUCT_FORWARD, PRODUCT_FORWARD_BIAS, PRODUCT_INPUT_GRADIENT, PRODUCT_WEIGHT_GRADIENT };
@@ -230,6 +231,19 @@ struct operands {
     void *destination, *scratch;
 };
 
+static bool execute(struct context *ctx, const struct primitive *entry, struct error *error)
+{
+    sigset_t before;
+    if (!signal_shield_raise(&before, error))
+        return false;
+    bool ok =
+        check(dnnl_primitive_execute(entry->primitive, ctx->linear->stream, entry->argument_count, entry->arguments),
+              "dnnl_primitive_execute", error) &&
+        check(dnnl_stream_wait(ctx->linear->stream), "dnnl_stream_wait", error);
+    struct error second;
+    return signal_shield_lower(&before, ok ? error : &second) && ok;
+}
+
 static bool multiply(struct context *ctx, enum product product, const struct operands *operands, size_t rows,
                      size_t in_dim, size_t out_dim, struct error *error)
 {
@@ -243,10 +257,7 @@ static bool multiply(struct context *ctx, enum product product, const struct ope
     for (int i = 0; ok && i < entry->argument_count; i++)
         ok = check(dnnl_memory_set_data_handle(entry->arguments[i].memory, (void *)(uintptr_t)addresses[i]),
                    "dnnl_memory_set_data_handle", error);
-    ok = ok &&
-         check(dnnl_primitive_execute(entry->primitive, ctx->linear->stream, entry->argument_count, entry->arguments),
-               "dnnl_primitive_execute", error) &&
-         check(dnnl_stream_wait(ctx->linear->stream), "dnnl_stream_wait", error);
+    ok = ok && execute(ctx, entry, error);
     omp_set_num_threads(threads_before);
     return ok;
 }
