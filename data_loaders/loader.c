@@ -165,7 +165,7 @@ static void *work(void *argument)
 
 /* ---- opening and closing ---- */
 
-static bool check(const struct loader_options *options, struct error *error)
+bool loader_check(const struct loader_options *options, struct error *error)
 {
     const struct dataset *dataset = options->dataset;
     const size_t size = options->image_size, patch = options->patch_size;
@@ -302,7 +302,7 @@ static bool start_workers(struct loader *loader, struct error *error)
 
 bool loader_open(struct loader **loader, const struct loader_options *options, struct error *error)
 {
-    if (!check(options, error))
+    if (!loader_check(options, error))
         return false;
     struct loader *opened = calloc(1, sizeof *opened);
     if (!opened)

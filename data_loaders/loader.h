@@ -48,7 +48,9 @@ struct batch {
 
 struct loader;
 
-/* ERROR_INPUT where images are smaller than the patch grid or sizes do not fit. Starts the workers, which never take
+/* ERROR_INPUT where images are smaller than the patch grid or sizes do not fit; nothing is opened. */
+bool loader_check(const struct loader_options *options, struct error *error);
+/* Checks the same. Starts the workers, which never take
  * SIGINT, SIGTERM or any other signal sent to the process. */
 bool loader_open(struct loader **loader, const struct loader_options *options, struct error *error);
 /* The next batch, waiting for it; *batch = NULL after the last. wait_s (or NULL) gets the seconds waited. In training

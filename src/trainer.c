@@ -199,6 +199,10 @@ static bool open_alone(struct trainer *trainer, struct error *error)
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
     progress_open(&trainer->progress, comm_rank(trainer->comm) != 0, trainer->total_steps,
                   trainer_epoch(trainer, trainer->total_steps));
+    set_input_options(trainer);
+    if (!loader_check(&trainer->train_input_options.loader, error) ||
+        (trainer->has_val && !loader_check(&trainer->val_input_options.loader, error)))
+        return false;
     struct run_log_options log_options = {.tensorboard = trainer->config->log.tensorboard,
                                           .prometheus = trainer->config->log.prometheus,
                                           .segment_mib = trainer->config->log.segment_mib};
@@ -206,7 +210,6 @@ static bool open_alone(struct trainer *trainer, struct error *error)
         (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
          !run_log_set_options(trainer->log, &log_options, error)))
         return false;
-    set_input_options(trainer);
     return open_model(trainer, error) && open_records(trainer, error);
 }
 

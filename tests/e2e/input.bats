@@ -76,6 +76,26 @@ refused() { # PATTERN ARGUMENT...: quest-train refuses, with one error that matc
     refused 'classes' config.yaml --set model.classes=3
 }
 
+@test "images smaller than the patch grid, in either file; the directory can be used afterwards" {
+    refused 'train\.h5: images have 16 x 16 pixels.*32 x 32.*image_size' config.yaml --set model.image_size=32
+    quest-data synth shapes --out large.h5 --images 48 --size 32
+    refused 'val\.h5: images have 16 x 16 pixels' config.yaml --set model.image_size=32 --set data.train=large.h5
+    quest-train config.yaml --out refused --max-steps 1
+}
+
+@test "--resume of a model of another shape names the tensor or the key" {
+    cp -r "$BATS_FILE_TMPDIR/start" run
+    before=$(sha256sum run/checkpoints/* run/metrics.jsonl)
+    other() { # PATTERN SETTING
+        run ranks 2 quest-train config.yaml --set "$2" --out run --resume
+        one_error 2 "step_00000001\.h5: $1"
+    }
+    other '/params/head\.weight has shape \[10, 32\], .* \[10, 64\]' model.dim=64
+    other 'has no /params/blocks\.2\.' model.depth=3
+    other '.*attention\.kind quest, the configuration says standard' attention.kind=standard
+    [ "$(sha256sum run/checkpoints/* run/metrics.jsonl)" = "$before" ]
+}
+
 @test "datasets: missing, not HDF5, truncated, of another version, a label out of range, a mean that is no number" {
     refused 'gone\.h5' config.yaml --set data.train=gone.h5
     refused 'config\.yaml.*HDF5' config.yaml --set data.train=config.yaml
@@ -90,6 +110,10 @@ refused() { # PATTERN ARGUMENT...: quest-train refuses, with one error that matc
     damage mean.h5 'f.attrs["mean"] = np.array([0.5, np.nan, 0.5], np.float32)'
     refused 'mean\.h5.*mean' config.yaml --set data.train=mean.h5
     refused 'mean\.h5.*mean' config.yaml --set data.val=mean.h5
+    for file in config.yaml cut.h5 version.h5 label.h5 mean.h5; do
+        run quest-data verify $file
+        one_error 2 "$file: "
+    done
 }
 
 @test "--init: a tensor missing, one too many, one of another shape, a file of another kind" {
@@ -148,6 +172,9 @@ PYTHON
     edit_h5 damaged.h5 'o = f["jpeg/offsets"][...]; b = f["jpeg/bytes"]; b[int(o[5]) : int(o[6])] = np.zeros(int(o[6] - o[5]), np.uint8)'
     quest-train config.yaml --set data.train=damaged.h5 --set data.val=jpeg.h5 --out run --max-steps 4
     [ "$(json run/metrics.jsonl 'sum(x.get("skipped_images", 0) for x in d)')" -ge 1 ]
+    quest-data verify jpeg.h5
+    run quest-data verify damaged.h5
+    one_error 2 'damaged\.h5: 1 of 48 images.*image 5'
     run quest-eval --checkpoint run/checkpoints/step_00000004.h5 --data damaged.h5
     one_error '1|2' 'damaged\.h5.*\b5\b'
 }
