@@ -66,8 +66,8 @@ static uint64_t position_of(const struct loader *loader, uint64_t number, size_t
 
 /* ---- workers ---- */
 
-/* Makes one image of a batch. In training a damaged one is replaced by the next whole one of the file: the choice then
- * depends on nothing but the file, and is the same on any number of ranks. */
+/* Makes one image of a batch. A damaged one is replaced by the next whole one of the file: the choice then depends on
+ * nothing but the file, and is the same on any number of ranks. */
 static bool fill_one(struct loader *loader, struct sample_maker *maker, struct batch *batch, uint64_t number,
                      size_t index, uint64_t *damaged, struct error *error)
 {
@@ -77,7 +77,7 @@ static bool fill_one(struct loader *loader, struct sample_maker *maker, struct b
     uint8_t *patches = batch->patches + index * loader->image_bytes;
     *damaged = UINT64_MAX;
     bool made = sample_make(maker, patches, image, position, error);
-    for (int tries = 0; !made && error->status == ERROR_INPUT && !loader->options.evaluation && tries < SKIP_TRIES;
+    for (int tries = 0; !made && error->status == ERROR_INPUT && !loader->options.strict && tries < SKIP_TRIES;
          tries++) {
         if (tries == 0)
             *damaged = image;

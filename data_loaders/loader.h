@@ -22,6 +22,7 @@ struct loader_options {
     uint64_t first_step; /* training: resume here */
     uint64_t steps;      /* training: how many steps will be taken from first_step on; 0 = without end */
     bool evaluation;     /* every image once, in file order, split into contiguous spans by rank; no augmentation */
+    bool strict;         /* a damaged JPEG stream is an error that names its index, not replaced and counted */
     bool shuffle;
     uint64_t seed;
     struct augment augment;
@@ -38,10 +39,11 @@ struct batch {
     uint8_t *patches;       /* [count, patches, patch_size, patch_size, channels] */
     int32_t *labels;        /* [count] */
     uint64_t *images;       /* [count] index in the file */
-    uint64_t *positions;    /* [count] position in the sequence of samples (training), for random numbers by sample */
+    uint64_t *positions;    /* [count] position in the sequence of samples, for random numbers by sample; in an
+                               evaluation the index in the file */
     size_t count;           /* = options.batch, less in the last batch of an evaluation */
-    size_t skipped;         /* training: images that could not be decoded, each replaced by the next whole one of the
-                               file, whichever rank meets it */
+    size_t skipped;         /* images that could not be decoded, each replaced by the next whole one of the file,
+                               whichever rank meets it; in an evaluation images[i] then differs from positions[i] */
     uint64_t skipped_image; /* the first of them in the batch, for the warning */
     size_t slot;            /* the loader's */
 };
@@ -53,8 +55,8 @@ bool loader_check(const struct loader_options *options, struct error *error);
 /* Checks the same. Starts the workers, which never take
  * SIGINT, SIGTERM or any other signal sent to the process. */
 bool loader_open(struct loader **loader, const struct loader_options *options, struct error *error);
-/* The next batch, waiting for it; *batch = NULL after the last. wait_s (or NULL) gets the seconds waited. In training
- * damaged JPEG streams are skipped and counted; in evaluation they are an error that names the index. */
+/* The next batch, waiting for it; *batch = NULL after the last. wait_s (or NULL) gets the seconds waited.
+ * ERROR_INPUT for a damaged JPEG stream where options.strict, and where hardly any of the file is whole. */
 bool loader_next(struct loader *loader, struct batch **batch, double *wait_s, struct error *error);
 /* Gives the batch's buffer back to the workers. Up to two batches may be held at a time. */
 void loader_release(struct loader *loader, struct batch *batch);

@@ -6,7 +6,7 @@
 #include "src/stop_signal.h"
 
 struct sums {
-    double top1, top5, loss, images, stopped;
+    double top1, top5, loss, images, damaged, stopped;
 };
 
 size_t evaluation_span(size_t images, size_t rank, size_t world_size)
@@ -42,11 +42,14 @@ static bool add_batch(struct sums *sums, struct model *model, const struct input
         !model->kernels->synchronise(model->context, error))
         return false;
     for (size_t i = 0; i < count; i++) {
+        if (batch->host->images[i] != batch->host->positions[i]) /* its neighbour, in its place */
+            continue;
         sums->loss += (double)loss[i];
         sums->top1 += label_rank[i] == 0;
         sums->top5 += label_rank[i] < 5;
     }
-    sums->images += (double)count;
+    sums->images += (double)(count - batch->host->skipped);
+    sums->damaged += (double)batch->host->skipped;
     return true;
 }
 
@@ -80,11 +83,12 @@ bool evaluate(struct evaluation *evaluation, struct model *model, struct comm *c
     struct sums sums = {0};
     bool ok = input_open(&input, options, error) && run_over(&sums, model, input, logits, error);
     input_close(input);
-    double totals[] = {sums.top1, sums.top5, sums.loss, sums.images, sums.stopped};
-    if (!comm_agree(comm, ok, error) || !comm_reduce(comm, totals, 5, COMM_SUM, error))
+    double totals[] = {sums.top1, sums.top5, sums.loss, sums.images, sums.damaged, sums.stopped};
+    if (!comm_agree(comm, ok, error) || !comm_reduce(comm, totals, 6, COMM_SUM, error))
         return false;
     double images = totals[3] > 0 ? totals[3] : 1;
-    *evaluation = (struct evaluation){totals[0] / images, totals[1] / images, totals[2] / images, (uint64_t)totals[3]};
-    *stopped = totals[4] > 0;
+    *evaluation = (struct evaluation){totals[0] / images, totals[1] / images, totals[2] / images, (uint64_t)totals[3],
+                                      (uint64_t)totals[4]};
+    *stopped = totals[5] > 0;
     return true;
 }

@@ -1,4 +1,5 @@
-/* Top-1, top-5 and loss over a dataset: every image exactly once, on any number of ranks. */
+/* Top-1, top-5 and loss over a dataset: every image exactly once, on any number of ranks. A damaged image is left out,
+ * unless the loader is strict and ends the evaluation at it. */
 #ifndef QUEST_EVALUATION_H
 #define QUEST_EVALUATION_H
 
@@ -7,8 +8,8 @@
 #include "src/model.h"
 
 struct evaluation {
-    double top1, top5, loss; /* fractions; mean cross-entropy in nats, without smoothing */
-    uint64_t images;
+    double top1, top5, loss;  /* fractions; mean cross-entropy in nats, without smoothing */
+    uint64_t images, damaged; /* that were counted; that were left out */
 };
 
 /* Collective. Runs the model over this rank's span of the dataset, as `input` (loader in evaluation mode) gives it.

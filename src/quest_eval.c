@@ -174,6 +174,7 @@ static bool open_model(struct job *job, struct error *error)
                    .batch = job->arguments->batch,
                    .accumulate = 1,
                    .evaluation = true,
+                   .strict = true,
                    .workers = 1,
                    .prefetch = 4},
     };

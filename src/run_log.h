@@ -57,7 +57,7 @@ struct step_metrics {
 bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error);
 
 struct evaluation_metrics {
-    uint64_t step, images;
+    uint64_t step, images, skipped_images;
     const char *split;
     double epoch, top1, top5, loss, seconds;
 };

@@ -83,6 +83,7 @@ bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *me
     json_line_number(&line, "top5", metrics->top5);
     json_line_number(&line, "loss", metrics->loss);
     json_line_whole(&line, "images", (int64_t)metrics->images);
+    json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
     json_line_number(&line, "seconds", metrics->seconds);
     json_line_time(&line, "time");
     bool logged = append(log, RUN_LOG_METRICS, &line, error);

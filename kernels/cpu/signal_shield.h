@@ -1,10 +1,10 @@
 /* Keeps signal handlers away from threads that run oneDNN's kernels.
  *
  * oneDNN 2.6 (Debian 12) keeps values below the stack pointer in its AVX-512 kernels, beyond the 128 bytes that the
- * System V ABI reserves there. The kernel of the operating system puts the frame of a handler exactly there, so that any
- * handler, even an empty one, that runs on such a thread spoils the product or the heap. Signals are therefore blocked
- * while a product runs; they arrive after it, milliseconds later. Faults of the thread itself (SIGSEGV, SIGFPE ...) and
- * SIGABRT are left alone. */
+ * System V ABI reserves there. The kernel of the operating system puts the frame of a handler exactly there, so that
+ * any handler, even an empty one, that runs on such a thread spoils the product or the heap. Signals are therefore
+ * blocked while a product runs; they arrive after it, milliseconds later. Faults of the thread itself (SIGSEGV, SIGFPE
+ * ...) and SIGABRT are left alone. */
 #ifndef QUEST_KERNELS_CPU_SIGNAL_SHIELD_H
 #define QUEST_KERNELS_CPU_SIGNAL_SHIELD_H
 

@@ -175,6 +175,10 @@ PYTHON
     quest-data verify jpeg.h5
     run quest-data verify damaged.h5
     one_error 2 'damaged\.h5: 1 of 48 images.*image 5'
+    quest-train config.yaml --set data.train=jpeg.h5 --set data.val=damaged.h5 --set train.eval_every=2 --out damaged_val --max-steps 2 >log 2>&1
+    cat log
+    grep -q '^warning: damaged images left out of the evaluation: 1 .*verify damaged\.h5' log
+    [ "$(json damaged_val/metrics.jsonl '[(x["images"], x["skipped_images"]) for x in d if "split" in x]')" = '[(47, 1)]' ]
     run quest-eval --checkpoint run/checkpoints/step_00000004.h5 --data damaged.h5
     one_error '1|2' 'damaged\.h5.*\b5\b'
 }

@@ -138,6 +138,16 @@ static void a_damaged_stream_is_skipped_or_named(void **state)
     loader_release(loader, batch);
     loader_close(loader);
     options.evaluation = true;
+    assert_ok(loader_open(&loader, &options, error));
+    assert_ok(loader_next(loader, &batch, NULL, error));
+    assert_int_equal(batch->skipped, 1);
+    for (size_t i = 0; i < 12; i++) {
+        assert_int_equal(batch->positions[i], i);
+        assert_int_equal(batch->images[i], i == 7 ? 8 : i);
+    }
+    loader_release(loader, batch);
+    loader_close(loader);
+    options.strict = true;
     options.batch = 5;
     assert_ok(loader_open(&loader, &options, error));
     assert_ok(loader_next(loader, &batch, NULL, error));
