@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "data_loaders/sample.h"
 #include "data_loaders/sampler.h"
@@ -219,8 +220,13 @@ static size_t patches_bytes(const struct loader_options *options)
 static bool allocate_ordinary(void *owner, void **memory, size_t bytes, struct error *error)
 {
     (void)owner;
-    *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    return *memory || error_runtime(error, "no memory for a batch of %zu bytes", bytes);
+    const size_t huge_page = (size_t)2 << 20;
+    *memory = NULL;
+    if (posix_memalign(memory, bytes >= huge_page ? huge_page : 64, bytes) != 0)
+        return error_runtime(error, "no memory for a batch of %zu bytes", bytes);
+    if (bytes >= huge_page)
+        madvise(*memory, bytes / huge_page * huge_page, MADV_HUGEPAGE); /* advice: a kernel may say no */
+    return true;
 }
 
 static void release_ordinary(void *owner, void *memory)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PATCHES_SLACK_BYTES = 64 }; /* readable past the end of any source, writable past the end of the scratch row */
+enum { PATCHES_SLACK_BYTES = 64 }; /* readable past the end of any source, writable past the end of a mirrored row */
 
 /* A window of pixels: rows of width * channels bytes, `stride` bytes apart, PATCHES_SLACK_BYTES readable at the end. */
 struct pixels {
@@ -16,11 +16,12 @@ struct pixels {
 };
 
 /* out [(size/patch)^2, patch, patch, channels] = the size x size picture whose pixel (y, x) is pixel (y + shift_y,
- * x + shift_x) of `source`, and 0 outside it; mirrored left to right where `flip`. `row` is scratch of
- * patches_row_bytes. Shift, flip and cut are one pass over the rows. */
+ * x + shift_x) of `source`, and 0 outside it; mirrored left to right where `flip`. `scratch` has
+ * patches_scratch_bytes. Shift, flip and cut are one pass over the rows, a row of patches at a time, which then goes to
+ * `out` past the caches: the next to read it is another thread or a device. */
 void patches_cut(uint8_t *out, const struct pixels *source, size_t size, size_t patch, ptrdiff_t shift_y,
-                 ptrdiff_t shift_x, bool flip, uint8_t *row);
-size_t patches_row_bytes(size_t size, size_t channels);
+                 ptrdiff_t shift_x, bool flip, uint8_t *scratch);
+size_t patches_scratch_bytes(size_t size, size_t patch, size_t channels);
 
 /* to[i] = from[width - 1 - i], pixels of 1 or 3 bytes. Reads and
  * writes at most PATCHES_SLACK_BYTES past the ends. */

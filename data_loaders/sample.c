@@ -11,7 +11,7 @@ struct sample_maker {
     struct image_reader *reader;
     struct resampler *resampler;
     uint8_t *picture; /* [image_size, image_size, channels] after resizing */
-    uint8_t *row;
+    uint8_t *scratch; /* of patches_cut */
 };
 
 static size_t picture_bytes(const struct sample_options *options)
@@ -27,8 +27,9 @@ bool sample_maker_open(struct sample_maker **maker, const struct sample_options 
     opened->options = *options;
     opened->resampler = resampler_open();
     opened->picture = malloc(picture_bytes(options));
-    opened->row = malloc(patches_row_bytes(options->image_size, options->dataset->channels));
-    bool ok = (opened->resampler && opened->picture && opened->row) ||
+    opened->scratch =
+        malloc(patches_scratch_bytes(options->image_size, options->patch_size, options->dataset->channels));
+    bool ok = (opened->resampler && opened->picture && opened->scratch) ||
               error_runtime(error, "no memory for a loader's worker");
     if (!ok || !image_reader_open(&opened->reader, options->dataset, error)) {
         sample_maker_close(opened);
@@ -45,7 +46,7 @@ void sample_maker_close(struct sample_maker *maker)
     image_reader_close(maker->reader);
     resampler_close(maker->resampler);
     free(maker->picture);
-    free(maker->row);
+    free(maker->scratch);
     free(maker);
 }
 
@@ -54,7 +55,7 @@ size_t sample_maker_bytes(const struct sample_options *options)
     const struct dataset *dataset = options->dataset;
     size_t pixels = dataset->encoding == ENCODING_RAW ? dataset->height * dataset->width : 1000000;
     return picture_bytes(options) + pixels * dataset->channels +
-           patches_row_bytes(options->image_size, dataset->channels);
+           patches_scratch_bytes(options->image_size, options->patch_size, dataset->channels);
 }
 
 /* The view's part as a window of image_size x image_size pixels: a pointer into the image where it already has the
@@ -96,6 +97,6 @@ bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uin
     }
     if (!make_picture(maker, &decoded, &view.part, &picture, error))
         return false;
-    patches_cut(patches, &picture, size, options->patch_size, view.shift_y, view.shift_x, view.flip, maker->row);
+    patches_cut(patches, &picture, size, options->patch_size, view.shift_y, view.shift_x, view.flip, maker->scratch);
     return true;
 }

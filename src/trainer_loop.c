@@ -158,7 +158,8 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
     progress_say(&trainer->progress, "evaluation at step %llu (epoch %.2f): top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
                  (unsigned long long)trainer->step, epoch, 100 * result.top1, 100 * result.top5, result.loss);
     if (result.damaged > 0)
-        progress_warn(&trainer->progress, "damaged images left out of the evaluation: %llu (quest-data verify %s names them)",
+        progress_warn(&trainer->progress,
+                      "damaged images left out of the evaluation: %llu (quest-data verify %s names them)",
                       (unsigned long long)result.damaged, trainer->val.path);
     *is_best = result.top1 > trainer->best_top1;
     if (*is_best)

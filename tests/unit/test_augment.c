@@ -51,8 +51,13 @@ static void patches_match_a_plain_loop(void **state)
         size_t stride = (size + margin) * channels;
         uint8_t *bytes = noise(size * stride, trial);
         struct pixels source = {bytes, size, size, channels, stride};
-        uint8_t *out = malloc(size * size * channels), *row = malloc(patches_row_bytes(size, channels));
-        patches_cut(out, &source, size, patch, shift_y, shift_x, flip, row);
+        size_t count = size * size * channels, offset = trial % 20; /* from any alignment */
+        uint8_t *memory = malloc(offset + count + 1), *out = memory + offset;
+        uint8_t *scratch = malloc(patches_scratch_bytes(size, patch, channels));
+        memset(memory, 77, offset + count + 1);
+        patches_cut(out, &source, size, patch, shift_y, shift_x, flip, scratch);
+        assert_int_equal(out[count], 77);
+        assert_true(offset == 0 || out[-1] == 77);
         const uint8_t *next = out;
         for (size_t p = 0; p < (size / patch) * (size / patch); p++)
             for (size_t i = 0; i < patch * patch * channels; i++) {
@@ -62,8 +67,8 @@ static void patches_match_a_plain_loop(void **state)
                                                          shift_y, shift_x, flip));
             }
         free(bytes);
-        free(out);
-        free(row);
+        free(memory);
+        free(scratch);
     }
 }
 
