@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weights are fixed-point with 14 bits. Between the passes values keep 7 of them, so that 255 * 2^7 * 2^14 still fits
- * an int32 with rounding to spare. */
+#include "data_loaders/resample_rgb.h"
+
+/* Weights are fixed-point with 14 bits. Between the passes values keep 7 of them: 255 * 2^7 fits an int16, and times
+ * 2^14 an int32 with rounding to spare. */
 enum { WEIGHT_BITS = 14, KEPT_BITS = 7 };
 
 /* For every output index: its first input index, and `taps` weights that add up to 1 << WEIGHT_BITS. */
@@ -19,8 +21,10 @@ struct axis {
 
 struct resampler {
     struct axis vertical, horizontal;
-    int32_t *row; /* [columns of the part, channels]: one output row after the vertical pass */
-    size_t row_capacity;
+    struct resample_rgb rgb;
+    int16_t *row;  /* [columns of the part, channels]: one output row after the vertical pass */
+    int32_t *sums; /* the same, for many taps */
+    size_t row_capacity, sums_capacity;
 };
 
 struct resampler *resampler_open(void)
@@ -36,7 +40,9 @@ void resampler_close(struct resampler *resampler)
     free(resampler->vertical.weight);
     free(resampler->horizontal.first);
     free(resampler->horizontal.weight);
+    free(resampler->rgb.tables);
     free(resampler->row);
+    free(resampler->sums);
     free(resampler);
 }
 
@@ -95,7 +101,7 @@ static bool plan_axis(struct axis *axis, size_t size, double start, double lengt
 
 /* One output row: a weighted sum of whole input rows, which the compiler turns into vector code. `taps` is a constant
  * at the calls below that matter: the sum then stays in registers and the row is written once. */
-static inline __attribute__((always_inline)) void sum_rows(int32_t *restrict row, const uint8_t *restrict first_row,
+static inline __attribute__((always_inline)) void sum_rows(int16_t *restrict row, const uint8_t *restrict first_row,
                                                            size_t stride, const int16_t *restrict weight, size_t taps,
                                                            size_t count)
 {
@@ -103,30 +109,30 @@ static inline __attribute__((always_inline)) void sum_rows(int32_t *restrict row
         int32_t sum = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
         for (size_t t = 0; t < taps; t++)
             sum += weight[t] * first_row[t * stride + i];
-        row[i] = sum >> (WEIGHT_BITS - KEPT_BITS);
+        row[i] = (int16_t)(sum >> (WEIGHT_BITS - KEPT_BITS));
     }
 }
 
 /* Any number of rows, one after the other through the sums in memory. */
-static void sum_many_rows(int32_t *restrict row, const uint8_t *first_row, size_t stride, const int16_t *weight,
-                          size_t taps, size_t count)
+static void sum_many_rows(int16_t *restrict row, int32_t *restrict sums, const uint8_t *first_row, size_t stride,
+                          const int16_t *weight, size_t taps, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        row[i] = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
+        sums[i] = 1 << (WEIGHT_BITS - KEPT_BITS - 1);
     for (size_t t = 0; t < taps; t++) {
         const uint8_t *restrict in = first_row + t * stride;
         const int32_t w = weight[t];
         if (w == 0)
             continue;
         for (size_t i = 0; i < count; i++)
-            row[i] += w * in[i];
+            sums[i] += w * in[i];
     }
     for (size_t i = 0; i < count; i++)
-        row[i] >>= WEIGHT_BITS - KEPT_BITS;
+        row[i] = (int16_t)(sums[i] >> (WEIGHT_BITS - KEPT_BITS));
 }
 
-static void vertical_row(int32_t *row, const uint8_t *first_row, size_t stride, const int16_t *weight, size_t taps,
-                         size_t count)
+static void vertical_row(int16_t *row, int32_t *sums, const uint8_t *first_row, size_t stride, const int16_t *weight,
+                         size_t taps, size_t count)
 {
     switch (taps) {
     case 2: /* enlarging */
@@ -139,31 +145,32 @@ static void vertical_row(int32_t *row, const uint8_t *first_row, size_t stride, 
         sum_rows(row, first_row, stride, weight, 4, count);
         break;
     default:
-        sum_many_rows(row, first_row, stride, weight, taps, count);
+        sum_many_rows(row, sums, first_row, stride, weight, taps, count);
     }
 }
 
 enum { FINAL_BITS = WEIGHT_BITS + KEPT_BITS };
 typedef int32_t lanes __attribute__((vector_size(16)));
+typedef int16_t halves __attribute__((vector_size(8)));
 
 typedef uint8_t bytes4 __attribute__((vector_size(4)));
 
 /* RGB: one vector holds a pixel's three sums (and one number of its neighbour, ignored), so a tap is one load, one
  * multiplication and one addition. */
-static inline __attribute__((always_inline)) lanes pixel_rgb(const int32_t *in, const int16_t *weight, size_t taps)
+static inline __attribute__((always_inline)) lanes pixel_rgb(const int16_t *in, const int16_t *weight, size_t taps)
 {
     lanes sum = {1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 1 << (FINAL_BITS - 1), 0};
     for (size_t t = 0; t < taps; t++) {
-        lanes pixel;
+        halves pixel;
         memcpy(&pixel, in + 3 * t, sizeof pixel);
-        sum += pixel * weight[t];
+        sum += __builtin_convertvector(pixel, lanes) * weight[t];
     }
     return sum >> FINAL_BITS;
 }
 
 /* `taps` is a constant at the calls below that matter, so that it all unrolls. A pixel is stored as four bytes, of
  * which the next one overwrites the last; only the row's last pixel is stored as three. */
-static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out, const int32_t *restrict row,
+static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out, const int16_t *restrict row,
                                                           const struct axis *axis, size_t size, size_t taps)
 {
     for (size_t x = 0; x + 1 < size; x++) {
@@ -177,7 +184,7 @@ static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out,
         out[3 * last + (size_t)c] = (uint8_t)pixel[c];
 }
 
-static void horizontal_row_rgb(uint8_t *out, const int32_t *row, const struct axis *axis, size_t size)
+static void horizontal_row_rgb(uint8_t *out, const int16_t *row, const struct axis *axis, size_t size)
 {
     switch (axis->taps) {
     case 2: /* enlarging */
@@ -194,7 +201,7 @@ static void horizontal_row_rgb(uint8_t *out, const int32_t *row, const struct ax
     }
 }
 
-static void horizontal_row_gray(uint8_t *out, const int32_t *row, const struct axis *axis, size_t size)
+static void horizontal_row_gray(uint8_t *out, const int16_t *row, const struct axis *axis, size_t size)
 {
     for (size_t x = 0; x < size; x++) {
         int32_t sum = 1 << (FINAL_BITS - 1);
@@ -217,16 +224,22 @@ bool resample(struct resampler *resampler, uint8_t *out, size_t size, const stru
     size_t count = columns * source->channels;
     for (size_t x = 0; x < size; x++)
         horizontal->first[x] -= (int32_t)left;
-    if (!grow((void **)&resampler->row, &resampler->row_capacity, count * sizeof *resampler->row + PATCHES_SLACK_BYTES))
+    if (!grow((void **)&resampler->row, &resampler->row_capacity,
+              count * sizeof *resampler->row + RESAMPLE_RGB_SLACK_BYTES) ||
+        !grow((void **)&resampler->sums, &resampler->sums_capacity, count * sizeof *resampler->sums))
         return false;
+    bool by_groups = source->channels == 3 &&
+                     resample_rgb_plan(&resampler->rgb, horizontal->first, horizontal->weight, horizontal->taps, size);
     resampler->row[count] = 0; /* the last pixel's vector reads one number past it */
     for (size_t y = 0; y < size; y++) {
         const uint8_t *first_row =
             source->bytes + (size_t)vertical->first[y] * source->stride + left * source->channels;
-        vertical_row(resampler->row, first_row, source->stride, vertical->weight + y * vertical->taps, vertical->taps,
-                     count);
+        vertical_row(resampler->row, resampler->sums, first_row, source->stride, vertical->weight + y * vertical->taps,
+                     vertical->taps, count);
         uint8_t *line = out + y * size * source->channels;
-        if (source->channels == 3)
+        if (by_groups)
+            resample_rgb_row(&resampler->rgb, line, resampler->row, FINAL_BITS);
+        else if (source->channels == 3)
             horizontal_row_rgb(line, resampler->row, horizontal, size);
         else
             horizontal_row_gray(line, resampler->row, horizontal, size);
