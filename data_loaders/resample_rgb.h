@@ -1,5 +1,5 @@
-/* The horizontal pass of the resampler for RGB rows, five output pixels at a time: their taps are gathered by shuffles and
- * multiplied in pairs. Only where the program is compiled for AVX-512 (BW). */
+/* The horizontal pass of the resampler for RGB rows, five output pixels at a time: their taps are gathered by shuffles
+ * and multiplied in pairs. Only where the program is compiled for AVX-512 (BW). */
 #ifndef QUEST_RESAMPLE_RGB_H
 #define QUEST_RESAMPLE_RGB_H
 
@@ -17,7 +17,8 @@ struct resample_rgb {
 
 /* For every output pixel its first input pixel and `taps` weights, as resample.c plans them; `first` must outlive the
  * use of the plan. false: not on this processor, not for so many taps, or no memory; the caller goes another way. */
-bool resample_rgb_plan(struct resample_rgb *plan, const int32_t *first, const int16_t *weight, size_t taps, size_t size);
+bool resample_rgb_plan(struct resample_rgb *plan, const int32_t *first, const int16_t *weight, size_t taps,
+                       size_t size);
 /* out [size, 3] = the weighted sums of row [columns, 3], shifted right by `bits` with rounding. */
 void resample_rgb_row(const struct resample_rgb *plan, uint8_t *out, const int16_t *row, int bits);
 

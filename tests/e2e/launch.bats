@@ -85,7 +85,8 @@ fake() { # NAME BODY: a command of that name, first on PATH
 
 @test "mpirun.sh: the environment reaches the ranks, and their status comes back" {
     export QUEST_TEST_VALUE='two words' NCCL_DEBUG=WARN
-    run -0 "$launcher" -n 2 --bind none --threads 3 bash -c 'echo "$OMP_NUM_THREADS $QUEST_TEST_VALUE $NCCL_DEBUG"'
+    # stderr apart: on one core it warns
+    run -0 --separate-stderr "$launcher" -n 2 --bind none --threads 3 bash -c 'echo "$OMP_NUM_THREADS $QUEST_TEST_VALUE $NCCL_DEBUG"'
     [ "$output" = $'3 two words WARN\n3 two words WARN' ]
     run "$launcher" -n 2 --bind none bash -c 'exit 2'
     [ "$status" = 2 ]
