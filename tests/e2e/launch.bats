@@ -24,7 +24,7 @@ fake() { # NAME BODY: a command of that name, first on PATH
     fake apt-get 'echo "apt-get $*" >>calls'
     fake sudo 'echo "sudo $*" >>calls'
     run -0 env PATH="$PWD/fakes:$PATH" "$QUEST_ROOT/launch/install-deps" --tests
-    [[ $output == *"installing 1 "*bats* ]]
+    [[ $output == "install-deps: installing "*": bats"* ]]
     [ "$(cat calls)" = $'apt-get update -q\napt-get install -q -y --no-install-recommends bats' ]
     rm calls
     fake id 'echo 1000'
@@ -33,6 +33,20 @@ fake() { # NAME BODY: a command of that name, first on PATH
     [ "$(grep -c '^apt-get' calls)" = 0 ]
     run env PATH="$PWD/fakes:$PATH" "$QUEST_ROOT/launch/install-deps" --everything
     one_error 2 "'--everything'"
+}
+
+@test "install-deps: apt-get's words are kept where it fails, and only there" {
+    fake dpkg-query 'for p; do [ "$p" = bats ] || echo "installed $p"; done'
+    fake apt-get 'echo "E: no such luck"; exit 100'
+    fake id 'echo 0'
+    run -1 env TMPDIR="$PWD" PATH="$PWD/fakes:$PATH" "$QUEST_ROOT/launch/install-deps" --tests
+    [[ $output == *"E: no such luck"*"error: install-deps: apt-get failed"*"$PWD/quest-install-deps."* ]]
+    grep -q 'no such luck' quest-install-deps.*
+    rm quest-install-deps.*
+    fake apt-get 'echo chatter'
+    run -0 env TMPDIR="$PWD" PATH="$PWD/fakes:$PATH" "$QUEST_ROOT/launch/install-deps" --tests
+    [[ $output != *chatter* ]]
+    [ -z "$(find . -name 'quest-install-deps.*')" ]
 }
 
 @test "install-deps names every library that the Makefile links" {
