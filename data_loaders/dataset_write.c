@@ -80,6 +80,16 @@ static bool write_failed(struct dataset_writer *writer, struct error *error)
                          known ? strerror(reason) : "");
 }
 
+/* No times in the file: the same images give the same bytes. */
+static hid_t creation_properties(void)
+{
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    if (list >= 0 && H5Pset_obj_track_times(list, false) >= 0)
+        return list;
+    H5Pclose(list);
+    return H5I_INVALID_HID;
+}
+
 static hid_t create_bytes(const struct dataset_writer *writer)
 {
     const struct dataset_layout *layout = &writer->layout;
@@ -88,7 +98,7 @@ static hid_t create_bytes(const struct dataset_writer *writer)
     hsize_t most[4] = {H5S_UNLIMITED, layout->height, layout->width, layout->channels};
     hsize_t chunk[4] = {raw ? 1 : STREAM_CHUNK, layout->height, layout->width, layout->channels};
     int rank = raw ? 4 : 1;
-    hid_t space = H5Screate_simple(rank, none, most), creation = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t space = H5Screate_simple(rank, none, most), creation = creation_properties();
     hid_t links = H5Pcreate(H5P_LINK_CREATE), dataset = H5I_INVALID_HID;
     if (space >= 0 && creation >= 0 && links >= 0 && H5Pset_chunk(creation, rank, chunk) >= 0 &&
         H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0)
@@ -213,10 +223,13 @@ static bool write_dataset(hid_t file, const char *name, hid_t file_type, hid_t m
                           const void *values)
 {
     hid_t space = H5Screate_simple(1, &count, NULL);
-    hid_t dataset = H5Dcreate2(file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t creation = creation_properties(), dataset = H5I_INVALID_HID;
+    if (space >= 0 && creation >= 0)
+        dataset = H5Dcreate2(file, name, file_type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
     bool ok = dataset >= 0 && H5Dwrite(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0;
     if (dataset >= 0)
         ok = H5Dclose(dataset) >= 0 && ok;
+    H5Pclose(creation);
     H5Sclose(space);
     return ok;
 }

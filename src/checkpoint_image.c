@@ -67,6 +67,8 @@ static herr_t owner_release(void *owner)
 
 /* ---- property lists ---- */
 
+/* No object keeps its times (H5Pset_obj_track_times): the same state gives the same bytes. */
+
 static hid_t access_properties(struct checkpoint_image *image)
 {
     H5FD_file_image_callbacks_t callbacks = {image_allocate, image_copy,    image_grow, image_keep,
@@ -80,7 +82,6 @@ static hid_t access_properties(struct checkpoint_image *image)
     return H5I_INVALID_HID;
 }
 
-/* No time stamps: the same state gives the same bytes. */
 static hid_t file_properties(void)
 {
     hid_t list = H5Pcreate(H5P_FILE_CREATE);
@@ -107,6 +108,16 @@ static hid_t dataset_properties(const struct checkpoint_tensor *tensor, const hs
         return list;
     H5Pclose(list);
     return H5I_INVALID_HID;
+}
+
+static hid_t create_group(hid_t file, const char *name)
+{
+    hid_t list = H5Pcreate(H5P_GROUP_CREATE);
+    hid_t group = list >= 0 && H5Pset_obj_track_times(list, false) >= 0
+                      ? H5Gcreate2(file, name, H5P_DEFAULT, list, H5P_DEFAULT)
+                      : H5I_INVALID_HID;
+    H5Pclose(list);
+    return group;
 }
 
 /* ---- contents ---- */
@@ -197,7 +208,7 @@ static bool write_tensor(hid_t group, const struct checkpoint_tensor *tensor, co
 
 static bool write_part(hid_t file, const struct checkpoint *checkpoint, enum checkpoint_part part)
 {
-    hid_t group = H5Gcreate2(file, checkpoint_group(part), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group = create_group(file, checkpoint_group(part));
     bool ok = group >= 0;
     for (size_t i = 0; ok && i < checkpoint->tensor_count; i++) {
         const float *values = checkpoint_part_of(&checkpoint->tensors[i], part);
@@ -222,7 +233,7 @@ static bool write_contents(hid_t file, const struct checkpoint *checkpoint)
         return false;
     if (!checkpoint_has_moments(checkpoint))
         return true;
-    hid_t group = H5Gcreate2(file, "/adamw", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group = create_group(file, "/adamw");
     return group >= 0 && H5Gclose(group) >= 0 && write_part(file, checkpoint, CHECKPOINT_M) &&
            write_part(file, checkpoint, CHECKPOINT_V);
 }

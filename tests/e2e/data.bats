@@ -25,6 +25,25 @@ assert numpy.allclose(images.std((0, 1, 2)), info["std"], atol=1e-6)
 ' "$work/a.h5"
 }
 
+@test "the same images give the same file, whenever and with however many workers" {
+    mkdir -p "$work/pictures/a" "$work/pictures/b"
+    /usr/bin/python3 -c '
+import sys, numpy
+from PIL import Image
+for i in range(8):
+    pixels = numpy.random.default_rng(i).integers(0, 256, (40 + i, 50, 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).save(f"{sys.argv[1]}/{chr(97 + i % 2)}/{i}.jpg")
+' "$work/pictures"
+    for encoding in raw jpeg; do
+        "$data" import-folder "$work/pictures" --encoding $encoding --size 32 --workers 1 --out "$work/$encoding.h5"
+    done
+    sleep 1.1 # past a second, so that a time stamp would differ
+    for encoding in raw jpeg; do
+        "$data" import-folder "$work/pictures" --encoding $encoding --size 32 --workers 3 --out "$work/again.h5" --force
+        cmp "$work/$encoding.h5" "$work/again.h5"
+    done
+}
+
 @test "an existing file is replaced only with --force" {
     "$data" synth shapes --images 20 --out "$work/a.h5"
     run "$data" synth shapes --images 20 --out "$work/a.h5"
