@@ -3,33 +3,8 @@
 #ifndef QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
 #define QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <cmocka.h>
-
 #include "kernels/cuda/cuda.h"
-#include "tests/unit/attention_reference.h"
-
-static const char *const kind_names[ATTENTION_KINDS] = {"standard", "quest",     "qnorm",
-                                                        "qknorm",   "qknorm_hs", "qknorm_ds"};
-
-/* ---- random numbers: a fixed sequence ---- */
-
-static uint64_t random_state = 1;
-
-static inline double uniform(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(random_state >> 11) / 9007199254740992.0;
-}
-
-static inline double normal(void)
-{
-    return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform());
-}
+#include "tests/unit/attention_test.h"
 
 /* ---- tensors on both sides ---- */
 
@@ -110,16 +85,6 @@ struct trial {
     struct reference_extras extras, extra_gradients;
     struct reference_head *heads; /* [batch][heads] */
 };
-
-static inline size_t qkv_index(const struct attention_shape *shape, size_t image, size_t token, int part, size_t head)
-{
-    return (((image * shape->tokens + token) * 3 + (size_t)part) * shape->heads + head) * shape->head_dim;
-}
-
-static inline size_t out_index(const struct attention_shape *shape, size_t image, size_t token, size_t head)
-{
-    return ((image * shape->tokens + token) * shape->heads + head) * shape->head_dim;
-}
 
 static inline void trial_fill_extras(struct trial *trial)
 {

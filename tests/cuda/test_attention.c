@@ -3,27 +3,6 @@
 
 /* ---- comparing ---- */
 
-/* |a - b|^2 and |b|^2, summed up number by number. */
-struct distance {
-    double difference, size;
-};
-
-static void compare(struct distance *distance, double value, double expected)
-{
-    distance->difference += (value - expected) * (value - expected);
-    distance->size += expected * expected;
-}
-
-static void assert_near(const struct trial *trial, const char *what, struct distance distance, double tolerance)
-{
-    const struct attention_shape *s = &trial->shape;
-    if (!(sqrt(distance.difference) <= tolerance * sqrt(distance.size) + 1e-12))
-        fail_msg("%s, batch %zu, tokens %zu, heads %zu, head_dim %zu, %s: %s is off by %g relative, %g allowed",
-                 kind_names[s->kind], s->batch, s->tokens, s->heads, s->head_dim,
-                 trial->ctx.dtype == DTYPE_FLOAT32 ? "float32" : "bfloat16", what,
-                 sqrt(distance.difference / distance.size), tolerance);
-}
-
 static void check_forward(const struct trial *trial, double tolerance)
 {
     const struct attention_shape *s = &trial->shape;
@@ -39,8 +18,8 @@ static void check_forward(const struct trial *trial, double tolerance)
                             head->out[t * s->head_dim + i]);
             }
         }
-    assert_near(trial, "out", out, tolerance);
-    assert_near(trial, "logsumexp", logsumexp, tolerance);
+    assert_near(s, trial->ctx.dtype, "out", out, tolerance);
+    assert_near(s, trial->ctx.dtype, "logsumexp", logsumexp, tolerance);
 }
 
 static void check_backward(const struct trial *trial, double tolerance)
@@ -60,7 +39,7 @@ static void check_backward(const struct trial *trial, double tolerance)
                 }
     /* One key has all the probability: the gradients of the logits are zero but for rounding. */
     for (int part = s->tokens == 1 ? 2 : 0; part < 3; part++)
-        assert_near(trial, names[part], gradient[part], tolerance);
+        assert_near(s, trial->ctx.dtype, names[part], gradient[part], tolerance);
 }
 
 static void check_extras(const struct trial *trial, double tolerance)
@@ -82,63 +61,10 @@ static void check_extras(const struct trial *trial, double tolerance)
     distance[3].size = distance[2].size;
     for (int which = 0; which < WEIGHTS; which++)
         if (s->kind == ATTENTION_QKNORM || (s->kind == ATTENTION_QKNORM_DS && which < 2))
-            assert_near(trial, names[which], distance[which], tolerance);
+            assert_near(s, trial->ctx.dtype, names[which], distance[which], tolerance);
     if (s->kind == ATTENTION_QKNORM_HS)
-        assert_near(trial, "scale gradient", scale, 3 * tolerance); /* one sum of all queries, which cancel */
-}
-
-static double row_norm(const double *x, size_t d)
-{
-    double squares = 0;
-    for (size_t i = 0; i < d; i++)
-        squares += x[i] * x[i];
-    return sqrt(squares);
-}
-
-static void expect_norm(double *record, int first, double norm)
-{
-    record[first] += norm;
-    record[first + 1] += norm * norm;
-    record[first + 2] = fmin(record[first + 2], norm);
-    record[first + 3] = fmax(record[first + 3], norm);
-}
-
-static void check_statistics(const struct trial *trial, double tolerance)
-{
-    const struct attention_shape *s = &trial->shape;
-    for (size_t h = 0; h < s->heads; h++) {
-        double expected[ATTENTION_STATISTICS] = {[STATISTIC_Q_MIN] = INFINITY,
-                                                 [STATISTIC_K_MIN] = INFINITY,
-                                                 [STATISTIC_ENTROPY_MIN] = INFINITY,
-                                                 [STATISTIC_LOGIT_MAX] = -INFINITY};
-        for (size_t image = 0; image < s->batch; image++) {
-            const struct reference_head *head = &trial->heads[image * s->heads + h];
-            for (size_t t = 0; t < s->tokens; t++) {
-                expect_norm(expected, STATISTIC_Q_SUM, row_norm(head->x[0] + t * s->head_dim, s->head_dim));
-                expect_norm(expected, STATISTIC_K_SUM, row_norm(head->x[1] + t * s->head_dim, s->head_dim));
-                expected[STATISTIC_ENTROPY_SUM] += head->entropy[t];
-                expected[STATISTIC_ENTROPY_MIN] = fmin(expected[STATISTIC_ENTROPY_MIN], head->entropy[t]);
-                for (size_t j = 0; j < s->tokens; j++)
-                    expected[STATISTIC_LOGIT_MAX] =
-                        fmax(expected[STATISTIC_LOGIT_MAX], head->logits[t * s->tokens + j]);
-            }
-        }
-        for (int i = 0; i < ATTENTION_STATISTICS; i++) {
-            double value = trial->statistics[h][i];
-            if (!(fabs(value - expected[i]) <= tolerance * fmax(1, fabs(expected[i]))))
-                fail_msg("%s, tokens %zu, head_dim %zu, head %zu: statistic %d is %.9g instead of %.9g",
-                         kind_names[s->kind], s->tokens, s->head_dim, h, i, value, expected[i]);
-        }
-    }
-}
-
-static void run_reference(struct trial *trial)
-{
-    for (size_t i = 0; i < trial->shape.batch * trial->shape.heads; i++) {
-        reference_forward(&trial->heads[i], &trial->extras, &trial->shape, i % trial->shape.heads);
-        reference_backward(&trial->heads[i], &trial->extra_gradients, &trial->extras, &trial->shape,
-                           i % trial->shape.heads);
-    }
+        assert_near(s, trial->ctx.dtype, "scale gradient", scale,
+                    3 * tolerance); /* one sum of all queries, which cancel */
 }
 
 /* ---- the tests ---- */
@@ -149,9 +75,9 @@ static void check_shape(struct attention_shape shape, enum dtype dtype, double s
     struct trial trial;
     trial_new(&trial, shape, dtype, spread);
     trial_forward(&trial, true);
-    run_reference(&trial);
+    run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
     check_forward(&trial, tolerance);
-    check_statistics(&trial, tolerance);
+    assert_statistics(&trial.statistics[0][0], trial.heads, &trial.shape, tolerance);
     trial_backward(&trial);
     check_backward(&trial, tolerance);
     check_extras(&trial, tolerance);

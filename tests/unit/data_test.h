@@ -8,39 +8,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <turbojpeg.h>
 #include <unistd.h>
 
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/synth.h"
-
-static char scratch[64];
-
-static inline int make_scratch(void **state)
-{
-    (void)state;
-    strcpy(scratch, "/tmp/quest_data_XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
-}
-
-static inline int remove_scratch(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command);
-}
-
-/* A path in the scratch directory; overwritten by the next call. */
-static inline const char *scratch_path(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", scratch, name);
-    return path;
-}
+#include "tests/unit/scratch.h"
 
 #define assert_ok(call)                                  \
     do {                                                 \

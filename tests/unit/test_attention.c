@@ -1,226 +1,8 @@
 /* The CPU's attention against float64 loops: all kinds, forward, backward and statistics, in float32 and bfloat16. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <cmocka.h>
-
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/bf16.h"
+#include "tests/unit/attention_trial.h"
 #include "tests/unit/brief.h"
-#include "tests/unit/attention_reference.h"
-
-static const char *kind_names[ATTENTION_KINDS] = {"standard", "quest", "qnorm", "qknorm", "qknorm_hs", "qknorm_ds"};
-
-/* ---- random numbers: a fixed sequence ---- */
-
-static uint64_t random_state = 1;
-
-static double uniform(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(random_state >> 11) / 9007199254740992.0;
-}
-
-static double normal(void)
-{
-    return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform());
-}
-
-/* ---- one call of attention beside its reference ---- */
-
-struct trial {
-    struct context ctx;
-    struct attention_shape shape;
-    void *qkv, *out, *out_gradient, *qkv_gradient; /* T */
-    float *logsumexp;
-    double *statistics;
-    float weights[4][REFERENCE_HEAD_DIM], scale[REFERENCE_HEADS]; /* extras: q, k weight, q, k bias */
-    float weight_gradients[4][REFERENCE_HEAD_DIM], scale_gradient[REFERENCE_HEADS];
-    struct reference_extras extras, extra_gradients; /* float64 */
-    struct reference_head *heads;                    /* [batch][heads] */
-};
-
-static void *numbers(size_t count, size_t bytes)
-{
-    void *memory = aligned_alloc(64, cpu_align(count * bytes));
-    assert_non_null(memory);
-    memset(memory, 0xff, cpu_align(count * bytes)); /* NaN: what is not written shows */
-    return memory;
-}
-
-static void open_context(struct trial *trial, enum dtype dtype, int threads)
-{
-    const struct attention_shape *shape = &trial->shape;
-    struct context_options options = {.dtype = dtype, .threads = threads};
-    options.workload = (struct workload){.batch = shape->batch,
-                                         .patches = shape->tokens - 1,
-                                         .dim = shape->heads * shape->head_dim,
-                                         .heads = shape->heads,
-                                         .kind = shape->kind};
-    trial->ctx = (struct context){.dtype = dtype, .threads = threads, .workload = options.workload};
-    trial->ctx.workspace_bytes = cpu_attention_workspace_bytes(&options);
-    trial->ctx.workspace = numbers(trial->ctx.workspace_bytes, 1);
-}
-
-/* Rounds to T, so that the reference sees the numbers that the op sees. */
-static double put(const struct trial *trial, void *x, size_t i, double value)
-{
-    store(x, i, (float)value, trial->ctx.dtype);
-    return load(x, i, trial->ctx.dtype);
-}
-
-static size_t qkv_index(const struct attention_shape *shape, size_t image, size_t token, int part, size_t head)
-{
-    return (((image * shape->tokens + token) * 3 + (size_t)part) * shape->heads + head) * shape->head_dim;
-}
-
-static size_t out_index(const struct attention_shape *shape, size_t image, size_t token, size_t head)
-{
-    return ((image * shape->tokens + token) * shape->heads + head) * shape->head_dim;
-}
-
-static void fill_extras(struct trial *trial)
-{
-    double *wide[4] = {trial->extras.q_weight, trial->extras.k_weight, trial->extras.q_bias, trial->extras.k_bias};
-    memset(&trial->extra_gradients, 0, sizeof trial->extra_gradients);
-    for (int which = 0; which < 4; which++)
-        for (size_t i = 0; i < REFERENCE_HEAD_DIM; i++) {
-            trial->weights[which][i] = (float)((which < 2 ? 1.5 : 0) + 0.3 * normal());
-            wide[which][i] = trial->weights[which][i];
-            trial->weight_gradients[which][i] = 0;
-        }
-    for (size_t head = 0; head < REFERENCE_HEADS; head++) {
-        trial->scale[head] = (float)(4 * normal()); /* negative ones too */
-        trial->extras.scale[head] = trial->scale[head];
-        trial->scale_gradient[head] = 0;
-    }
-}
-
-static void trial_new(struct trial *trial, struct attention_shape shape, enum dtype dtype, int threads, double spread)
-{
-    size_t n = shape.tokens, d = shape.head_dim, rows = shape.batch * n * shape.heads;
-    memset(trial, 0, sizeof *trial);
-    trial->shape = shape;
-    open_context(trial, dtype, threads);
-    trial->qkv = numbers(3 * rows * d, dtype_bytes(dtype));
-    trial->qkv_gradient = numbers(3 * rows * d, dtype_bytes(dtype));
-    trial->out = numbers(rows * d, dtype_bytes(dtype));
-    trial->out_gradient = numbers(rows * d, dtype_bytes(dtype));
-    trial->logsumexp = numbers(rows, sizeof(float));
-    trial->statistics = numbers(shape.heads * ATTENTION_STATISTICS, sizeof(double));
-    for (size_t head = 0; head < shape.heads; head++) {
-        double *record = trial->statistics + head * ATTENTION_STATISTICS;
-        memset(record, 0, ATTENTION_STATISTICS * sizeof(double));
-        record[STATISTIC_Q_MIN] = record[STATISTIC_K_MIN] = record[STATISTIC_ENTROPY_MIN] = INFINITY;
-        record[STATISTIC_LOGIT_MAX] = -INFINITY;
-    }
-    fill_extras(trial);
-    trial->heads = calloc(shape.batch * shape.heads, sizeof *trial->heads);
-    assert_non_null(trial->heads);
-    for (size_t image = 0; image < shape.batch; image++)
-        for (size_t h = 0; h < shape.heads; h++) {
-            struct reference_head *head = &trial->heads[image * shape.heads + h];
-            reference_new(head, n, d);
-            for (size_t t = 0; t < n; t++)
-                for (size_t i = 0; i < d; i++) {
-                    for (int part = 0; part < 3; part++)
-                        head->x[part][t * d + i] = put(trial, trial->qkv, qkv_index(&shape, image, t, part, h) + i,
-                                                       (part < 2 ? spread : 1) * normal());
-                    head->out_gradient[t * d + i] =
-                        put(trial, trial->out_gradient, out_index(&shape, image, t, h) + i, normal());
-                }
-        }
-}
-
-static void trial_free(struct trial *trial)
-{
-    for (size_t i = 0; i < trial->shape.batch * trial->shape.heads; i++)
-        free(trial->heads[i].memory);
-    free(trial->heads);
-    free(trial->qkv);
-    free(trial->qkv_gradient);
-    free(trial->out);
-    free(trial->out_gradient);
-    free(trial->logsumexp);
-    free(trial->statistics);
-    free(trial->ctx.workspace);
-}
-
-static struct attention_parameters parameters_of(const struct trial *trial)
-{
-    struct attention_parameters none = {0};
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_parameters){.q_weight = trial->weights[0],
-                                             .k_weight = trial->weights[1],
-                                             .q_bias = trial->weights[2],
-                                             .k_bias = trial->weights[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_parameters){.scale = trial->scale};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_parameters){.q_scale = trial->weights[0], .k_scale = trial->weights[1]};
-    return none;
-}
-
-static struct attention_gradients gradients_of(struct trial *trial)
-{
-    struct attention_gradients none = {0};
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_gradients){.q_weight = trial->weight_gradients[0],
-                                            .k_weight = trial->weight_gradients[1],
-                                            .q_bias = trial->weight_gradients[2],
-                                            .k_bias = trial->weight_gradients[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_gradients){.scale = trial->scale_gradient};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_gradients){.q_scale = trial->weight_gradients[0],
-                                            .k_scale = trial->weight_gradients[1]};
-    return none;
-}
-
-static void run(struct trial *trial, bool with_statistics)
-{
-    struct error error = {0};
-    struct attention_parameters parameters = parameters_of(trial);
-    struct attention_gradients gradients = gradients_of(trial);
-    assert_true(cpu_attention_forward(&trial->ctx, trial->out, trial->logsumexp, trial->qkv, &parameters,
-                                      with_statistics ? trial->statistics : NULL, &trial->shape, &error));
-    memset(trial->ctx.workspace, 0xff, trial->ctx.workspace_bytes); /* nothing in it may be relied upon */
-    assert_true(cpu_attention_backward(&trial->ctx, trial->qkv_gradient, &gradients, trial->out_gradient, trial->out,
-                                       trial->logsumexp, trial->qkv, &parameters, &trial->shape, &error));
-}
-
-static void run_reference(struct trial *trial)
-{
-    for (size_t i = 0; i < trial->shape.batch * trial->shape.heads; i++) {
-        reference_forward(&trial->heads[i], &trial->extras, &trial->shape, i % trial->shape.heads);
-        reference_backward(&trial->heads[i], &trial->extra_gradients, &trial->extras, &trial->shape,
-                           i % trial->shape.heads);
-    }
-}
 
 /* ---- comparing ---- */
-
-/* ||a - b|| and ||b||, summed up number by number. */
-struct distance {
-    double difference, size;
-};
-
-static void compare(struct distance *distance, double value, double expected)
-{
-    distance->difference += (value - expected) * (value - expected);
-    distance->size += expected * expected;
-}
-
-static void assert_near(const struct trial *trial, const char *what, struct distance distance, double tolerance)
-{
-    const struct attention_shape *s = &trial->shape;
-    if (!(sqrt(distance.difference) <= tolerance * sqrt(distance.size) + 1e-12))
-        fail_msg("%s, batch %zu, tokens %zu, heads %zu, head_dim %zu: %s is off by %g relative, %g allowed",
-                 kind_names[s->kind], s->batch, s->tokens, s->heads, s->head_dim, what,
-                 sqrt(distance.difference / distance.size), tolerance);
-}
 
 static void check_activations(const struct trial *trial, double tolerance)
 {
@@ -241,11 +23,11 @@ static void check_activations(const struct trial *trial, double tolerance)
                 }
             }
         }
-    assert_near(trial, "out", out, tolerance);
-    assert_near(trial, "logsumexp", logsumexp, tolerance);
+    assert_near(s, trial->ctx.dtype, "out", out, tolerance);
+    assert_near(s, trial->ctx.dtype, "logsumexp", logsumexp, tolerance);
     /* One key has all the probability: the gradients of the logits are zero but for rounding. */
     for (int part = s->tokens == 1 ? 2 : 0; part < 3; part++)
-        assert_near(trial, part == 0 ? "dQ" : part == 1 ? "dK" : "dV", gradient[part], tolerance);
+        assert_near(s, trial->ctx.dtype, part == 0 ? "dQ" : part == 1 ? "dK" : "dV", gradient[part], tolerance);
 }
 
 static void check_extras(const struct trial *trial, double tolerance)
@@ -261,62 +43,17 @@ static void check_extras(const struct trial *trial, double tolerance)
     if (s->tokens == 1)
         return;
     if (s->kind == ATTENTION_QKNORM || s->kind == ATTENTION_QKNORM_DS) {
-        assert_near(trial, names[0], distance[0], tolerance);
-        assert_near(trial, names[1], distance[1], tolerance);
+        assert_near(s, trial->ctx.dtype, names[0], distance[0], tolerance);
+        assert_near(s, trial->ctx.dtype, names[1], distance[1], tolerance);
     }
     /* The bias of the keys shifts all logits of a query: its gradient is zero but for rounding. */
     if (s->kind == ATTENTION_QKNORM) {
-        assert_near(trial, names[2], distance[2], tolerance);
+        assert_near(s, trial->ctx.dtype, names[2], distance[2], tolerance);
         assert_true(sqrt(distance[3].difference) <= tolerance * sqrt(distance[2].size));
     }
     for (size_t head = 0; head < s->heads && s->kind == ATTENTION_QKNORM_HS; head++) {
         double difference = trial->scale_gradient[head] - trial->extra_gradients.scale[head];
         assert_true(fabs(difference) <= tolerance * trial->extra_gradients.scale_terms[head]);
-    }
-}
-
-static double row_norm(const double *x, size_t d)
-{
-    double squares = 0;
-    for (size_t i = 0; i < d; i++)
-        squares += x[i] * x[i];
-    return sqrt(squares);
-}
-
-static void check_statistics(const struct trial *trial, double tolerance)
-{
-    const struct attention_shape *s = &trial->shape;
-    for (size_t h = 0; h < s->heads; h++) {
-        double expected[ATTENTION_STATISTICS] = {[STATISTIC_Q_MIN] = INFINITY,
-                                                 [STATISTIC_K_MIN] = INFINITY,
-                                                 [STATISTIC_ENTROPY_MIN] = INFINITY,
-                                                 [STATISTIC_LOGIT_MAX] = -INFINITY};
-        for (size_t image = 0; image < s->batch; image++) {
-            const struct reference_head *head = &trial->heads[image * s->heads + h];
-            for (size_t t = 0; t < s->tokens; t++) {
-                double q = row_norm(head->x[0] + t * s->head_dim, s->head_dim);
-                double k = row_norm(head->x[1] + t * s->head_dim, s->head_dim);
-                expected[STATISTIC_Q_SUM] += q;
-                expected[STATISTIC_Q_SUM_SQUARES] += q * q;
-                expected[STATISTIC_Q_MIN] = fmin(expected[STATISTIC_Q_MIN], q);
-                expected[STATISTIC_Q_MAX] = fmax(expected[STATISTIC_Q_MAX], q);
-                expected[STATISTIC_K_SUM] += k;
-                expected[STATISTIC_K_SUM_SQUARES] += k * k;
-                expected[STATISTIC_K_MIN] = fmin(expected[STATISTIC_K_MIN], k);
-                expected[STATISTIC_K_MAX] = fmax(expected[STATISTIC_K_MAX], k);
-                expected[STATISTIC_ENTROPY_SUM] += head->entropy[t];
-                expected[STATISTIC_ENTROPY_MIN] = fmin(expected[STATISTIC_ENTROPY_MIN], head->entropy[t]);
-                for (size_t j = 0; j < s->tokens; j++)
-                    expected[STATISTIC_LOGIT_MAX] =
-                        fmax(expected[STATISTIC_LOGIT_MAX], head->logits[t * s->tokens + j]);
-            }
-        }
-        for (int i = 0; i < ATTENTION_STATISTICS; i++) {
-            double value = trial->statistics[h * ATTENTION_STATISTICS + (size_t)i];
-            if (!(fabs(value - expected[i]) <= tolerance * fmax(1, fabs(expected[i]))))
-                fail_msg("%s, tokens %zu, head_dim %zu, head %zu: statistic %d is %.9g instead of %.9g",
-                         kind_names[s->kind], s->tokens, s->head_dim, h, i, value, expected[i]);
-        }
     }
 }
 
@@ -341,11 +78,11 @@ static void matches_float64(enum dtype dtype, double tolerance, double statistic
         for (size_t i = 0; i < sizeof token_choices / sizeof *token_choices; i++) {
             struct trial trial;
             trial_new(&trial, random_shape(kind, token_choices[i]), dtype, 2, 1);
-            run(&trial, true);
-            run_reference(&trial);
+            trial_run(&trial, true);
+            run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
             check_activations(&trial, tolerance);
             check_extras(&trial, tolerance);
-            check_statistics(&trial, statistics_tolerance);
+            assert_statistics(trial.statistics, trial.heads, &trial.shape, statistics_tolerance);
             trial_free(&trial);
         }
 }
@@ -370,8 +107,8 @@ static void every_head_dim_matches_float64(void **state)
         for (int dtype = 0; dtype < 2; dtype++) {
             struct trial trial;
             trial_new(&trial, shape, dtype, 1, 1);
-            run(&trial, false);
-            run_reference(&trial);
+            trial_run(&trial, false);
+            run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
             check_activations(&trial, dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2);
             trial_free(&trial);
         }
@@ -412,7 +149,7 @@ static void reference_matches_differences(void **state)
         size_t count = shape.tokens * shape.head_dim;
         struct trial trial;
         trial_new(&trial, shape, DTYPE_FLOAT32, 1, 1);
-        run_reference(&trial);
+        run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
         struct reference_extras *extras = &trial.extras, *g = &trial.extra_gradients;
         for (int part = 0; part < 3; part++)
             for (size_t i = 0; i < count; i++)
@@ -450,11 +187,11 @@ static void zero_rows_are_clamped(void **state)
         set_row(&trial, 5, 1, 0);
         set_row(&trial, 19, 0, 1e-9); /* below the clamp */
         set_row(&trial, 0, 1, 1e-9);
-        run(&trial, true);
-        run_reference(&trial);
+        trial_run(&trial, true);
+        run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
         check_activations(&trial, 1e-5);
         check_extras(&trial, 1e-5);
-        check_statistics(&trial, 1e-5);
+        assert_statistics(trial.statistics, trial.heads, &trial.shape, 1e-5);
         trial_free(&trial);
     }
 }
@@ -469,7 +206,7 @@ static void huge_logits_stay_finite(void **state)
             trial_new(&trial, shape, dtype, 1, kind == ATTENTION_STANDARD ? 100 : 3000);
             for (size_t head = 0; head < shape.heads; head++)
                 trial.scale[head] = 1e4f;
-            run(&trial, true);
+            trial_run(&trial, true);
             double largest = trial.statistics[STATISTIC_LOGIT_MAX];
             if (kind != ATTENTION_QKNORM && kind != ATTENTION_QKNORM_DS)
                 assert_true(largest > 3e3);
@@ -490,8 +227,8 @@ static void many_tiles_match_float64(void **state)
     for (int dtype = 0; dtype < 2; dtype++) {
         struct trial trial;
         trial_new(&trial, (struct attention_shape){ATTENTION_QKNORM_HS, 1, 577, 1, 16}, dtype, 1, 1);
-        run(&trial, true);
-        run_reference(&trial);
+        trial_run(&trial, true);
+        run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
         check_activations(&trial, dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2);
         check_extras(&trial, dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2);
         trial_free(&trial);
@@ -509,15 +246,15 @@ static void threads_and_statistics_change_no_bit(void **state)
             trial_new(&one, shape, dtype, 1, 1);
             random_state = 77;
             trial_new(&three, shape, dtype, 3, 1);
-            run(&one, true);
-            run(&three, true);
+            trial_run(&one, true);
+            trial_run(&three, true);
             size_t bytes = shape.batch * shape.tokens * shape.heads * shape.head_dim * dtype_bytes(dtype);
             assert_memory_equal(one.out, three.out, bytes);
             assert_memory_equal(one.qkv_gradient, three.qkv_gradient, 3 * bytes);
             assert_memory_equal(one.statistics, three.statistics, shape.heads * ATTENTION_STATISTICS * sizeof(double));
             assert_memory_equal(one.weight_gradients, three.weight_gradients, sizeof one.weight_gradients);
             assert_memory_equal(one.scale_gradient, three.scale_gradient, sizeof one.scale_gradient);
-            run(&three, false);
+            trial_run(&three, false);
             assert_memory_equal(one.out, three.out, bytes);
             trial_free(&one);
             trial_free(&three);
@@ -529,10 +266,10 @@ static void statistics_and_gradients_accumulate(void **state)
     (void)state;
     struct trial trial;
     trial_new(&trial, (struct attention_shape){ATTENTION_QKNORM_DS, 2, 17, 2, 32}, DTYPE_FLOAT32, 1, 1);
-    run(&trial, true);
+    trial_run(&trial, true);
     double sum = trial.statistics[STATISTIC_Q_SUM], smallest = trial.statistics[STATISTIC_ENTROPY_MIN];
     float gradient = trial.weight_gradients[1][5];
-    run(&trial, true);
+    trial_run(&trial, true);
     assert_true(trial.statistics[STATISTIC_Q_SUM] == 2 * sum);
     assert_true(trial.statistics[STATISTIC_ENTROPY_MIN] == smallest);
     assert_float_equal(trial.weight_gradients[1][5], 2 * gradient, 1e-5f * fabsf(gradient));

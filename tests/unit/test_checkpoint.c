@@ -17,31 +17,8 @@
 #include <unistd.h>
 
 #include "tests/unit/brief.h"
+#include "tests/unit/scratch.h"
 #include "src/checkpoint.h"
-
-static char scratch[64];
-
-static int make_scratch(void **state)
-{
-    (void)state;
-    strcpy(scratch, "/tmp/quest_checkpoint_XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int remove_scratch(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command);
-}
-
-static const char *at(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", scratch, name);
-    return path;
-}
 
 /* ---- a small model in memory ---- */
 
@@ -153,7 +130,7 @@ static void what_is_written_is_read_back(void **state)
     static struct memory written, read;
     struct error error;
     write_step(&written, 1000);
-    assert_true(read_all(&read, at("step_00001000.h5"), &error));
+    assert_true(read_all(&read, scratch_path("step_00001000.h5"), &error));
     assert_true(same(&written, &read));
     checkpoint_free(&read.checkpoint);
     char command[128];
@@ -188,7 +165,7 @@ static void older_files_have_no_rewinds_and_wrong_ones_are_refused(void **state)
                  scratch, edits[i].edit);
         assert_int_equal(system(command), 0);
         struct checkpoint header;
-        assert_int_equal(checkpoint_read_header(&header, at("step_00000009.h5"), &error), edits[i].valid);
+        assert_int_equal(checkpoint_read_header(&header, scratch_path("step_00000009.h5"), &error), edits[i].valid);
         if (!edits[i].valid)
             continue;
         assert_true(header.lr_scale == 1 && header.rewinds == 0 && header.gradient_norm_count == 0);
@@ -228,7 +205,7 @@ static void h5py_reads_it(void **state)
         "expected = numpy.sin(numpy.arange(8, 392, dtype='f4') + numpy.float32(1000)).reshape(p.shape)\n"
         "assert numpy.abs(p[:] - expected).max() < 1e-6\n"
         "assert f['adamw/v/cls_token'].shape == (1, 1, 8)\n";
-    FILE *file = fopen(at("check.py"), "w");
+    FILE *file = fopen(scratch_path("check.py"), "w");
     assert_non_null(file);
     fputs(script, file);
     fclose(file);
@@ -242,7 +219,8 @@ static void h5py_reads_it(void **state)
 static void expect_refusal(const struct memory *memory, bool optimiser, bool format, const char *needle)
 {
     struct error error;
-    assert_false(checkpoint_read_tensors(at("step_00000001.h5"), &memory->checkpoint, optimiser, format, &error));
+    assert_false(
+        checkpoint_read_tensors(scratch_path("step_00000001.h5"), &memory->checkpoint, optimiser, format, &error));
     assert_int_equal(error.status, ERROR_INPUT);
     if (!strstr(error.message, needle))
         fail_msg("'%s' is not in: %s", needle, error.message);
@@ -273,7 +251,7 @@ static void weights_alone_are_enough_to_start_from(void **state)
     assert_true(checkpoint_write(scratch, &memory.checkpoint, &error));
     memset(&read, 0, sizeof read);
     lay_out(&read);
-    assert_true(checkpoint_read_tensors(at("step_00000001.h5"), &read.checkpoint, false, false, &error));
+    assert_true(checkpoint_read_tensors(scratch_path("step_00000001.h5"), &read.checkpoint, false, false, &error));
     assert_memory_equal(read.parameter, memory.parameter, 8 * sizeof(float));
     expect_refusal(&read, true, true, "has no group /adamw/m");
 }
@@ -293,11 +271,11 @@ static void a_file_with_nothing_but_params_is_accepted_for_init(void **state)
     static struct memory memory;
     lay_out(&memory);
     struct error error;
-    if (!checkpoint_read_tensors(at("step_00000001.h5"), &memory.checkpoint, false, false, &error))
+    if (!checkpoint_read_tensors(scratch_path("step_00000001.h5"), &memory.checkpoint, false, false, &error))
         fail_msg("%s", error.message);
     assert_true(memory.parameter[0] == 0.5f && memory.parameter[474] == 0.5f);
     struct checkpoint header;
-    assert_false(checkpoint_read_header(&header, at("step_00000001.h5"), &error));
+    assert_false(checkpoint_read_header(&header, scratch_path("step_00000001.h5"), &error));
 }
 
 static void links_out_of_the_file_are_refused(void **state)
@@ -319,12 +297,12 @@ static void what_is_no_checkpoint_is_named(void **state)
     (void)state;
     struct checkpoint header;
     struct error error;
-    assert_false(checkpoint_read_header(&header, at("absent.h5"), &error));
+    assert_false(checkpoint_read_header(&header, scratch_path("absent.h5"), &error));
     assert_non_null(strstr(error.message, "absent.h5: No such file"));
-    FILE *file = fopen(at("text.h5"), "w");
+    FILE *file = fopen(scratch_path("text.h5"), "w");
     fputs("this is not an HDF5 file", file);
     fclose(file);
-    assert_false(checkpoint_read_header(&header, at("text.h5"), &error));
+    assert_false(checkpoint_read_header(&header, scratch_path("text.h5"), &error));
     assert_non_null(strstr(error.message, "text.h5: is not an HDF5 file"));
 }
 
@@ -376,7 +354,7 @@ static void no_flipped_byte_goes_unnoticed(void **state)
     static struct memory written;
     write_step(&written, 1000);
     char path[256];
-    strcpy(path, at("step_00001000.h5"));
+    strcpy(path, scratch_path("step_00001000.h5"));
     size_t bytes, noticed = 0, stride = test_is_brief() ? 777 : 7;
     unsigned char *contents = load(path, &bytes);
     for (size_t i = 0; i < bytes; i += stride) {
@@ -398,7 +376,7 @@ static void a_truncated_file_is_an_error(void **state)
     static struct memory written;
     write_step(&written, 1000);
     char path[256];
-    strcpy(path, at("step_00001000.h5"));
+    strcpy(path, scratch_path("step_00001000.h5"));
     size_t bytes, stride = test_is_brief() ? 9797 : 97;
     unsigned char *contents = load(path, &bytes);
     for (size_t kept = 0; kept < bytes - 32; kept += stride) {
@@ -433,10 +411,10 @@ static void a_full_disk_leaves_the_previous_checkpoint_whole(void **state)
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
-        assert_int_not_equal(access(at("step_00000002.h5"), F_OK), 0);
-        assert_int_not_equal(access(at("step_00000002.h5.new"), F_OK), 0);
+        assert_int_not_equal(access(scratch_path("step_00000002.h5"), F_OK), 0);
+        assert_int_not_equal(access(scratch_path("step_00000002.h5.new"), F_OK), 0);
     }
-    assert_true(read_all(&read, at("step_00000001.h5"), &error));
+    assert_true(read_all(&read, scratch_path("step_00000001.h5"), &error));
     fill(&memory, 1);
     assert_true(same(&memory, &read));
     checkpoint_free(&read.checkpoint);
@@ -462,8 +440,8 @@ static void the_newest_and_the_best_are_kept(void **state)
     struct error error;
     for (uint64_t step = 10; step <= 60; step += 10)
         write_step(&memory, step);
-    store(at("step_00000099.h5.new"), (const unsigned char *)"cut", 3);
-    store(at("notes.h5"), (const unsigned char *)"mine", 4);
+    store(scratch_path("step_00000099.h5.new"), (const unsigned char *)"cut", 3);
+    store(scratch_path("notes.h5"), (const unsigned char *)"mine", 4);
     assert_true(checkpoint_mark_best(scratch, 50, &error));
     assert_true(checkpoint_mark_best(scratch, 20, &error));
     assert_true(checkpoint_prune(scratch, 2, &error));
@@ -471,17 +449,17 @@ static void the_newest_and_the_best_are_kept(void **state)
     size_t count;
     assert_true(checkpoint_list(&paths, &count, scratch, &error));
     assert_int_equal(count, 3);
-    assert_string_equal(paths[0], at("step_00000060.h5"));
-    assert_string_equal(paths[1], at("step_00000050.h5"));
-    assert_string_equal(paths[2], at("step_00000020.h5"));
+    assert_string_equal(paths[0], scratch_path("step_00000060.h5"));
+    assert_string_equal(paths[1], scratch_path("step_00000050.h5"));
+    assert_string_equal(paths[2], scratch_path("step_00000020.h5"));
     checkpoint_list_free(paths, count);
     struct checkpoint header;
-    assert_true(checkpoint_read_header(&header, at("best.h5"), &error));
+    assert_true(checkpoint_read_header(&header, scratch_path("best.h5"), &error));
     assert_int_equal(header.step, 20);
     checkpoint_free(&header);
-    assert_int_equal(access(at("notes.h5"), F_OK), 0);
+    assert_int_equal(access(scratch_path("notes.h5"), F_OK), 0);
     write_step(&memory, 70); /* and sweeps what a crash left */
-    assert_int_not_equal(access(at("step_00000099.h5.new"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path("step_00000099.h5.new"), F_OK), 0);
 }
 
 int main(void)

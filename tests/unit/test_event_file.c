@@ -17,23 +17,7 @@
 
 #include "src/crc32c.h"
 #include "src/event_file.h"
-
-static char scratch[64];
-
-static int make_scratch(void **state)
-{
-    (void)state;
-    strcpy(scratch, "/tmp/quest_events_XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int remove_scratch(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command);
-}
+#include "tests/unit/scratch.h"
 
 static struct event_file *open_events(char path[128])
 {

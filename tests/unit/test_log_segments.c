@@ -19,24 +19,15 @@
 #include "src/log_reader.h"
 #include "src/log_segments.h"
 #include "src/run_log.h"
+#include "tests/unit/scratch.h"
 
-static char scratch[64], norms[96];
+static char norms[96];
 
-static int make_scratch(void **state)
+static int make_run_directory(void **state)
 {
-    (void)state;
-    strcpy(scratch, "/tmp/quest_segments_XXXXXX");
-    bool ok = mkdtemp(scratch) != NULL;
+    int failed = make_scratch(state);
     snprintf(norms, sizeof norms, "%s/norms.jsonl", scratch);
-    return ok ? 0 : -1;
-}
-
-static int remove_scratch(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command);
+    return failed;
 }
 
 /* About 20 records a segment. */
@@ -414,7 +405,7 @@ static void a_segment_of_64_mib_does_not_stall_the_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_scratch, remove_scratch)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_run_directory, remove_scratch)
         TEST(segments_and_the_open_file_are_one_log),
         TEST(the_front_may_be_deleted),
         TEST(a_growing_log_is_followed_over_its_segments),

@@ -17,36 +17,13 @@
 #include <unistd.h>
 
 #include "src/run_log.h"
-
-static char scratch[64];
-
-static int make_scratch(void **state)
-{
-    (void)state;
-    strcpy(scratch, "/tmp/quest_run_log_XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int remove_scratch(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command);
-}
-
-static const char *at(const char *name)
-{
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", scratch, name);
-    return path;
-}
+#include "tests/unit/scratch.h"
 
 static struct run_log *open_run(bool resume)
 {
     struct run_log *log;
     struct error error;
-    if (!run_log_open(&log, at("run"), resume, &error))
+    if (!run_log_open(&log, scratch_path("run"), resume, &error))
         fail_msg("%s", error.message);
     return log;
 }
@@ -61,7 +38,7 @@ static void log_step(struct run_log *log, uint64_t step)
 /* Lines of a log, each a JSON object; NULL at the end. */
 static size_t read_lines(const char *name, json_t **lines, size_t capacity)
 {
-    FILE *file = fopen(at(name), "r");
+    FILE *file = fopen(scratch_path(name), "r");
     assert_non_null(file);
     char text[8192];
     size_t count = 0;
@@ -143,7 +120,7 @@ static void a_directory_that_holds_a_run_is_refused(void **state)
     log_step(log, 1);
     run_log_close(log);
     struct error error;
-    assert_false(run_log_open(&log, at("run"), false, &error));
+    assert_false(run_log_open(&log, scratch_path("run"), false, &error));
     assert_int_equal(error.status, ERROR_INPUT);
     assert_non_null(strstr(error.message, "--resume"));
     log = open_run(true);
@@ -157,7 +134,7 @@ static void a_second_run_is_told_who_holds_the_directory(void **state)
     struct error error;
     char holder[64];
     snprintf(holder, sizeof holder, "process %ld", (long)getpid());
-    assert_false(run_log_open(&second, at("run"), true, &error));
+    assert_false(run_log_open(&second, scratch_path("run"), true, &error));
     assert_int_equal(error.status, ERROR_INPUT);
     assert_non_null(strstr(error.message, holder));
     run_log_close(log);
@@ -168,14 +145,14 @@ static void a_second_run_is_told_who_holds_the_directory(void **state)
 static void a_directory_that_cannot_be_made_is_named(void **state)
 {
     (void)state;
-    FILE *file = fopen(at("plain"), "w");
+    FILE *file = fopen(scratch_path("plain"), "w");
     assert_non_null(file);
     fclose(file);
     struct run_log *log;
     struct error error;
-    assert_false(run_log_open(&log, at("plain/run"), false, &error));
+    assert_false(run_log_open(&log, scratch_path("plain/run"), false, &error));
     assert_int_equal(error.status, ERROR_INPUT);
-    assert_non_null(strstr(error.message, at("plain")));
+    assert_non_null(strstr(error.message, scratch_path("plain")));
     assert_null(log);
 }
 
@@ -187,7 +164,7 @@ static void rewind_keeps_what_is_before_and_drops_a_cut_line(void **state)
     for (uint64_t step = 1; step <= 30; step++)
         log_step(log, step);
     run_log_close(log);
-    FILE *file = fopen(at("run/metrics.jsonl"), "a");
+    FILE *file = fopen(scratch_path("run/metrics.jsonl"), "a");
     assert_non_null(file);
     fputs("{\"step\":5,\"lo", file); /* a crash in the middle of a line */
     fclose(file);
@@ -202,7 +179,7 @@ static void rewind_keeps_what_is_before_and_drops_a_cut_line(void **state)
     for (size_t i = 0; i < count; i++)
         assert_int_equal(json_integer_value(json_object_get(lines[i], "step")), i + 1);
     free_lines(lines, count);
-    assert_int_not_equal(access(at("run/metrics.jsonl.new"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path("run/metrics.jsonl.new"), F_OK), 0);
 }
 
 static void going_back_keeps_what_is_cut_and_all_events(void **state)
@@ -249,12 +226,12 @@ static void the_configuration_is_replaced_whole(void **state)
     assert_true(run_log_config(log, "short: 1\n", &error));
     run_log_close(log);
     char text[64] = "";
-    FILE *file = fopen(at("run/config.yaml"), "r");
+    FILE *file = fopen(scratch_path("run/config.yaml"), "r");
     assert_non_null(file);
     assert_int_equal(fread(text, 1, sizeof text - 1, file), 9);
     fclose(file);
     assert_string_equal(text, "short: 1\n");
-    assert_int_not_equal(access(at("run/config.yaml.new"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path("run/config.yaml.new"), F_OK), 0);
 }
 
 /* A file size limit stands for a full disk: write(2) comes back short or fails in the same way. */
@@ -264,7 +241,7 @@ static void a_full_disk_is_reported_and_leaves_whole_lines(void **state)
     struct run_log *log = open_run(false);
     log_step(log, 1);
     struct stat status;
-    assert_int_equal(stat(at("run/metrics.jsonl"), &status), 0);
+    assert_int_equal(stat(scratch_path("run/metrics.jsonl"), &status), 0);
     pid_t child = fork();
     if (child == 0) {
         struct rlimit limit = {(rlim_t)status.st_size + 20, (rlim_t)status.st_size + 20};
