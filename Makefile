@@ -119,6 +119,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/quest-train
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	cp -r configs launch $(DESTDIR)$(PREFIX)/share/quest-train/
+	rm $(addprefix $(DESTDIR)$(PREFIX)/share/quest-train/launch/,demo test) # they build a checkout
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
