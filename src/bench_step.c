@@ -149,15 +149,13 @@ static bool open_bench(struct bench *bench, struct error *error)
     if (!configure(bench, error) || !model_plan(&plan, &model_options, error))
         return false;
     memory_plan_add(&plan, "images", bench->arguments->batch * 224 * 224 * 3, true);
-    if (bench->kernels == kernels_cpu())
+    if (bench->kernels == kernels_cpu()) {
         memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
-    bench->planned_bytes = memory_plan_total(&plan) + memory_resident_bytes();
-    if (comm_rank(bench->comm) == 0) {
-        memory_plan_print(&plan, stderr);
-        if (bench->kernels == kernels_cpu())
-            fprintf(stderr, "memory: %.0f MiB foretold at the highest, with the program and its libraries\n",
-                    (double)bench->planned_bytes / 1048576.0);
+        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
     }
+    bench->planned_bytes = memory_plan_total(&plan);
+    if (comm_rank(bench->comm) == 0)
+        memory_plan_print(&plan, stderr);
     if (!model_open(&bench->model, &model_options, error) ||
         !model_set_normalisation(bench->model, mean, deviation, error))
         return false;

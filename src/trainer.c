@@ -137,6 +137,7 @@ static bool open_model(struct trainer *trainer, struct error *error)
     if (on_host) {
         memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
         memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
+        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
         if (!plan_checkpoint(&plan, trainer, error))
             return false;
     }

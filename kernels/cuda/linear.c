@@ -5,11 +5,10 @@
  *   forward          out [out_dim x rows]         = weight^T [out_dim x in_dim] * in [in_dim x rows]
  *   input gradient   in_gradient [in_dim x rows]  = weight [in_dim x out_dim] * out_gradient [out_dim x rows]
  *   weight gradient  [in_dim x out_dim] float32  += in [in_dim x rows] * out_gradient^T [rows x out_dim] */
-#include <cublasLt.h>
-#include <cublas_v2.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/cublas_library.h"
 #include "kernels/cuda/cuda.h"
 
 /* What NVIDIA recommends for Hopper; smaller ones exclude some split-k algorithms. */
@@ -34,18 +33,21 @@ struct plan {
 };
 
 struct matmul {
+    struct cublas_library blas;
     cublasLtHandle_t lt;
     cublasHandle_t cublas;
     struct plan **plans;
     size_t count, capacity;
 };
 
-#define BLAS_TRY(call, error) blas_check((call), #call, __FILE__, __LINE__, (error))
-static bool blas_check(cublasStatus_t status, const char *call, const char *file, int line, struct error *error)
+/* `blas` is the struct cublas_library that the call goes through. */
+#define BLAS_TRY(call, error) blas_check(blas, blas->call, #call, __FILE__, __LINE__, (error))
+static bool blas_check(const struct cublas_library *blas, cublasStatus_t status, const char *call, const char *file,
+                       int line, struct error *error)
 {
     if (status == CUBLAS_STATUS_SUCCESS)
         return true;
-    return error_runtime(error, "%s:%d: %.200s: %s", file, line, call, cublasGetStatusString(status));
+    return error_runtime(error, "%s:%d: %.200s: %s", file, line, call, blas->cublasGetStatusString(status));
 }
 
 size_t cuda_linear_workspace_bytes(const struct context_options *options)
@@ -60,17 +62,19 @@ bool cuda_matmul_open(struct matmul **matmul, struct error *error)
     struct matmul *opened = *matmul = calloc(1, sizeof *opened);
     if (!opened)
         return error_runtime(error, "out of memory");
-    return BLAS_TRY(cublasLtCreate(&opened->lt), error) && BLAS_TRY(cublasCreate(&opened->cublas), error);
+    const struct cublas_library *blas = &opened->blas;
+    return cublas_library_open(&opened->blas, error) && BLAS_TRY(cublasLtCreate(&opened->lt), error) &&
+           BLAS_TRY(cublasCreate_v2(&opened->cublas), error);
 }
 
-static void release_plan(struct plan *plan)
+static void release_plan(const struct cublas_library *blas, struct plan *plan)
 {
     if (plan->operation)
-        cublasLtMatmulDescDestroy(plan->operation);
+        blas->cublasLtMatmulDescDestroy(plan->operation);
     cublasLtMatrixLayout_t layouts[] = {plan->a, plan->b, plan->d};
     for (int i = 0; i < 3; i++)
         if (layouts[i])
-            cublasLtMatrixLayoutDestroy(layouts[i]);
+            blas->cublasLtMatrixLayoutDestroy(layouts[i]);
     free(plan);
 }
 
@@ -79,12 +83,12 @@ void cuda_matmul_close(struct matmul *matmul)
     if (!matmul)
         return;
     for (size_t i = 0; i < matmul->count; i++)
-        release_plan(matmul->plans[i]);
+        release_plan(&matmul->blas, matmul->plans[i]);
     free(matmul->plans);
     if (matmul->cublas)
-        cublasDestroy(matmul->cublas);
+        matmul->blas.cublasDestroy_v2(matmul->cublas);
     if (matmul->lt)
-        cublasLtDestroy(matmul->lt);
+        matmul->blas.cublasLtDestroy(matmul->lt);
     free(matmul);
 }
 
@@ -95,7 +99,7 @@ static uint32_t alignment(const void *memory)
     return (uint32_t)(address & -address);
 }
 
-static bool describe(struct plan *plan, struct error *error)
+static bool describe(const struct cublas_library *blas, struct plan *plan, struct error *error)
 {
     const struct product *p = &plan->product;
     cublasOperation_t a = p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, b = p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -121,6 +125,7 @@ static bool describe(struct plan *plan, struct error *error)
 /* Asks cuBLASLt; plan->offered says whether it has an algorithm. */
 static bool choose(struct matmul *matmul, struct plan *plan, const void *bias, struct error *error)
 {
+    const struct cublas_library *blas = &matmul->blas;
     const struct product *p = &plan->product;
     size_t workspace_bytes = LIBRARY_WORKSPACE_BYTES;
     cublasLtMatmulPreference_t preference = NULL;
@@ -148,15 +153,15 @@ static bool choose(struct matmul *matmul, struct plan *plan, const void *bias, s
                                                                  &bias, sizeof bias),
                                   error));
     if (ok) {
-        cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(matmul->lt, plan->operation, plan->a, plan->b, plan->d,
-                                                               plan->d, preference, 1, &result, &found);
+        cublasStatus_t status = blas->cublasLtMatmulAlgoGetHeuristic(matmul->lt, plan->operation, plan->a, plan->b,
+                                                                     plan->d, plan->d, preference, 1, &result, &found);
         plan->offered = status == CUBLAS_STATUS_SUCCESS && found == 1 && result.state == CUBLAS_STATUS_SUCCESS;
         if (plan->offered)
             plan->algorithm = result.algo;
         else if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
-            ok = BLAS_TRY(status, error);
+            ok = blas_check(blas, status, "cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__, error);
     }
-    cublasLtMatmulPreferenceDestroy(preference);
+    blas->cublasLtMatmulPreferenceDestroy(preference);
     return ok;
 }
 
@@ -181,8 +186,8 @@ static bool find_plan(struct matmul *matmul, struct plan **found, const struct p
     if (!plan)
         return error_runtime(error, "out of memory");
     plan->product = *product;
-    if (!describe(plan, error) || !choose(matmul, plan, bias, error)) {
-        release_plan(plan);
+    if (!describe(&matmul->blas, plan, error) || !choose(matmul, plan, bias, error)) {
+        release_plan(&matmul->blas, plan);
         return error_prefix(error, "the product of %zu x %zu x %zu", (size_t)product->m, (size_t)product->n,
                             (size_t)product->k);
     }
@@ -194,6 +199,7 @@ static bool find_plan(struct matmul *matmul, struct plan **found, const struct p
 static bool multiply_lt(struct context *ctx, const struct product *shape, void *d, const void *a, const void *b,
                         const void *bias, bool *done, struct error *error)
 {
+    const struct cublas_library *blas = &ctx->matmul->blas;
     struct product product = *shape;
     product.align_a = alignment(a);
     product.align_b = alignment(b);
@@ -222,9 +228,10 @@ static bool multiply_plain(struct context *ctx, const struct product *p, void *d
                            struct error *error)
 {
     float one = 1, beta = p->accumulate ? 1 : 0;
+    const struct cublas_library *blas = &ctx->matmul->blas;
     cublasHandle_t cublas = ctx->matmul->cublas;
-    return BLAS_TRY(cublasSetStream(cublas, ctx->compute), error) &&
-           BLAS_TRY(cublasSetWorkspace(cublas, ctx->workspace, LIBRARY_WORKSPACE_BYTES), error) &&
+    return BLAS_TRY(cublasSetStream_v2(cublas, ctx->compute), error) &&
+           BLAS_TRY(cublasSetWorkspace_v2(cublas, ctx->workspace, LIBRARY_WORKSPACE_BYTES), error) &&
            BLAS_TRY(cublasGemmEx(cublas, p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                                  p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p->m, (int)p->n, (int)p->k, &one, a,
                                  (cudaDataType_t)p->type_ab, (int)p->lda, b, (cudaDataType_t)p->type_ab, (int)p->ldb,
