@@ -18,6 +18,7 @@ struct jpeg_stream {
     /* of the call that is being carried out */
     const uint8_t *bytes;
     size_t byte_count, channels, denominator;
+    size_t width; /* of the scaled picture */
     uint8_t *pixels;
     const struct jpeg_window *window;
 };
@@ -111,16 +112,31 @@ size_t jpeg_stream_scaled(size_t length, size_t denominator)
     return (length + denominator - 1) / denominator;
 }
 
-/* Leaves out the columns that the window does not need, as far as whole blocks allow. */
+/* Leaves out the columns that the window does not need, as far as whole blocks allow. libjpeg-turbo crops pictures
+ * whose colour has a quarter of the columns to wrong pixels when it scales them: those are decoded whole. */
 static void crop(struct jpeg_stream *stream, size_t *left)
 {
     const struct jpeg_window *window = stream->window;
     size_t full = stream->info.output_width, end = window->left + window->width + MARGIN;
     JDIMENSION first = window->left > MARGIN ? (JDIMENSION)(window->left - MARGIN) : 0;
     JDIMENSION count = (JDIMENSION)(end < full ? end - first : full - first);
-    if (count < full)
-        jpeg_crop_scanline(&stream->info, &first, &count);
+    *left = 0;
+    if (stream->info.max_h_samp_factor > 2 || count >= full)
+        return;
+    jpeg_crop_scanline(&stream->info, &first, &count);
     *left = first;
+}
+
+static void read_rows(struct jpeg_stream *stream, size_t end, size_t left)
+{
+    struct jpeg_decompress_struct *info = &stream->info;
+    while (info->output_scanline < end) {
+        JSAMPROW rows[ROWS];
+        size_t first = info->output_scanline, count = end - first < ROWS ? end - first : ROWS;
+        for (size_t i = 0; i < count; i++)
+            rows[i] = stream->pixels + ((first + i) * stream->width + left) * stream->channels;
+        jpeg_read_scanlines(info, rows, (JDIMENSION)count);
+    }
 }
 
 static void decode(struct jpeg_stream *stream)
@@ -131,19 +147,16 @@ static void decode(struct jpeg_stream *stream)
     info->scale_num = 1;
     info->scale_denom = (unsigned)stream->denominator;
     jpeg_start_decompress(info);
-    size_t stride = info->output_width * stream->channels, left;
+    stream->width = info->output_width;
+    size_t left, height = info->output_height, end = window->top + window->height;
     crop(stream, &left);
     if (window->top > 0)
         jpeg_skip_scanlines(info, (JDIMENSION)window->top);
-    for (size_t end = window->top + window->height; info->output_scanline < end;) {
-        JSAMPROW rows[ROWS];
-        size_t first = info->output_scanline, count = end - first < ROWS ? end - first : ROWS;
-        for (size_t i = 0; i < count; i++)
-            rows[i] = stream->pixels + (first + i) * stride + left * stream->channels;
-        jpeg_read_scanlines(info, rows, (JDIMENSION)count);
-    }
-    if (info->output_scanline < info->output_height)
-        jpeg_skip_scanlines(info, info->output_height - info->output_scanline);
+    read_rows(stream, end, left);
+    /* Skipping to the end would look at nothing more, so damage in the window that shows only behind it would pass. */
+    if (end + 1 < height)
+        jpeg_skip_scanlines(info, (JDIMENSION)(height - 1 - end));
+    read_rows(stream, height, left);
     jpeg_finish_decompress(info);
 }
 

@@ -2,6 +2,7 @@
 #include "tests/unit/data_test.h"
 
 #include <math.h>
+#include <jpeglib.h>
 
 #include "data_loaders/jpeg_convert.h"
 #include "data_loaders/jpeg_stream.h"
@@ -104,9 +105,82 @@ static void windows_match_libturbojpeg(void **state)
     jpeg_stream_close(stream);
 }
 
+/* A picture of [height, width, 3] whose colour has a quarter of the columns and half of the rows, which libturbojpeg
+ * neither writes nor reads. */
+static void encode_410(unsigned char **bytes, unsigned long *count, const uint8_t *picture, size_t height, size_t width)
+{
+    struct jpeg_compress_struct encoder;
+    struct jpeg_error_mgr errors;
+    encoder.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&encoder);
+    jpeg_mem_dest(&encoder, bytes, count);
+    encoder.image_width = (JDIMENSION)width;
+    encoder.image_height = (JDIMENSION)height;
+    encoder.input_components = 3;
+    encoder.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&encoder);
+    encoder.comp_info[0].h_samp_factor = 4;
+    encoder.comp_info[0].v_samp_factor = 2;
+    jpeg_start_compress(&encoder, TRUE);
+    while (encoder.next_scanline < height) {
+        JSAMPROW row = (JSAMPROW)picture + encoder.next_scanline * width * 3;
+        jpeg_write_scanlines(&encoder, &row, 1);
+    }
+    jpeg_finish_compress(&encoder);
+    jpeg_destroy_compress(&encoder);
+}
+
+static void windows_of_a_quarter_of_the_colour_match_the_whole(void **state)
+{
+    (void)state;
+    enum { HEIGHT = 75, WIDTH = 101 };
+    static uint8_t picture[HEIGHT * WIDTH * 3], expected[HEIGHT * WIDTH * 3], decoded[HEIGHT * WIDTH * 3];
+    struct jpeg_stream *stream = jpeg_stream_open();
+    unsigned char *bytes = NULL;
+    unsigned long count = 0;
+    size_t height, width;
+    for (size_t i = 0; i < sizeof picture; i++)
+        picture[i] = (uint8_t)(128 + 60 * sin((double)i / 40) + rand() % 60);
+    encode_410(&bytes, &count, picture, HEIGHT, WIDTH);
+    for (size_t denominator = 1; denominator <= 8; denominator *= 2) {
+        size_t rows = jpeg_stream_scaled(HEIGHT, denominator), columns = jpeg_stream_scaled(WIDTH, denominator);
+        struct jpeg_window all = {0, 0, rows, columns}, window = {rows / 3, columns / 2, rows / 3, columns / 3};
+        assert_true(jpeg_stream_begin(stream, bytes, count, &height, &width));
+        assert_true(jpeg_stream_decode(stream, expected, denominator, 3, &all));
+        assert_true(jpeg_stream_begin(stream, bytes, count, &height, &width));
+        assert_true(jpeg_stream_decode(stream, decoded, denominator, 3, &window));
+        for (size_t y = window.top; y < window.top + window.height; y++)
+            assert_memory_equal(decoded + (y * columns + window.left) * 3, expected + (y * columns + window.left) * 3,
+                                window.width * 3);
+    }
+    free(bytes);
+    jpeg_stream_close(stream);
+}
+
+/* Zeros in the place of the second half are valid code words: what is wrong shows only where the picture ends. */
+static void damage_shows_whatever_the_window(void **state)
+{
+    (void)state;
+    struct jpeg_stream *stream = jpeg_stream_open();
+    struct jpeg_window window = {4, 0, SIDE / 2, SIDE};
+    uint8_t decoded[SIDE * SIDE * 3];
+    size_t height, width;
+    uint8_t *broken = malloc(whole_bytes);
+    memcpy(broken, whole, whole_bytes);
+    memset(broken + whole_bytes - whole_bytes / 4, 0, whole_bytes / 4 - 2);
+    assert_true(jpeg_stream_begin(stream, whole, whole_bytes, &height, &width));
+    assert_true(jpeg_stream_decode(stream, decoded, 1, 3, &window));
+    assert_true(jpeg_stream_begin(stream, broken, whole_bytes, &height, &width));
+    assert_false(jpeg_stream_decode(stream, decoded, 1, 3, &window));
+    free(broken);
+    jpeg_stream_close(stream);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cut_streams_do_not_harm_the_next),
-                                       cmocka_unit_test(windows_match_libturbojpeg)};
+                                       cmocka_unit_test(windows_match_libturbojpeg),
+                                       cmocka_unit_test(windows_of_a_quarter_of_the_colour_match_the_whole),
+                                       cmocka_unit_test(damage_shows_whatever_the_window)};
     return cmocka_run_group_tests_name("image_read", tests, encode_stream, free_stream);
 }
