@@ -67,27 +67,41 @@ static uint64_t position_of(const struct loader *loader, uint64_t number, size_t
 
 /* ---- workers ---- */
 
-/* Makes one image of a batch. A damaged one is replaced by the next whole one of the file: the choice then depends on
- * nothing but the file, and is the same on any number of ranks. */
+/* In training a damaged image is replaced by the next whole one of the file: the choice then depends on nothing but the
+ * file, and is the same on any number of ranks. */
+static bool fill_replacement(struct loader *loader, struct sample_maker *maker, uint8_t *patches, uint64_t position,
+                             uint64_t *image, struct error *error)
+{
+    bool made = false;
+    for (int tries = 0; !made && error->status == ERROR_INPUT && tries < SKIP_TRIES; tries++) {
+        *image = (*image + 1) % loader->options.dataset->images;
+        made = sample_make(maker, patches, *image, position, error);
+    }
+    return made;
+}
+
 static bool fill_one(struct loader *loader, struct sample_maker *maker, struct batch *batch, uint64_t number,
                      size_t index, uint64_t *damaged, struct error *error)
 {
-    const struct dataset *dataset = loader->options.dataset;
+    const struct loader_options *options = &loader->options;
     uint64_t position = position_of(loader, number, index);
-    uint64_t image = loader->options.evaluation ? position : sampler_image(&loader->sampler, position);
+    uint64_t image = options->evaluation ? position : sampler_image(&loader->sampler, position);
     uint8_t *patches = batch->patches + index * loader->image_bytes;
     *damaged = UINT64_MAX;
+    batch->positions[index] = position;
+    batch->labels[index] = options->dataset->labels[image];
     bool made = sample_make(maker, patches, image, position, error);
-    for (int tries = 0; !made && error->status == ERROR_INPUT && !loader->options.strict && tries < SKIP_TRIES;
-         tries++) {
-        if (tries == 0)
-            *damaged = image;
-        image = (image + 1) % dataset->images;
-        made = sample_make(maker, patches, image, position, error);
+    if (!made && error->status == ERROR_INPUT && !options->strict) {
+        *damaged = image;
+        if (options->evaluation) {
+            memset(patches, 0, loader->image_bytes);
+            batch->images[index] = BATCH_LEFT_OUT;
+            return true;
+        }
+        made = fill_replacement(loader, maker, patches, position, &image, error);
+        batch->labels[index] = options->dataset->labels[image];
     }
     batch->images[index] = image;
-    batch->labels[index] = dataset->labels[image];
-    batch->positions[index] = position;
     return made;
 }
 

@@ -35,6 +35,7 @@ struct loader_options {
 
 /* Position p of the endless sequence of samples is image permutation(seed, p / images)[p % images]: each epoch is a
  * fresh permutation, epochs follow without a gap, and a batch may straddle two. It is the same for any world_size. */
+#define BATCH_LEFT_OUT UINT64_MAX
 struct batch {
     uint8_t *patches;       /* [count, patches, patch_size, patch_size, channels] */
     int32_t *labels;        /* [count] */
@@ -42,8 +43,9 @@ struct batch {
     uint64_t *positions;    /* [count] position in the sequence of samples, for random numbers by sample; in an
                                evaluation the index in the file */
     size_t count;           /* = options.batch, less in the last batch of an evaluation */
-    size_t skipped;         /* images that could not be decoded, each replaced by the next whole one of the file,
-                               whichever rank meets it; in an evaluation images[i] then differs from positions[i] */
+    size_t skipped;         /* images that are damaged or smaller than the patch grid: each is replaced by the next
+                               whole one of the file, whichever rank meets it; in an evaluation images[i] is
+                               BATCH_LEFT_OUT instead, and its patches are black */
     uint64_t skipped_image; /* the first of them in the batch, for the warning */
     size_t slot;            /* the loader's */
 };

@@ -23,7 +23,8 @@ enum { CHECKPOINT_NORMS_MAX = 129 };
 
 struct checkpoint {
     uint64_t step, epoch, world_size;
-    char *config; /* YAML text, caller's (write) or to be freed with checkpoint_free (read) */
+    char *config;      /* YAML text, caller's (write) or to be freed with checkpoint_free (read) */
+    char *class_names; /* of the training data, one a line, or NULL; whose as config */
     struct checkpoint_tensor *tensors;
     size_t tensor_count;
     /* How pixels were normalised in training, stored as root attributes `mean` and `std` so that an evaluation does the

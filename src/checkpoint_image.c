@@ -174,11 +174,17 @@ static bool write_real(hid_t file, const char *name, double value)
     return write_scalar(file, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
 }
 
+static bool has_class_names(const struct checkpoint *checkpoint)
+{
+    return checkpoint->class_names && strlen(checkpoint->class_names) <= CHECKPOINT_NAMES_BYTES_MAX;
+}
+
 static bool write_header(hid_t file, const struct checkpoint *checkpoint)
 {
     return write_text(file, "format", CHECKPOINT_FORMAT) && write_whole(file, "version", CHECKPOINT_VERSION) &&
            write_whole(file, "step", checkpoint->step) && write_whole(file, "epoch", checkpoint->epoch) &&
            write_whole(file, "world_size", checkpoint->world_size) && write_text(file, "config", checkpoint->config) &&
+           (!has_class_names(checkpoint) || write_text(file, "class_names", checkpoint->class_names)) &&
            write_real(file, "best_top1", checkpoint->best_top1) && write_real(file, "lr_scale", checkpoint->lr_scale) &&
            write_whole(file, "rewinds", checkpoint->rewinds) &&
            (checkpoint->gradient_norm_count == 0 ||

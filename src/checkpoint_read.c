@@ -80,6 +80,17 @@ static bool read_config(struct checkpoint *checkpoint, const struct h5_input *in
     return h5_input_string(input, "config", checkpoint->config, CHECKPOINT_CONFIG_BYTES_MAX + 1, error);
 }
 
+/* Files of before lack them. */
+static bool read_class_names(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
+{
+    if (H5Aexists(input->file, "class_names") == 0)
+        return true;
+    checkpoint->class_names = malloc(CHECKPOINT_NAMES_BYTES_MAX + 1);
+    if (!checkpoint->class_names)
+        return error_runtime(error, "%s: out of memory", input->path);
+    return h5_input_string(input, "class_names", checkpoint->class_names, CHECKPOINT_NAMES_BYTES_MAX + 1, error);
+}
+
 /* An attribute of at most `capacity` real numbers, which files of before may lack: *count is 0 then. */
 static bool read_reals(const struct h5_input *input, const char *name, double *values, size_t capacity, size_t *count,
                        struct error *error)
@@ -140,8 +151,8 @@ static bool read_header(struct checkpoint *checkpoint, const struct h5_input *in
     return check_format(input, error) && read_whole(input, "step", &checkpoint->step, error) &&
            read_whole(input, "epoch", &checkpoint->epoch, error) &&
            read_whole(input, "world_size", &checkpoint->world_size, error) && read_config(checkpoint, input, error) &&
-           read_best(checkpoint, input, error) && read_normalisation(checkpoint, input, error) &&
-           read_diagnosis(checkpoint, input, error);
+           read_class_names(checkpoint, input, error) && read_best(checkpoint, input, error) &&
+           read_normalisation(checkpoint, input, error) && read_diagnosis(checkpoint, input, error);
 }
 
 bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error)
@@ -163,6 +174,7 @@ bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, str
 void checkpoint_free(struct checkpoint *checkpoint)
 {
     free(checkpoint->config);
+    free(checkpoint->class_names);
     *checkpoint = (struct checkpoint){.best_top1 = -1, .lr_scale = 1};
 }
 
@@ -330,7 +342,9 @@ bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, s
     struct checkpoint header;
     if (!checkpoint_read_header(&header, path, error))
         return false;
-    bool same = header.step == checkpoint->step && header.epoch == checkpoint->epoch &&
+    bool named = header.class_names && checkpoint->class_names; /* too long names are not written */
+    bool same = (!named || strcmp(header.class_names, checkpoint->class_names) == 0) &&
+                header.step == checkpoint->step && header.epoch == checkpoint->epoch &&
                 header.channels == checkpoint->channels && strcmp(header.config, checkpoint->config) == 0 &&
                 header.lr_scale == checkpoint->lr_scale && header.rewinds == checkpoint->rewinds &&
                 header.gradient_norm_count == checkpoint->gradient_norm_count &&

@@ -140,11 +140,8 @@ _Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agre
         fprintf(stderr, "error: %s\n", error->message);
         exit(status);
     }
-    if (!agreed || comm->rank_lost) {
-        if (comm->size > 1)
-            fprintf(stderr, "error: rank %d (%s): %s\n", comm->rank, comm_host(comm), error->message);
-        else
-            fprintf(stderr, "error: %s\n", error->message);
+    if ((!agreed || comm->rank_lost) && comm->size > 1) { /* MPI_Abort adds lines of its own */
+        fprintf(stderr, "error: rank %d (%s): %s\n", comm->rank, comm_host(comm), error->message);
         fflush(NULL);
         MPI_Abort(comm->world, status);
         _exit(status);

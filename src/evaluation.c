@@ -42,7 +42,7 @@ static bool add_batch(struct sums *sums, struct model *model, const struct input
         !model->kernels->synchronise(model->context, error))
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (batch->host->images[i] != batch->host->positions[i]) /* its neighbour, in its place */
+        if (batch->host->images[i] == BATCH_LEFT_OUT)
             continue;
         sums->loss += (double)loss[i];
         sums->top1 += label_rank[i] == 0;

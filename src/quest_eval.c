@@ -1,9 +1,15 @@
 /* quest-eval: top-1, top-5 and loss of a checkpoint on a dataset, on any number of ranks. */
+#include <errno.h>
 #include <hdf5.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "data_loaders/dataset_classes.h"
 #include "src/checkpoint.h"
 #include "src/command_line.h"
 #include "src/comm.h"
@@ -98,6 +104,39 @@ struct job {
     float *logits; /* of this rank's span, or NULL */
 };
 
+/* ---- what can be said before anything is computed ---- */
+
+static bool are_one_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+static bool check_output(const struct arguments *arguments, const char *path, struct error *error)
+{
+    if (!path || strcmp(path, "-") == 0)
+        return true;
+    if (are_one_file(path, arguments->checkpoint) || are_one_file(path, arguments->data))
+        return error_input(error, "%s: is read by this evaluation; name another file to write", path);
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    struct stat status;
+    if (stat(path, &status) == 0 ? access(path, W_OK) != 0 : access(dirname(copy), W_OK | X_OK) != 0)
+        return error_input(error, "%s: cannot be written: %s", path, strerror(errno));
+    return true;
+}
+
+static bool check_outputs(const struct job *job, struct error *error)
+{
+    const struct arguments *arguments = job->arguments;
+    if (comm_rank(job->comm) != 0)
+        return true;
+    if (arguments->json && arguments->logits && strcmp(arguments->json, arguments->logits) == 0)
+        return error_input(error, "%s: named for both --json and --logits", arguments->json);
+    return check_output(arguments, arguments->json, error) && check_output(arguments, arguments->logits, error);
+}
+
 static bool read_model_configuration(struct job *job, struct error *error)
 {
     const char *path = job->arguments->checkpoint, *precision = job->arguments->precision;
@@ -124,8 +163,11 @@ static bool open_data(struct job *job, struct error *error)
     if (job->data.classes > (size_t)job->config.model.classes)
         return error_input(error, "%s: %zu classes, but the model of %s knows %lld", job->data.path, job->data.classes,
                            job->arguments->checkpoint, (long long)job->config.model.classes);
-    return true;
+    return dataset_match_classes(&job->data, job->header.class_names, (size_t)job->config.model.classes,
+                                 job->arguments->checkpoint, error);
 }
+
+/* ---- the evaluation ---- */
 
 /* Every rank reads the parameters itself: the file is not large, and evaluation starts once. */
 static bool load_parameters(struct job *job, struct error *error)
@@ -183,7 +225,8 @@ static bool open_model(struct job *job, struct error *error)
 
 static bool open_alone(struct job *job, struct error *error)
 {
-    if (!read_model_configuration(job, error) || !open_data(job, error) || !open_model(job, error))
+    if (!check_outputs(job, error) || !read_model_configuration(job, error) || !open_data(job, error) ||
+        !open_model(job, error))
         return false;
     size_t span = evaluation_span(job->data.images, job->input.loader.rank, job->input.loader.world_size);
     if (job->arguments->logits) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data_loaders/dataset_classes.h"
 #include "src/clock.h"
 #include "src/device.h"
 #include "src/schedule.h"
@@ -28,7 +29,22 @@ static bool open_datasets(struct trainer *trainer, struct error *error)
             return error_input(error, "%s: %zu channels, but %s has %zu", sets[i]->path, sets[i]->channels,
                                trainer->train.path, trainer->train.channels);
     }
-    return true;
+    trainer->class_names = dataset_class_lines(&trainer->train);
+    return !trainer->has_val || dataset_match_classes(&trainer->val, trainer->class_names, trainer->train.classes,
+                                                      trainer->train.path, error);
+}
+
+/* A run that never leaves its warm-up would not do what its schedule says. config_check_run knows no epochs' steps. */
+static bool check_warmup(const struct trainer *trainer, struct error *error)
+{
+    const struct config *config = trainer->config;
+    if (config->optim.warmup_steps == 0 || (uint64_t)config->optim.warmup_steps < trainer->total_steps)
+        return true;
+    return error_input(error,
+                       "optim.warmup_steps %lld is not less than the %llu steps of this run (%lld epochs of %zu images "
+                       "in batches of %lld); lower it or train.batch_size",
+                       (long long)config->optim.warmup_steps, (unsigned long long)trainer->total_steps,
+                       (long long)config->train.epochs, trainer->train.images, (long long)config->train.batch_size);
 }
 
 static bool split_batch(struct trainer *trainer, struct error *error)
@@ -196,6 +212,8 @@ static bool open_alone(struct trainer *trainer, struct error *error)
         !open_datasets(trainer, error) || !split_batch(trainer, error))
         return false;
     trainer->total_steps = schedule_total_steps(trainer->config, trainer->train.images);
+    if (!check_warmup(trainer, error))
+        return false;
     trainer->last_step =
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
     progress_open(&trainer->progress, comm_rank(trainer->comm) != 0, trainer->total_steps,
@@ -270,6 +288,7 @@ void trainer_close(struct trainer *trainer)
     model_close(trainer->model);
     if (trainer->train.file >= 0)
         dataset_close(&trainer->train);
+    free(trainer->class_names);
     if (trainer->has_val && trainer->val.file >= 0)
         dataset_close(&trainer->val);
     if (trainer->log) {

@@ -258,6 +258,7 @@ static bool write_file(struct trainer *trainer, struct error *error)
         .epoch = (uint64_t)trainer_epoch(trainer, trainer->step),
         .world_size = (uint64_t)comm_world_size(trainer->comm),
         .config = yaml,
+        .class_names = trainer->class_names,
         .tensors = ok ? list_tensors(&model->parameters, &buffers) : NULL,
         .tensor_count = model->parameters.count,
         .channels = trainer->train.channels,

@@ -158,9 +158,10 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
     progress_say(&trainer->progress, "evaluation at step %llu (epoch %.2f): top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
                  (unsigned long long)trainer->step, epoch, 100 * result.top1, 100 * result.top5, result.loss);
     if (result.damaged > 0)
-        progress_warn(&trainer->progress,
-                      "damaged images left out of the evaluation: %llu (quest-data verify %s names them)",
-                      (unsigned long long)result.damaged, trainer->val.path);
+        progress_warn(
+            &trainer->progress,
+            "damaged or too small images left out of the evaluation: %llu (quest-data verify %s names damaged ones)",
+            (unsigned long long)result.damaged, trainer->val.path);
     *is_best = result.top1 > trainer->best_top1;
     if (*is_best)
         trainer->best_top1 = result.top1;
@@ -201,8 +202,12 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
         *agreed = false;
         return false;
     }
-    if (evaluate_now && !run_evaluation(trainer, &is_best, error))
+    if (evaluate_now && !run_evaluation(trainer, &is_best, error)) {
+        struct error save_error;
+        if (save_now) /* what was learned since the last checkpoint is not lost with the evaluation's data */
+            trainer_save(trainer, &saved, &save_error);
         return false;
+    }
     if ((save_now || is_best) && !trainer_save(trainer, &saved, error))
         return false;
     if (is_best && saved)

@@ -45,3 +45,39 @@ PYTHON
     [[ $output == *top1* || $output == *top-1* ]]
     [[ $output == *53* ]]
 }
+
+@test "an output that is one of the inputs, or cannot be written, is refused before anything is computed" {
+    cp "$val" images.h5
+    ln -s images.h5 link.h5
+    for option in --json --logits; do
+        run quest-eval --checkpoint "$checkpoint" --data images.h5 $option link.h5
+        one_error 2 'link\.h5: is read by this evaluation'
+        run quest-eval --checkpoint "$checkpoint" --data images.h5 $option "$checkpoint"
+        one_error 2 'is read by this evaluation'
+        run ranks 2 quest-eval --checkpoint "$checkpoint" --data images.h5 $option nowhere/out
+        one_error 2 'nowhere/out: cannot be written: No such file'
+    done
+    run quest-eval --checkpoint "$checkpoint" --data images.h5 --json out --logits out
+    one_error 2 'both'
+    cmp images.h5 "$val"
+    quest-eval --checkpoint "$checkpoint" --data images.h5 --json out && quest-eval --checkpoint "$checkpoint" --data images.h5 --json out
+}
+
+@test "classes go by their names: a file that numbers them differently is evaluated alike, unknown ones are refused" {
+    cp "$val" reversed.h5
+    edit_h5 reversed.h5 'f["class_names"][...] = f["class_names"][...][::-1]; f["labels"][...] = 9 - f["labels"][...]'
+    cp "$val" foreign.h5
+    edit_h5 foreign.h5 'f["class_names"][3] = "zebra"'
+    quest-eval --checkpoint "$checkpoint" --data "$val" --json as_is.json
+    quest-eval --checkpoint "$checkpoint" --data reversed.h5 --json reversed.json
+    cmp as_is.json reversed.json
+    run quest-eval --checkpoint "$checkpoint" --data foreign.h5
+    one_error 2 "foreign\.h5: its class 'zebra' is not one of those of .*step_00000030"
+    write_config config.yaml
+    run quest-train config.yaml --set data.val=foreign.h5 --out run
+    one_error 2 "foreign\.h5: its class 'zebra' is not one of those of .*train\.h5"
+    [ ! -e run ]
+    quest-train config.yaml --set data.val=reversed.h5 --set train.steps=30 --out run
+    logged=$(json run/metrics.jsonl '[x["top1"] for x in d if "top5" in x][-1]')
+    [ "$(json as_is.json 'd["top1"]')" = "$logged" ]
+}

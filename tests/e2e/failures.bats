@@ -54,6 +54,22 @@ PYTHON
     [ -z "$(find poisoned/checkpoints -name 'step_*')" ]
 }
 
+@test "an evaluation that fails takes the checkpoint of its step with it to the disk" {
+    write_config config.yaml
+    cp "$BATS_FILE_TMPDIR/val.h5" val.h5
+    quest-train config.yaml --set data.val=val.h5 --set train.steps=150 --set train.eval_every=150 \
+        --set checkpoint.every=150 --out run >log 2>&1 &
+    trainer=$!
+    until [ -s run/metrics.jsonl ]; do sleep 0.05; done
+    truncate -s 5000 val.h5
+    status=0
+    wait $trainer || status=$?
+    tail -n 3 log
+    [ "$status" = 1 ]
+    grep -q '^error: val.h5: ' log
+    quest-eval --checkpoint run/checkpoints/step_00000150.h5 --data "$BATS_FILE_TMPDIR/val.h5"
+}
+
 @test "a run that diverges stops within the step, and its checkpoints are finite" {
     run ranks 2 quest-train config.yaml --set optim.lr=1e30 --set optim.clip_grad_norm=0 --set checkpoint.every=1 --out run
     one_error 1 'step [0-9]+'

@@ -76,6 +76,14 @@ refused() { # PATTERN ARGUMENT...: quest-train refuses, with one error that matc
     refused 'classes' config.yaml --set model.classes=3
 }
 
+@test "a warm-up as long as the run, whose steps only the data tells" {
+    write_config config.yaml # 10 steps an epoch
+    run quest-train config.yaml --set train.steps=0 --set train.epochs=1 --set optim.warmup_steps=10 --out run
+    one_error 2 'optim\.warmup_steps 10 is not less than the 10 steps of this run \(1 epochs of 240 images in batches of 24\)'
+    [ ! -e run ]
+    quest-train config.yaml --set train.steps=0 --set train.epochs=1 --set optim.warmup_steps=9 --out run
+}
+
 @test "images smaller than the patch grid, in either file; the directory can be used afterwards" {
     refused 'train\.h5: images have 16 x 16 pixels.*32 x 32.*image_size' config.yaml --set model.image_size=32
     quest-data synth shapes --out large.h5 --images 48 --size 32
@@ -177,8 +185,16 @@ PYTHON
     one_error 2 'damaged\.h5: 1 of 48 images.*image 5'
     quest-train config.yaml --set data.train=jpeg.h5 --set data.val=damaged.h5 --set train.eval_every=2 --out damaged_val --max-steps 2 >log 2>&1
     cat log
-    grep -q '^warning: damaged images left out of the evaluation: 1 .*verify damaged\.h5' log
+    grep -q '^warning: damaged or too small images left out of the evaluation: 1 .*verify damaged\.h5' log
     [ "$(json damaged_val/metrics.jsonl '[(x["images"], x["skipped_images"]) for x in d if "split" in x]')" = '[(47, 1)]' ]
     run quest-eval --checkpoint run/checkpoints/step_00000004.h5 --data damaged.h5
     one_error '1|2' 'damaged\.h5.*\b5\b'
+    # not one is whole: training has nothing to take instead, an evaluation nothing to count
+    cp jpeg.h5 none.h5
+    edit_h5 none.h5 'f["jpeg/bytes"][...] = 0'
+    run quest-train config.yaml --set data.train=none.h5 --set data.val=jpeg.h5 --out nothing
+    one_error '1|2' 'none\.h5: image [0-9]+ is a damaged'
+    [[ $output != *MPI_ABORT* ]]
+    quest-train config.yaml --set data.train=jpeg.h5 --set data.val=none.h5 --set train.eval_every=2 --out none_val --max-steps 2
+    [ "$(json none_val/metrics.jsonl '[(x["images"], x["skipped_images"]) for x in d if "split" in x]')" = '[(0, 48)]' ]
 }

@@ -56,6 +56,8 @@ static void lay_out(struct memory *memory)
 
 static char config_text[] = "model: {dim: 48}\n# \xc3\xbc\nattention: {kind: quest}\n";
 
+static char class_names[] = "cat\nd\xc3\xb6g\n";
+
 static void fill(struct memory *memory, uint64_t step)
 {
     memset(memory, 0, sizeof *memory);
@@ -71,6 +73,7 @@ static void fill(struct memory *memory, uint64_t step)
     memory->checkpoint.epoch = 3;
     memory->checkpoint.world_size = 2;
     memory->checkpoint.config = config_text;
+    memory->checkpoint.class_names = class_names;
     memory->checkpoint.best_top1 = 0.625;
     memory->checkpoint.lr_scale = 0.25;
     memory->checkpoint.rewinds = 2;
@@ -118,7 +121,8 @@ static bool same(const struct memory *a, const struct memory *b)
            x->step == y->step && x->epoch == y->epoch && x->world_size == y->world_size && x->lr_scale == y->lr_scale &&
            x->rewinds == y->rewinds && x->gradient_norm_count == y->gradient_norm_count &&
            memcmp(x->gradient_norms, y->gradient_norms, sizeof x->gradient_norms) == 0 &&
-           strcmp(x->config, y->config) == 0 && x->best_top1 == y->best_top1 && x->channels == y->channels &&
+           strcmp(x->config, y->config) == 0 && strcmp(x->class_names, y->class_names) == 0 &&
+           x->best_top1 == y->best_top1 && x->channels == y->channels &&
            memcmp(x->mean, y->mean, sizeof x->mean) == 0 && memcmp(x->std, y->std, sizeof x->std) == 0;
 }
 

@@ -5,6 +5,7 @@
 #include <hdf5.h>
 #include <math.h>
 
+#include "data_loaders/dataset_classes.h"
 #include "data_loaders/image_read.h"
 #include "data_loaders/verify.h"
 
@@ -239,6 +240,38 @@ static void the_writer_leaves_nothing_half_done(void **state)
     assert_refused(dataset_writer_open(&writer, "/nowhere/x.h5", &layout, false, error), ERROR_INPUT, "No such file");
 }
 
+static void labels_follow_the_names_of_classes(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("classes.h5");
+    write_shapes(path, ENCODING_RAW, 12, 16, SIZE_MAX);
+    assert_ok(dataset_open(&dataset, path, error));
+    assert_null(dataset_class_lines(&dataset)); /* the file has no names */
+    dataset.class_names = calloc(SYNTH_CLASSES, sizeof *dataset.class_names);
+    for (size_t i = 0; i < SYNTH_CLASSES; i++)
+        dataset.class_names[i] = strdup(synth_class_names[i]);
+    char *lines = dataset_class_lines(&dataset), *reversed = calloc(1, strlen(lines) + 10);
+    assert_non_null(lines);
+    assert_ok(dataset_match_classes(&dataset, NULL, SYNTH_CLASSES, "x", error));
+    assert_ok(dataset_match_classes(&dataset, lines, SYNTH_CLASSES, "x", error));
+    assert_int_equal(dataset.labels[3], 3);
+    strcpy(reversed, "another\n");
+    for (size_t i = SYNTH_CLASSES; i-- > 0;) {
+        strcat(reversed, dataset.class_names[i]);
+        strcat(reversed, "\n");
+    }
+    assert_ok(dataset_match_classes(&dataset, reversed, SYNTH_CLASSES + 1, "x", error));
+    for (size_t i = 0; i < 12; i++)
+        assert_int_equal(dataset.labels[i], SYNTH_CLASSES - i % SYNTH_CLASSES);
+    assert_refused(dataset_match_classes(&dataset, reversed, SYNTH_CLASSES, "train.h5", error), ERROR_INPUT,
+                   "not one of those of train.h5"); /* the last line does not count */
+    assert_refused(dataset_match_classes(&dataset, "disc\n", 1, "train.h5", error), ERROR_INPUT, "'square'");
+    free(lines);
+    free(reversed);
+    dataset_close(&dataset);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +285,7 @@ int main(void)
         cmocka_unit_test(verify_names_the_damaged_stream),
         cmocka_unit_test(verify_compares_mean_and_std),
         cmocka_unit_test(the_writer_leaves_nothing_half_done),
+        cmocka_unit_test(labels_follow_the_names_of_classes),
     };
     if (test_is_brief())
         cmocka_set_skip_filter("streams_across_*"); /* draws and encodes many megapixels */

@@ -143,7 +143,7 @@ static void a_damaged_stream_is_skipped_or_named(void **state)
     assert_int_equal(batch->skipped, 1);
     for (size_t i = 0; i < 12; i++) {
         assert_int_equal(batch->positions[i], i);
-        assert_int_equal(batch->images[i], i == 7 ? 8 : i);
+        assert_int_equal(batch->images[i], i == 7 ? BATCH_LEFT_OUT : i);
     }
     loader_release(loader, batch);
     loader_close(loader);
