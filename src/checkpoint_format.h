@@ -7,7 +7,12 @@
 #include "src/checkpoint.h"
 
 #define CHECKPOINT_FORMAT "quest-checkpoint"
-enum { CHECKPOINT_VERSION = 1, CHECKPOINT_CONFIG_BYTES_MAX = 60000, CHECKPOINT_NAMES_BYTES_MAX = 1 << 20, CHECKPOINT_SEAL_BYTES = 32 };
+enum {
+    CHECKPOINT_VERSION = 1,
+    CHECKPOINT_CONFIG_BYTES_MAX = 60000,
+    CHECKPOINT_NAMES_BYTES_MAX = 1 << 20,
+    CHECKPOINT_SEAL_BYTES = 32
+};
 
 /* A tensor is stored once as parameter and, for training, as AdamW's two moments. */
 enum checkpoint_part { CHECKPOINT_PARAMETER, CHECKPOINT_M, CHECKPOINT_V, CHECKPOINT_PARTS };

@@ -52,7 +52,8 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     trainer->window.skipped_images = trainer->window.skipped_updates = 0;
     progress_step(&trainer->progress, &metrics);
     if (metrics.skipped_images > 0)
-        progress_warn(&trainer->progress, "damaged or too small images replaced by others: %llu (quest-data verify %s names damaged ones)",
+        progress_warn(&trainer->progress,
+                      "damaged or too small images replaced by others: %llu (quest-data verify %s names damaged ones)",
                       (unsigned long long)metrics.skipped_images, trainer->train.path);
     struct error log_error;
     if (trainer->log)
