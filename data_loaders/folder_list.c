@@ -17,17 +17,17 @@ static int visible(const struct dirent *entry)
     return entry->d_name[0] != '.';
 }
 
-/* "<directory>/<name>" if it is of the wanted type (links followed), else NULL. */
-static char *join_if(const char *directory, const char *name, mode_t type)
+static char *join(const char *directory, const char *name)
 {
     char *path = NULL;
+    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
+}
+
+/* A regular file, or one that cannot be looked at (a link to nowhere): whoever reads it will say so. */
+static bool may_be_file(const char *path)
+{
     struct stat status;
-    if (asprintf(&path, "%s/%s", directory, name) < 0)
-        return NULL;
-    if (stat(path, &status) == 0 && (status.st_mode & S_IFMT) == type)
-        return path;
-    free(path);
-    return NULL;
+    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
 }
 
 static void free_entries(struct dirent **entries, int count)
@@ -50,21 +50,32 @@ static bool add_files(struct folder_list *list, const char *folder, struct error
     }
     list->files = files;
     size_t before = list->file_count;
-    for (int i = 0; i < count; i++) {
-        char *path = join_if(folder, entries[i]->d_name, S_IFREG);
-        if (path)
+    bool ok = true;
+    for (int i = 0; ok && i < count; i++) {
+        char *path = join(folder, entries[i]->d_name);
+        if (path && may_be_file(path))
             list->files[list->file_count++] = (struct folder_file){path, (int32_t)list->classes};
+        else
+            free(path);
+        ok = path ? true : error_runtime(error, "%s: no memory for a list of %d files", folder, count);
     }
     free_entries(entries, count);
-    return list->file_count > before ||
-           error_input(error, "%s: holds no files; every class folder needs at least one image", folder);
+    return ok && (list->file_count > before ||
+                  error_input(error, "%s: holds no files; every class folder needs at least one image", folder));
 }
 
 static bool add_class(struct folder_list *list, const char *directory, const char *name, struct error *error)
 {
-    char *folder = join_if(directory, name, S_IFDIR);
+    char *folder = join(directory, name);
     if (!folder)
-        return true; /* a file beside the class folders, such as a README */
+        return error_runtime(error, "%s: no memory for a list of classes", directory);
+    struct stat status;
+    bool known = stat(folder, &status) == 0;
+    if (!known || !S_ISDIR(status.st_mode)) { /* a file beside the class folders, such as a README, is none */
+        known = known || error_input(error, "%s: %s", folder, strerror(errno));
+        free(folder);
+        return known;
+    }
     char **names = realloc(list->class_names, (list->classes + 1) * sizeof *names);
     char *copy = strdup(name);
     bool ok = names && copy;

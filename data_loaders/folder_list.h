@@ -21,8 +21,8 @@ struct folder_list {
     size_t file_count;
 };
 
-/* Hidden files are left out; symbolic links are followed; deeper folders are not entered. ERROR_INPUT: no such folder,
- * no class folders, a class folder without files. */
+/* Hidden files are left out; symbolic links are followed, and those that lead nowhere are listed; deeper folders are
+ * not entered. ERROR_INPUT: no such folder, no class folders, a class folder without files or out of reach. */
 bool folder_list_read(struct folder_list *list, const char *directory, struct error *error);
 void folder_list_free(struct folder_list *list);
 

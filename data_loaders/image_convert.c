@@ -1,5 +1,7 @@
 #include "data_loaders/image_convert.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,10 @@
 
 enum { JPEG_QUALITY = 90 };
 
+/* libvips writes what is wrong into one buffer for all threads. Conversions share this lock; one that failed is done
+ * again with the lock to itself, so that the buffer holds its reason and no other's. */
+static pthread_rwlock_t vips_reasons = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
 struct image_converter {
     struct jpeg_converter *jpeg;
 };
@@ -17,7 +23,8 @@ struct image_converter {
 /* One file on its way. */
 struct source {
     const char *path;
-    uint8_t *bytes; /* NULL: no JPEG, or one for libvips alone */
+    char *vips_path; /* what libvips is to be given, see open_source */
+    uint8_t *bytes;  /* NULL: no JPEG, or one for libvips alone */
     size_t byte_count;
     struct jpeg_header header; /* where bytes are */
 };
@@ -63,22 +70,35 @@ void image_convert_thread_end(void)
     vips_thread_shutdown();
 }
 
-/* A file that cannot be read here is libvips' to complain about. */
-static struct source open_source(const char *path)
+/* libvips takes [...] at the end of a name for options: an empty pair after it keeps such a name whole. */
+static bool open_source(struct source *source, const char *path, struct error *error)
 {
-    struct source source = {.path = path};
+    *source = (struct source){.path = path};
     uint8_t *bytes = NULL;
     FILE *file = fopen(path, "rb");
-    long end = file && fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
-        source.byte_count = fread(bytes, 1, (size_t)end, file);
-    if (file)
+    if (!file)
+        return error_input(error, "%s: %s", path, strerror(errno));
+    size_t length = strlen(path);
+    if (asprintf(&source->vips_path, "%s%s", path, length > 0 && path[length - 1] == ']' ? "[]" : "") < 0) {
         fclose(file);
-    if (jpeg_header_read(&source.header, bytes, source.byte_count))
-        source.bytes = bytes;
+        source->vips_path = NULL;
+        return error_input(error, "%s: no memory", path);
+    }
+    long end = fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
+        source->byte_count = fread(bytes, 1, (size_t)end, file);
+    fclose(file);
+    if (jpeg_header_read(&source->header, bytes, source->byte_count))
+        source->bytes = bytes;
     else
         free(bytes);
-    return source;
+    return true;
+}
+
+static void close_source(struct source *source)
+{
+    free(source->vips_path);
+    free(source->bytes);
 }
 
 /* Upright, and its numbers are its colours. */
@@ -93,7 +113,7 @@ static size_t lesser(size_t height, size_t width)
     return height < width ? height : width;
 }
 
-/* The first line of what libvips says, which is shared by all threads and emptied here. */
+/* The first line of what libvips says, which is emptied here. */
 static bool vips_failed(const char *path, struct error *error)
 {
     char *said = vips_error_buffer_copy();
@@ -140,7 +160,7 @@ static bool needs_export(const struct source *source)
 {
     if (plain(source))
         return false;
-    VipsImage *header = vips_image_new_from_file(source->path, "access", VIPS_ACCESS_SEQUENTIAL, NULL);
+    VipsImage *header = vips_image_new_from_file(source->vips_path, "access", VIPS_ACCESS_SEQUENTIAL, NULL);
     bool needs = header && (vips_image_get_typeof(header, VIPS_META_ICC_NAME) != 0 ||
                             vips_image_get_interpretation(header) == VIPS_INTERPRETATION_CMYK);
     g_clear_object(&header);
@@ -156,14 +176,14 @@ static VipsImage *open_resized(const struct source *source, int width, int heigh
     VipsInteresting interesting = crop ? VIPS_INTERESTING_CENTRE : VIPS_INTERESTING_NONE;
     VipsSize fit = crop ? VIPS_SIZE_BOTH : VIPS_SIZE_FORCE;
     const char *export_option = needs_export(source) ? "export_profile" : NULL; /* NULL ends the options */
-    if (vips_thumbnail(source->path, &image, width, "height", height, "crop", interesting, "size", fit, "fail_on",
+    if (vips_thumbnail(source->vips_path, &image, width, "height", height, "crop", interesting, "size", fit, "fail_on",
                        VIPS_FAIL_ON_TRUNCATED, export_option, "srgb", NULL) == 0 &&
         (copy = vips_image_copy_memory(image)) != NULL) { /* errors of decoding come only now */
         g_object_unref(image);
         return copy;
     }
     g_clear_object(&image);
-    image = vips_image_new_from_file(source->path, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
+    image = vips_image_new_from_file(source->vips_path, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
     if (!image || vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || vips_copy(image, &copy, NULL) != 0) {
         g_clear_object(&image);
         return NULL;
@@ -179,8 +199,8 @@ static VipsImage *open_resized(const struct source *source, int width, int heigh
 static VipsImage *apply_profile(VipsImage *image)
 {
     VipsImage *next = NULL;
-    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0)
-        return image;
+    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || image->Type == VIPS_INTERPRETATION_LAB)
+        return image; /* libvips reads Lab as Lab, whatever its profile */
     if (vips_icc_transform(image, &next, "srgb", "embedded", TRUE, NULL) != 0) {
         vips_error_clear();
         return image;
@@ -192,7 +212,7 @@ static VipsImage *apply_profile(VipsImage *image)
 static VipsImage *open_upright(const struct source *source, size_t limit)
 {
     VipsImage *next = NULL;
-    VipsImage *image = vips_image_new_from_file(source->path, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on",
+    VipsImage *image = vips_image_new_from_file(source->vips_path, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on",
                                                 VIPS_FAIL_ON_TRUNCATED, NULL);
     if (!image)
         return NULL;
@@ -231,8 +251,28 @@ static bool keep_pixels(struct converted *converted, const struct pixels *pixels
     return true;
 }
 
-static bool vips_pixels(struct converted *converted, const struct source *source, size_t size)
+typedef bool conversion(struct image_converter *converter, struct converted *converted, const struct source *source,
+                        size_t size);
+
+static bool through_vips(conversion *convert, struct image_converter *converter, struct converted *converted,
+                         const struct source *source, size_t size, struct error *error)
 {
+    pthread_rwlock_rdlock(&vips_reasons);
+    bool ok = convert(converter, converted, source, size);
+    pthread_rwlock_unlock(&vips_reasons);
+    if (ok)
+        return true;
+    pthread_rwlock_wrlock(&vips_reasons);
+    vips_error_clear();
+    ok = convert(converter, converted, source, size) || vips_failed(source->path, error);
+    pthread_rwlock_unlock(&vips_reasons);
+    return ok;
+}
+
+static bool vips_pixels(struct image_converter *converter, struct converted *converted, const struct source *source,
+                        size_t size)
+{
+    (void)converter;
     VipsImage *image = size > 0 ? open_resized(source, (int)size, (int)size, true) : open_upright(source, 0);
     if (image)
         image = to_rgb(image);
@@ -249,14 +289,16 @@ static bool vips_pixels(struct converted *converted, const struct source *source
 bool image_to_pixels(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
                      struct error *error)
 {
-    struct source source = open_source(path);
+    struct source source;
     struct pixels pixels;
     *converted = (struct converted){0};
+    if (!open_source(&source, path, error))
+        return false;
     bool fits = plain(&source) && (size == 0 || size == lesser(source.header.height, source.header.width));
     bool ok = (fits && jpeg_decode(converter->jpeg, source.bytes, source.byte_count, &pixels) &&
                lesser(pixels.height, pixels.width) >= size && keep_pixels(converted, &pixels, size)) ||
-              vips_pixels(converted, &source, size) || vips_failed(path, error);
-    free(source.bytes);
+              through_vips(vips_pixels, converter, converted, &source, size, error);
+    close_source(&source);
     return ok;
 }
 
@@ -309,12 +351,15 @@ static bool encode(struct image_converter *converter, struct converted *converte
 bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
                    struct error *error)
 {
-    struct source source = open_source(path);
+    struct source source;
+    *converted = (struct converted){0};
+    if (!open_source(&source, path, error))
+        return false;
     const struct jpeg_header *header = &source.header;
     bool usable = source.bytes && header->upright && (header->components == 1 || header->components == 3) &&
                   (size == 0 || lesser(header->height, header->width) <= size);
-    bool ok = (usable && take_over(converter, converted, &source)) || encode(converter, converted, &source, size) ||
-              vips_failed(path, error);
-    free(source.bytes);
+    bool ok = (usable && take_over(converter, converted, &source)) ||
+              through_vips(encode, converter, converted, &source, size, error);
+    close_source(&source);
     return ok;
 }

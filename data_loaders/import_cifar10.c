@@ -1,10 +1,13 @@
 #include "data_loaders/import.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/work_progress.h"
@@ -50,11 +53,10 @@ static bool append_records(struct dataset_writer *writer, FILE *file, const char
 static bool append_batch(struct dataset_writer *writer, const char *directory, const char *name, struct error *error)
 {
     char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, name) >= sizeof path)
-        return error_input(error, "%s: the path is too long", directory);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = fopen(path, "rb");
     if (!file)
-        return error_input(error, "%s: %s (the binary version of CIFAR-10 is expected)", path, strerror(errno));
+        return error_input(error, "%s: %s", path, strerror(errno));
     bool ok = append_records(writer, file, path, error);
     fclose(file);
     return ok;
@@ -85,11 +87,54 @@ static bool import_split(const char *directory, const char *const *batches, size
     return dataset_writer_finish(writer, error);
 }
 
+/* ---- before anything is written ---- */
+
+static bool check_batch(const char *directory, const char *name, struct error *error)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, name) >= sizeof path)
+        return error_input(error, "%s: the path is too long", directory);
+    if (stat(path, &status) != 0)
+        return error_input(error, "%s: %s (the binary version of CIFAR-10 is expected)", path, strerror(errno));
+    return status.st_size == (off_t)RECORDS * RECORD ||
+           error_input(error, "%s: holds %lld bytes, not %d records of %d; download it again", path,
+                       (long long)status.st_size, RECORDS, RECORD);
+}
+
+/* One name in one folder, however it is spelled. */
+static bool are_one_place(const char *a, const char *b)
+{
+    char folders[2][PATH_MAX], names[2][PATH_MAX];
+    struct stat first, second;
+    for (int i = 0; i < 2; i++) {
+        snprintf(folders[i], PATH_MAX, "%s", i ? b : a);
+        snprintf(names[i], PATH_MAX, "%s", i ? b : a);
+    }
+    return strcmp(basename(names[0]), basename(names[1])) == 0 && stat(dirname(folders[0]), &first) == 0 &&
+           stat(dirname(folders[1]), &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+static bool check_outputs(const char *out_train, const char *out_test, bool force, struct error *error)
+{
+    if (are_one_place(out_train, out_test))
+        return error_input(error, "%s: named for both --out-train and --out-test", out_test);
+    const char *const outputs[] = {out_train, out_test};
+    for (int i = 0; i < 2; i++)
+        if (!force && access(outputs[i], F_OK) == 0)
+            return error_input(error, "%s: exists already (--force replaces it)", outputs[i]);
+    return true;
+}
+
 bool import_cifar10(const char *directory, const char *out_train, const char *out_test, bool force, struct error *error)
 {
-    static const char *const train[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
-                                        "data_batch_5.bin"};
-    static const char *const test[] = {"test_batch.bin"};
-    return import_split(directory, train, 5, out_train, force, error) &&
-           import_split(directory, test, 1, out_test, force, error);
+    static const char *const batches[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
+                                          "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"};
+    if (!check_outputs(out_train, out_test, force, error))
+        return false;
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
+        if (!check_batch(directory, batches[i], error))
+            return false;
+    return import_split(directory, batches, 5, out_train, force, error) &&
+           import_split(directory, batches + 5, 1, out_test, force, error);
 }

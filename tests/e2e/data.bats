@@ -83,6 +83,48 @@ for i in range(8):
     "$data" info --json "$work/a.h5" | grep -q '"images":2'
 }
 
+@test "links to nowhere: a file is named and left out, a class is an error" {
+    mkdir -p "$work/d/a" "$work/d/b"
+    for class in a b; do
+        { printf 'P6 20 20 255\n'; head -c 1200 /dev/urandom; } > "$work/d/$class/1.ppm"
+    done
+    ln -s /nowhere "$work/d/b/2.ppm"
+    run "$data" import-folder "$work/d" --out "$work/a.h5"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"skipped: $work/d/b/2.ppm: No such file or directory"* ]]
+    ln -s /nowhere "$work/d/c"
+    run "$data" import-folder "$work/d" --out "$work/a.h5" --force
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"$work/d/c: No such file or directory"* ]]
+}
+
+@test "brackets in file names are no options of libvips" {
+    mkdir -p "$work/d/a" "$work/d/b"
+    colour() { { printf 'P6 20 20 255\n'; for ((i = 0; i < 400; i++)); do printf "$1"; done; } > "$2"; }
+    colour '\377\020\020' "$work/d/a/pic"
+    colour '\020\377\020' "$work/d/a/pic[1]"
+    colour '\020\020\377' "$work/d/b/[x] pic[2].ppm"
+    for size in "" "--size 16"; do
+        "$data" import-folder "$work/d" --out "$work/a.h5" --force $size
+        /usr/bin/python3 -c '
+import h5py, sys
+middle = h5py.File(sys.argv[1])["images"][:, 8, 8].tolist()
+assert middle == [[255, 16, 16], [16, 255, 16], [16, 16, 255]], middle' "$work/a.h5"
+    done
+    "$data" import-folder "$work/d" --encoding jpeg --out "$work/a.h5" --force
+}
+
+@test "each file that cannot be read is given its own reason" {
+    mkdir -p "$work/d/a"
+    { printf 'P6 20 20 255\n'; head -c 1200 /dev/urandom; } > "$work/d/a/whole.ppm"
+    for i in {1..400}; do echo "no image $i" > "$work/d/a/$i.png"; done
+    run "$data" import-folder "$work/d" --size 16 --workers 4 --out "$work/a.h5"
+    [ "$status" -eq 1 ]
+    [ "$(grep -c '^skipped: ' <<<"$output")" -eq 400 ]
+    # skipped: FILE: VipsForeignLoad: "FILE" is not a known file format
+    [ "$(sed -nE 's/^skipped: ([^:]*): .*"([^"]*)".*/\1 \2/p' <<<"$output" | awk '$1 == $2' | wc -l)" -eq 400 ]
+}
+
 @test "the binary version of CIFAR-10, and one that is cut short" {
     for name in data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch; do
         /usr/bin/python3 -c '
@@ -98,10 +140,17 @@ record = numpy.fromfile(sys.argv[1], "u1", 3073)
 file = h5py.File(sys.argv[2])
 assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].reshape(3, 32, 32).transpose(1, 2, 0)).all()
 ' "$work/test_batch.bin" "$work/b.h5"
+    run "$data" import-cifar10 "$work" --out-train "$work/c.h5" --out-test "$work/./c.h5"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"named for both"* ]]
+    run "$data" import-cifar10 "$work" --out-train "$work/c.h5" --out-test "$work/b.h5"
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"b.h5: exists already"* ]]
     truncate -s 1000000 "$work/test_batch.bin"
-    run "$data" import-cifar10 "$work" --out-train "$work/a.h5" --out-test "$work/b.h5" --force
+    run "$data" import-cifar10 "$work" --out-train "$work/c.h5" --out-test "$work/b.h5" --force
     [ "$status" -eq 2 ]
     [[ "$output" == *"test_batch.bin"* ]]
+    [ ! -e "$work/c.h5" ] # found before anything was written
 }
 
 @test "bad usage is status 2 and says what is wrong" {
