@@ -199,8 +199,8 @@ static VipsImage *open_resized(const struct source *source, int width, int heigh
 static VipsImage *apply_profile(VipsImage *image)
 {
     VipsImage *next = NULL;
-    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0 || image->Type == VIPS_INTERPRETATION_LAB)
-        return image; /* libvips reads Lab as Lab, whatever its profile */
+    if (vips_image_get_typeof(image, VIPS_META_ICC_NAME) == 0)
+        return image;
     if (vips_icc_transform(image, &next, "srgb", "embedded", TRUE, NULL) != 0) {
         vips_error_clear();
         return image;
@@ -217,8 +217,9 @@ static VipsImage *open_upright(const struct source *source, size_t limit)
     if (!image)
         return NULL;
     int shorter = image->Xsize < image->Ysize ? image->Xsize : image->Ysize;
-    if (limit > 0 && (size_t)shorter > limit) {
-        double scale = (double)limit / shorter;
+    bool lab = image->Type == VIPS_INTERPRETATION_LAB; /* of which only vips_thumbnail makes the right colours */
+    if ((limit > 0 && (size_t)shorter > limit) || lab) {
+        double scale = limit > 0 && (size_t)shorter > limit ? (double)limit / shorter : 1;
         int width = (int)(image->Xsize * scale + 0.5), height = (int)(image->Ysize * scale + 0.5);
         bool turned = vips_image_get_orientation_swap(image);
         g_object_unref(image);

@@ -165,7 +165,7 @@ assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].resha
 @test "gray, CMYK, rotated, transparent and progressive pictures come in upright and in colour" {
     /usr/bin/python3 - "$work/d" <<'PY'
 import os, sys
-from PIL import Image
+from PIL import Image, ImageCms
 folder = os.path.join(sys.argv[1], "class")
 os.makedirs(folder)
 left_red = Image.new("RGB", (64, 64), (0, 0, 255))
@@ -179,17 +179,24 @@ left_red.rotate(180).save(f"{folder}/d_rotated.jpg", exif=exif)
 transparent = left_red.convert("RGBA")
 transparent.putalpha(255)
 transparent.save(f"{folder}/e_alpha.png")
+srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+to_lab = ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
+profile = ImageCms.ImageCmsProfile(lab).tobytes()
+ImageCms.applyTransform(left_red, to_lab).save(f"{folder}/f_lab.tif", icc_profile=profile)
 PY
     for encoding in raw jpeg; do
         "$data" import-folder "$work/d" --out "$work/$encoding.h5" --size 32 --encoding $encoding
         "$data" verify "$work/$encoding.h5"
     done
-    /usr/bin/python3 - "$work/raw.h5" <<'PY'
+    "$data" import-folder "$work/d" --out "$work/unsized.h5"
+    /usr/bin/python3 - "$work/raw.h5" "$work/unsized.h5" <<'PY'
 import sys, h5py
-images = h5py.File(sys.argv[1])["images"][:].astype(int)
-assert images.shape == (5, 32, 32, 3), images.shape
-for i, name in enumerate(["cmyk", "gray", "progressive", "rotated", "alpha"]):
-    left, right = images[i, 16, 8], images[i, 16, 24]
+sized, unsized = (h5py.File(path)["images"][:].astype(int) for path in sys.argv[1:])
+assert sized.shape == (6, 32, 32, 3) and unsized.shape == (6, 64, 64, 3), (sized.shape, unsized.shape)
+names = ["cmyk", "gray", "progressive", "rotated", "alpha", "lab"]
+for images, i, name in [(images, i, name) for images in (sized, unsized) for i, name in enumerate(names)]:
+    side = images.shape[1]
+    left, right = images[i, side // 2, side // 4], images[i, side // 2, 3 * side // 4]
     if name == "gray":
         assert left.max() - left.min() < 3 and left[0] > right[0] + 20, (name, left, right)
     else:
