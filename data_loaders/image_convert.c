@@ -217,7 +217,8 @@ static VipsImage *open_upright(const struct source *source, size_t limit)
     if (!image)
         return NULL;
     int shorter = image->Xsize < image->Ysize ? image->Xsize : image->Ysize;
-    bool lab = image->Type == VIPS_INTERPRETATION_LAB; /* of which only vips_thumbnail makes the right colours */
+    /* of which only vips_thumbnail makes the right colours */
+    bool lab = image->Type == VIPS_INTERPRETATION_LAB || image->Type == VIPS_INTERPRETATION_LABS;
     if ((limit > 0 && (size_t)shorter > limit) || lab) {
         double scale = limit > 0 && (size_t)shorter > limit ? (double)limit / shorter : 1;
         int width = (int)(image->Xsize * scale + 0.5), height = (int)(image->Ysize * scale + 0.5);

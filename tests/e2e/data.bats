@@ -164,7 +164,7 @@ assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].resha
 
 @test "gray, CMYK, rotated, transparent and progressive pictures come in upright and in colour" {
     /usr/bin/python3 - "$work/d" <<'PY'
-import os, sys
+import os, struct, sys
 from PIL import Image, ImageCms
 folder = os.path.join(sys.argv[1], "class")
 os.makedirs(folder)
@@ -183,6 +183,15 @@ srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
 to_lab = ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
 profile = ImageCms.ImageCmsProfile(lab).tobytes()
 ImageCms.applyTransform(left_red, to_lab).save(f"{folder}/f_lab.tif", icc_profile=profile)
+# 16-bit Lab, which Pillow does not write, with an RGB profile that does not fit
+red, blue = struct.pack("<HHH", 34890, 20500, 17200), struct.pack("<HHH", 21170, 20270, 65536 - 27610)
+pixels, profile = (red * 32 + blue * 32) * 64, ImageCms.ImageCmsProfile(srgb).tobytes()
+tags = [(256, 3, 1, 64), (257, 3, 1, 64), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 8), (273, 4, 1, 14), (277, 3, 1, 3),
+        (278, 3, 1, 64), (279, 4, 1, len(pixels)), (34675, 7, len(profile), 14 + len(pixels))]
+head = struct.pack("<2sHI3H", b"II", 42, 14 + len(pixels) + len(profile), 16, 16, 16)
+entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+with open(f"{folder}/g_lab16.tif", "wb") as file:
+    file.write(head + pixels + profile + struct.pack("<H", len(tags)) + entries + bytes(4))
 PY
     for encoding in raw jpeg; do
         "$data" import-folder "$work/d" --out "$work/$encoding.h5" --size 32 --encoding $encoding
@@ -192,8 +201,8 @@ PY
     /usr/bin/python3 - "$work/raw.h5" "$work/unsized.h5" <<'PY'
 import sys, h5py
 sized, unsized = (h5py.File(path)["images"][:].astype(int) for path in sys.argv[1:])
-assert sized.shape == (6, 32, 32, 3) and unsized.shape == (6, 64, 64, 3), (sized.shape, unsized.shape)
-names = ["cmyk", "gray", "progressive", "rotated", "alpha", "lab"]
+assert sized.shape == (7, 32, 32, 3) and unsized.shape == (7, 64, 64, 3), (sized.shape, unsized.shape)
+names = ["cmyk", "gray", "progressive", "rotated", "alpha", "lab", "lab16"]
 for images, i, name in [(images, i, name) for images in (sized, unsized) for i, name in enumerate(names)]:
     side = images.shape[1]
     left, right = images[i, side // 2, side // 4], images[i, side // 2, 3 * side // 4]
