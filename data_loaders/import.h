@@ -22,7 +22,7 @@ struct import_folder_options {
 bool import_folder(const struct import_folder_options *options, size_t *images, size_t *skipped, struct error *error);
 
 /* The binary version of CIFAR-10: DIR/data_batch_{1..5}.bin and test_batch.bin, each 10000 records of one label byte
- * and 3 x 32 x 32 bytes, planes of red, green and blue. */
+ * and 3 x 32 x 32 bytes, planes of red, green and blue. Neither output appears before both are converted. */
 bool import_cifar10(const char *directory, const char *out_train, const char *out_test, bool force,
                     struct error *error);
 

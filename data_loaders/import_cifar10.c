@@ -32,7 +32,7 @@ static bool append_records(struct dataset_writer *writer, FILE *file, const char
     size_t index = 0;
     for (size_t got; (got = fread(record, 1, RECORD, file)) > 0; index++) {
         if (stop_signal_raised())
-            return error_runtime(error, "%s: interrupted at record %zu; nothing is kept of this split", path, index);
+            return error_runtime(error, "%s: interrupted at record %zu; nothing is kept", path, index);
         if (got != RECORD || index >= RECORDS)
             return error_input(error, "%s: is not %d records of %d bytes; download it again", path, RECORDS, RECORD);
         if (record[0] >= CLASSES)
@@ -62,8 +62,9 @@ static bool append_batch(struct dataset_writer *writer, const char *directory, c
     return ok;
 }
 
-static bool import_split(const char *directory, const char *const *batches, size_t count, const char *out, bool force,
-                         struct error *error)
+/* Everything but the name: the caller finishes or discards what it is handed. */
+static bool write_split(struct dataset_writer **split, const char *directory, const char *const *batches, size_t count,
+                        const char *out, bool force, struct error *error)
 {
     struct dataset_layout layout = {.encoding = ENCODING_RAW,
                                     .height = SIDE,
@@ -84,7 +85,8 @@ static bool import_split(const char *directory, const char *const *batches, size
         work_progress_update(&progress, (i + 1) * RECORDS);
     }
     work_progress_end(&progress, dataset_writer_images(writer));
-    return dataset_writer_finish(writer, error);
+    *split = writer;
+    return true;
 }
 
 /* ---- before anything is written ---- */
@@ -120,9 +122,13 @@ static bool check_outputs(const char *out_train, const char *out_test, bool forc
     if (are_one_place(out_train, out_test))
         return error_input(error, "%s: named for both --out-train and --out-test", out_test);
     const char *const outputs[] = {out_train, out_test};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        struct stat status;
         if (!force && access(outputs[i], F_OK) == 0)
             return error_input(error, "%s: exists already (--force replaces it)", outputs[i]);
+        if (lstat(outputs[i], &status) == 0 && S_ISDIR(status.st_mode))
+            return error_input(error, "%s: is a folder", outputs[i]);
+    }
     return true;
 }
 
@@ -135,6 +141,14 @@ bool import_cifar10(const char *directory, const char *out_train, const char *ou
     for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
         if (!check_batch(directory, batches[i], error))
             return false;
-    return import_split(directory, batches, 5, out_train, force, error) &&
-           import_split(directory, batches + 5, 1, out_test, force, error);
+    struct dataset_writer *train, *test;
+    if (!write_split(&train, directory, batches, 5, out_train, force, error))
+        return false;
+    /* Neither file appears before both splits are converted. The writer opened last is closed first: each puts HDF5's
+     * error handler back as it found it. */
+    if (!write_split(&test, directory, batches + 5, 1, out_test, force, error) || !dataset_writer_finish(test, error)) {
+        dataset_writer_discard(train);
+        return false;
+    }
+    return dataset_writer_finish(train, error);
 }

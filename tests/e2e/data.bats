@@ -125,7 +125,7 @@ assert middle == [[255, 16, 16], [16, 255, 16], [16, 16, 255]], middle' "$work/a
     [ "$(sed -nE 's/^skipped: ([^:]*): .*"([^"]*)".*/\1 \2/p' <<<"$output" | awk '$1 == $2' | wc -l)" -eq 400 ]
 }
 
-@test "the binary version of CIFAR-10, and one that is cut short" {
+make_cifar10() {
     for name in data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch; do
         /usr/bin/python3 -c '
 import numpy, sys
@@ -133,6 +133,10 @@ records = numpy.random.default_rng(0).integers(0, 256, (10000, 3073), dtype="u1"
 records[:, 0] %= 10
 records.tofile(sys.argv[1])' "$work/$name.bin"
     done
+}
+
+@test "the binary version of CIFAR-10, and one that is cut short" {
+    make_cifar10
     "$data" import-cifar10 "$work" --out-train "$work/a.h5" --out-test "$work/b.h5"
     /usr/bin/python3 -c '
 import h5py, numpy, sys
@@ -151,6 +155,22 @@ assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].resha
     [ "$status" -eq 2 ]
     [[ "$output" == *"test_batch.bin"* ]]
     [ ! -e "$work/c.h5" ] # found before anything was written
+}
+
+@test "of CIFAR-10 no split is left where the other cannot be made" {
+    make_cifar10
+    mkdir "$work/folder"
+    for test in nowhere/b.h5 folder; do
+        run -2 "$data" import-cifar10 "$work" --out-train "$work/a.h5" --out-test "$work/$test" --force
+        [[ "$output" == *"error: $work/$test: "* ]]
+        [ -z "$(ls "$work" | grep h5)" ]
+    done
+    printf '\013' | dd of="$work/test_batch.bin" bs=3073 seek=9000 conv=notrunc status=none # a label of 11
+    for trial in 1 2; do
+        run -2 "$data" import-cifar10 "$work" --out-train "$work/a.h5" --out-test "$work/b.h5"
+        [[ "$output" == *"test_batch.bin: record 9000 has label 11"* ]]
+        [ -z "$(ls "$work" | grep h5)" ]
+    done
 }
 
 @test "bad usage is status 2 and says what is wrong" {
