@@ -23,8 +23,10 @@ struct image_converter {
 /* One file on its way. */
 struct source {
     const char *path;
-    char *vips_path; /* what libvips is to be given, see open_source */
-    uint8_t *bytes;  /* NULL: no JPEG, or one for libvips alone */
+    FILE *file;
+    const char *vips_path; /* what libvips is to be given, see name_for_vips */
+    char descriptor_path[32];
+    uint8_t *bytes; /* NULL: no JPEG, or one for libvips alone */
     size_t byte_count;
     struct jpeg_header header; /* where bytes are */
 };
@@ -70,24 +72,32 @@ void image_convert_thread_end(void)
     vips_thread_shutdown();
 }
 
-/* libvips takes [...] at the end of a name for options: an empty pair after it keeps such a name whole. */
+/* libvips takes [...] at the end of a name for options and aborts on some names with quotes. An empty pair after the
+ * name does not help: it is cut off twice, to open the file and again to choose the format. So such a file goes by its
+ * descriptor. Others keep their names, by which formats of several files find the rest. */
+static void name_for_vips(struct source *source)
+{
+    size_t end = strlen(source->path);
+    while (end > 0 && strchr(" \t\n\r", source->path[end - 1]))
+        end--;
+    source->vips_path = source->path;
+    if (strpbrk(source->path, "\"'") || (end > 0 && source->path[end - 1] == ']')) {
+        snprintf(source->descriptor_path, sizeof source->descriptor_path, "/proc/self/fd/%d", fileno(source->file));
+        source->vips_path = source->descriptor_path;
+    }
+}
+
 static bool open_source(struct source *source, const char *path, struct error *error)
 {
-    *source = (struct source){.path = path};
+    *source = (struct source){.path = path, .file = fopen(path, "rb")};
+    FILE *file = source->file;
     uint8_t *bytes = NULL;
-    FILE *file = fopen(path, "rb");
     if (!file)
         return error_input(error, "%s: %s", path, strerror(errno));
-    size_t length = strlen(path);
-    if (asprintf(&source->vips_path, "%s%s", path, length > 0 && path[length - 1] == ']' ? "[]" : "") < 0) {
-        fclose(file);
-        source->vips_path = NULL;
-        return error_input(error, "%s: no memory", path);
-    }
+    name_for_vips(source);
     long end = fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
     if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
         source->byte_count = fread(bytes, 1, (size_t)end, file);
-    fclose(file);
     if (jpeg_header_read(&source->header, bytes, source->byte_count))
         source->bytes = bytes;
     else
@@ -97,7 +107,7 @@ static bool open_source(struct source *source, const char *path, struct error *e
 
 static void close_source(struct source *source)
 {
-    free(source->vips_path);
+    fclose(source->file);
     free(source->bytes);
 }
 
@@ -113,12 +123,15 @@ static size_t lesser(size_t height, size_t width)
     return height < width ? height : width;
 }
 
-/* The first line of what libvips says, which is emptied here. */
-static bool vips_failed(const char *path, struct error *error)
+/* The first line of what libvips says, which is emptied here, with the file's own name for the one that libvips got. */
+static bool vips_failed(const struct source *source, struct error *error)
 {
     char *said = vips_error_buffer_copy();
-    size_t line = said ? strcspn(said, "\n") : 0;
-    error_input(error, "%s: %.*s", path, line ? (int)line : 12, line ? said : "is no image.");
+    const char *reason = said && *said ? said : "is no image.";
+    const char *name = strstr(reason, source->vips_path);
+    const char *rest = name ? name + strlen(source->vips_path) : reason;
+    error_input(error, "%s: %.*s%s%.*s", source->path, name ? (int)(name - reason) : 0, reason,
+                name ? source->path : "", (int)strcspn(rest, "\n"), rest);
     g_free(said);
     return false;
 }
@@ -266,7 +279,7 @@ static bool through_vips(conversion *convert, struct image_converter *converter,
         return true;
     pthread_rwlock_wrlock(&vips_reasons);
     vips_error_clear();
-    ok = convert(converter, converted, source, size) || vips_failed(source->path, error);
+    ok = convert(converter, converted, source, size) || vips_failed(source, error);
     pthread_rwlock_unlock(&vips_reasons);
     return ok;
 }

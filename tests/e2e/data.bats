@@ -114,6 +114,31 @@ assert middle == [[255, 16, 16], [16, 255, 16], [16, 16, 255]], middle' "$work/a
     "$data" import-folder "$work/d" --encoding jpeg --out "$work/a.h5" --force
 }
 
+@test "names with brackets and quotes need no file beside them whose name is a part of theirs" {
+    mkdir -p "$work/d/a"
+    local blue=0
+    for name in '[1]' "a['" 'a[1][2]' 'a[page=1]' "it's[1]" 'pic.png[1]' 'pic[1] '; do # bytewise, as they are imported
+        blue=$((blue + 20))
+        /usr/bin/python3 -c '
+import sys
+from PIL import Image
+Image.new("RGB", (20, 20), (255, 16, int(sys.argv[2]))).save(sys.argv[1], "PNG")' "$work/d/a/$name" $blue
+    done
+    { printf 'P6 20 20 255\n'; head -c 1200 /dev/urandom; } > "$work/d/a/z.ppm" # or the first channel would be constant
+    for size in "" "--size 16"; do
+        "$data" import-folder "$work/d" --out "$work/a.h5" --force $size
+        /usr/bin/python3 -c '
+import h5py, sys
+blue = h5py.File(sys.argv[1])["images"][:7, 8, 8, 2].tolist()
+assert blue == list(range(20, 160, 20)), blue' "$work/a.h5"
+    done
+    "$data" import-folder "$work/d" --encoding jpeg --out "$work/a.h5" --force
+    echo "no image" > "$work/d/a/broken[1]"
+    run "$data" import-folder "$work/d" --out "$work/a.h5" --force
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"skipped: $work/d/a/broken[1]: VipsForeignLoad: \"$work/d/a/broken[1]\" is not a known"* ]]
+}
+
 @test "each file that cannot be read is given its own reason" {
     mkdir -p "$work/d/a"
     { printf 'P6 20 20 255\n'; head -c 1200 /dev/urandom; } > "$work/d/a/whole.ppm"
