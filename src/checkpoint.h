@@ -59,8 +59,9 @@ bool checkpoint_put_aside(const char *directory, uint64_t step, const char *to, 
 /* Newest-first paths of DIR/step_*.h5. Caller frees with checkpoint_list_free. */
 bool checkpoint_list(char ***paths, size_t *count, const char *directory, struct error *error);
 void checkpoint_list_free(char **paths, size_t count);
-/* Removes all but the `keep` newest and the one that DIR/best.h5 (a symbolic link) names. */
-bool checkpoint_prune(const char *directory, size_t keep, struct error *error);
+/* Of the checkpoints up to `step`, removes all but the `keep` newest and the one that DIR/best.h5 (a symbolic link)
+ * names. Newer ones are damaged files that a resumed run passed over: they do not count. */
+bool checkpoint_prune(const char *directory, size_t keep, uint64_t step, struct error *error);
 /* Points DIR/best.h5 at step's file, atomically. */
 bool checkpoint_mark_best(const char *directory, uint64_t step, struct error *error);
 

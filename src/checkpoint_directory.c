@@ -90,7 +90,7 @@ static void read_best(char *name, size_t name_bytes, const char *directory)
     free(link);
 }
 
-bool checkpoint_prune(const char *directory, size_t keep, struct error *error)
+bool checkpoint_prune(const char *directory, size_t keep, uint64_t step, struct error *error)
 {
     char **paths, best[NAME_MAX + 1];
     size_t count;
@@ -98,7 +98,10 @@ bool checkpoint_prune(const char *directory, size_t keep, struct error *error)
         return false;
     read_best(best, sizeof best, directory);
     bool ok = true;
-    for (size_t i = keep; i < count; i++)
+    size_t newer = 0;
+    while (newer < count && checkpoint_step_of(paths[newer]) > step)
+        newer++;
+    for (size_t i = newer + keep; i < count; i++)
         if (strcmp(strrchr(paths[i], '/') + 1, best) != 0 && unlink(paths[i]) != 0 && errno != ENOENT)
             ok = error_runtime(error, "%s: cannot be removed: %s", paths[i], strerror(errno));
     checkpoint_list_free(paths, count);

@@ -122,6 +122,8 @@ static bool check_output(const struct arguments *arguments, const char *path, st
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
     struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        return error_input(error, "%s: cannot be written: it is a directory", path);
     if (stat(path, &status) == 0 ? access(path, W_OK) != 0 : access(dirname(copy), W_OK | X_OK) != 0)
         return error_input(error, "%s: cannot be written: %s", path, strerror(errno));
     return true;

@@ -80,8 +80,8 @@ static void default_run_directory(char *path, size_t path_bytes, const char *con
 {
     const char *name = strrchr(config, '/');
     name = name ? name + 1 : config;
-    size_t length = strcspn(name, ".");
-    snprintf(path, path_bytes, "runs/%.*s", (int)(length ? length : strlen(name)), name);
+    const char *ending = strrchr(name, '.');
+    snprintf(path, path_bytes, "runs/%.*s", (int)(ending && ending > name ? ending - name : (long)strlen(name)), name);
 }
 
 static bool read_configuration(struct trainer_options *trainer, const struct arguments *arguments, struct error *error)

@@ -5,6 +5,7 @@
 
 #include "data_loaders/dataset_classes.h"
 #include "src/clock.h"
+#include "src/crc32c.h"
 #include "src/device.h"
 #include "src/schedule.h"
 
@@ -232,6 +233,49 @@ static bool open_alone(struct trainer *trainer, struct error *error)
     return open_model(trainer, error) && open_records(trainer, error);
 }
 
+/* ---- the same on every rank ---- */
+
+/* What a dataset teaches, in short. */
+struct dataset_print {
+    uint64_t images, classes;
+    uint32_t labels, moments;
+};
+
+static struct dataset_print print_of(const struct dataset *dataset)
+{
+    float moments[8];
+    memcpy(moments, dataset->mean, sizeof dataset->mean);
+    memcpy(moments + 4, dataset->std, sizeof dataset->std);
+    return (struct dataset_print){dataset->images, dataset->classes,
+                                  crc32c(dataset->labels, dataset->images * sizeof *dataset->labels),
+                                  crc32c(moments, sizeof moments)};
+}
+
+/* A host with an old copy of a file would train on without a word, each rank in its own way. */
+static bool check_same(struct trainer *trainer, struct error *error)
+{
+    struct {
+        struct dataset_print train, val;
+        uint64_t config;
+    } mine = {.train = print_of(&trainer->train)}, first;
+    if (trainer->has_val)
+        mine.val = print_of(&trainer->val);
+    char *yaml = config_format(trainer->config);
+    mine.config = yaml ? crc32c(yaml, strlen(yaml)) : 0;
+    free(yaml);
+    first = mine;
+    if (!comm_broadcast(trainer->comm, &first, sizeof first, 0, error))
+        return false;
+    bool ok = true;
+    if (memcmp(&mine.train, &first.train, sizeof mine.train) != 0)
+        ok = error_input(error, "%s: is not what rank 0 reads under this name", trainer->train.path);
+    else if (memcmp(&mine.val, &first.val, sizeof mine.val) != 0)
+        ok = error_input(error, "%s: is not what rank 0 reads under this name", trainer->val.path);
+    else if (mine.config != first.config)
+        ok = error_input(error, "the configuration differs from rank 0's");
+    return comm_agree(trainer->comm, ok, error);
+}
+
 static bool write_config(struct trainer *trainer, struct error *error)
 {
     if (!trainer->log)
@@ -254,8 +298,8 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     trainer->train.file = trainer->val.file = -1;
     trainer->best_top1 = -1;
     trainer->lr_scale = 1;
-    if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_load(trainer, error) ||
-        !comm_agree(comm, write_config(trainer, error), error))
+    if (!comm_agree(comm, open_alone(trainer, error), error) || !check_same(trainer, error) ||
+        !trainer_load(trainer, error) || !comm_agree(comm, write_config(trainer, error), error))
         return false;
     trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
     if (trainer->asynchronous) {

@@ -2,8 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/checkpoint.h"
+#include "src/file_output.h"
 #include "src/trainer.h"
 
 /* The flat buffers as the host sees them: in place on the CPU, else copies. */
@@ -76,6 +78,16 @@ static bool check_kind(const struct trainer *trainer, const struct checkpoint *h
     return true;
 }
 
+/* Labels mean what the classes' names say, and a resumed run takes them as they are in its file. */
+static bool check_classes(const struct trainer *trainer, const struct checkpoint *header, const char *path,
+                          struct error *error)
+{
+    bool named = trainer->class_names && header->class_names;
+    return !named || strcmp(trainer->class_names, header->class_names) == 0 ||
+           error_input(error, "%s: the checkpoint was trained on other classes, or in another order, than %s has", path,
+                       trainer->train.path);
+}
+
 static struct loaded loaded_of(const struct checkpoint *checkpoint)
 {
     struct loaded loaded = {
@@ -95,7 +107,8 @@ static bool read_checkpoint(struct trainer *trainer, const char *path, struct ch
                             struct loaded *loaded, struct error *error)
 {
     struct checkpoint checkpoint = {0};
-    bool ok = checkpoint_read_header(&checkpoint, path, error) && check_kind(trainer, &checkpoint, path, error);
+    bool ok = checkpoint_read_header(&checkpoint, path, error) && check_kind(trainer, &checkpoint, path, error) &&
+              check_classes(trainer, &checkpoint, path, error);
     if (ok) {
         checkpoint.tensors = tensors;
         checkpoint.tensor_count = trainer->model->parameters.count;
@@ -131,11 +144,29 @@ static bool read_newest(struct trainer *trainer, uint64_t up_to, struct checkpoi
     return !wrong_model;
 }
 
+/* A run that was killed before its first checkpoint. */
+static bool is_without_checkpoints(const struct trainer *trainer)
+{
+    char **paths, *config = file_path(trainer->options.run_directory, "config.yaml");
+    size_t count;
+    struct error ignored;
+    bool started = config && access(config, F_OK) == 0;
+    free(config);
+    if (!started || !checkpoint_list(&paths, &count, run_log_checkpoints(trainer->log), &ignored))
+        return false;
+    checkpoint_list_free(paths, count);
+    return count == 0;
+}
+
 static bool read_files(struct trainer *trainer, const struct host_buffers *buffers, struct loaded *loaded,
                        struct error *error)
 {
     const struct parameters *parameters = &trainer->model->parameters;
-    if (!trainer->options.resume && !trainer->options.init) {
+    bool anew = trainer->options.resume && is_without_checkpoints(trainer);
+    if (anew)
+        progress_say(&trainer->progress, "%s holds no checkpoint yet: starting from the beginning, with new parameters",
+                     trainer->options.run_directory);
+    if (anew || (!trainer->options.resume && !trainer->options.init)) {
         parameters_initialise(parameters, buffers->master, (uint64_t)trainer->config->train.seed);
         return true;
     }
@@ -308,8 +339,8 @@ bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *erro
     if (!*saved)
         return true;
     trainer->saved_step = trainer->step;
-    if (trainer->log &&
-        !checkpoint_prune(run_log_checkpoints(trainer->log), (size_t)trainer->config->checkpoint.keep, &cause))
+    if (trainer->log && !checkpoint_prune(run_log_checkpoints(trainer->log), (size_t)trainer->config->checkpoint.keep,
+                                          trainer->step, &cause))
         progress_warn(&trainer->progress, "%s", cause.message);
     return true;
 }

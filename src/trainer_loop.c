@@ -185,6 +185,7 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
 {
     bool evaluate_now = trainer->has_val && is_due(trainer, trainer->step, trainer->config->train.eval_every);
     bool save_now = is_due(trainer, trainer->step, trainer->config->checkpoint.every), is_best = false, saved = false;
+    double best_top1 = trainer->best_top1;
     struct trainer_decision *decision = &trainer->diagnosis.decision;
     if (decision->action == DIAGNOSIS_ACTION_CHECKPOINT) {
         decision->action = DIAGNOSIS_ACTION_LOG;
@@ -212,6 +213,8 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
         return false;
     if (is_best && saved)
         trainer_mark_best(trainer);
+    else if (is_best)
+        trainer->best_top1 = best_top1;          /* no file has it */
     if (!comm_agree(trainer->comm, true, error)) /* rank 0 may still be at its files */
         return false;
     trainer_restart_window(trainer);

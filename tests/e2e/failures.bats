@@ -105,6 +105,31 @@ with open(sys.argv[1], "r+b") as file:
 @test "a flipped bit in a checkpoint: --resume falls back to the one before and says so" { damaged_newest flip_a_bit; }
 @test "an empty checkpoint: --resume falls back to the one before and says so" { damaged_newest truncate -s 0; }
 
+@test "a run killed before its first checkpoint starts from the beginning with --resume; a directory that is no run does not" {
+    quest-train config.yaml --out whole
+    quest-train config.yaml --set train.steps=100000 --set checkpoint.every=100000 --out run >log 2>&1 &
+    trainer=$!
+    until [ -s run/metrics.jsonl ]; do sleep 0.05; done
+    kill -KILL $trainer
+    run quest-train config.yaml --out run
+    one_error 2 'holds a run already'
+    run -0 quest-train config.yaml --out run --resume
+    [[ $output == *"run holds no checkpoint yet: starting from the beginning"* ]]
+    same_state run/checkpoints/step_00000030.h5 whole/checkpoints/step_00000030.h5
+    [ "$(json run/metrics.jsonl '[x["step"] for x in d if "grad_norm" in x] == list(range(1, 31))')" = True ]
+    run quest-train config.yaml --out mistyped --resume
+    one_error 2 'no valid checkpoint'
+}
+
+@test "ranks that read another configuration or another dataset are named before training" {
+    mkdir 0 1
+    cp "$BATS_FILE_TMPDIR/train.h5" 0/ && cp "$BATS_FILE_TMPDIR/val.h5" 1/train.h5
+    run ranks 2 bash -c 'exec quest-train config.yaml --set optim.lr=1e-$((OMPI_COMM_WORLD_RANK + 3)) --out run'
+    one_error 2 "rank 1 .*the configuration differs from rank 0's"
+    run ranks 2 bash -c 'cd $OMPI_COMM_WORLD_RANK && exec quest-train ../config.yaml --set data.train=train.h5 --set data.val= --out ../run'
+    one_error 2 'rank 1 .*train\.h5: is not what rank 0 reads'
+}
+
 @test "no whole checkpoint is left: one error that says so" {
     quest-train config.yaml --set checkpoint.every=5 --out run --max-steps 10
     for checkpoint in run/checkpoints/step_*.h5; do cut_in_half "$checkpoint"; done

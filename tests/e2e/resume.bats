@@ -102,3 +102,27 @@ stop_and_resume() { # SIGNAL COMMAND...: sends it to the command's process once 
     expected=$(printf '%s\n' "$(printf step_%08d.h5 "$best")" step_00000028.h5 step_00000030.h5 | sort -u)
     [ "$(cd run/checkpoints && ls step_*)" = "$expected" ]
 }
+
+@test "--resume refuses training data whose classes are others or in another order" {
+    write_config config.yaml
+    cp "$BATS_FILE_TMPDIR/train.h5" data.h5
+    quest-train config.yaml --set data.train=data.h5 --out run --max-steps 10
+    edit_h5 data.h5 'f["class_names"][...] = f["class_names"][...][::-1]'
+    run quest-train config.yaml --set data.train=data.h5 --out run --resume
+    one_error 2 'step_00000010\.h5: the checkpoint was trained on other classes, or in another order, than data\.h5 has'
+}
+
+@test "the run directory takes the whole name of the configuration" {
+    write_config vit.lr1.yaml
+    quest-train vit.lr1.yaml --max-steps 1
+    [ -e runs/vit.lr1/checkpoints/step_00000001.h5 ]
+}
+
+@test "a damaged newer checkpoint does not push out what a resumed run writes" {
+    write_config config.yaml
+    quest-train config.yaml --set checkpoint.every=3 --out run --max-steps 9
+    truncate -s -100 run/checkpoints/step_00000009.h5
+    quest-train config.yaml --set checkpoint.every=3 --set checkpoint.keep=1 --out run --resume --max-steps 8
+    run -0 quest-train config.yaml --set checkpoint.every=3 --out run --resume --max-steps 10
+    [[ $output == *"resumed from step 8"* ]]
+}

@@ -448,7 +448,7 @@ static void the_newest_and_the_best_are_kept(void **state)
     store(scratch_path("notes.h5"), (const unsigned char *)"mine", 4);
     assert_true(checkpoint_mark_best(scratch, 50, &error));
     assert_true(checkpoint_mark_best(scratch, 20, &error));
-    assert_true(checkpoint_prune(scratch, 2, &error));
+    assert_true(checkpoint_prune(scratch, 2, UINT64_MAX, &error));
     char **paths;
     size_t count;
     assert_true(checkpoint_list(&paths, &count, scratch, &error));
@@ -461,6 +461,12 @@ static void the_newest_and_the_best_are_kept(void **state)
     assert_true(checkpoint_read_header(&header, scratch_path("best.h5"), &error));
     assert_int_equal(header.step, 20);
     checkpoint_free(&header);
+    /* A run that went on from step 50, because 60 is damaged, keeps what it writes. */
+    write_step(&memory, 55);
+    assert_true(checkpoint_prune(scratch, 1, 55, &error));
+    assert_int_equal(access(scratch_path("step_00000055.h5"), F_OK), 0);
+    assert_int_equal(access(scratch_path("step_00000060.h5"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path("step_00000050.h5"), F_OK), 0);
     assert_int_equal(access(scratch_path("notes.h5"), F_OK), 0);
     write_step(&memory, 70); /* and sweeps what a crash left */
     assert_int_not_equal(access(scratch_path("step_00000099.h5.new"), F_OK), 0);
