@@ -102,7 +102,7 @@ static bool train(struct comm *comm, const struct arguments *arguments, bool *ag
                                               .resume = arguments->resume,
                                               .max_steps = arguments->max_steps};
     *agreed = true;
-    if (!comm_agree(comm, read_configuration(&trainer_options, arguments, error) && stop_signal_install(error), error))
+    if (!comm_agree(comm, read_configuration(&trainer_options, arguments, error), error))
         return false;
     if (!arguments->out) {
         default_run_directory(run_directory, sizeof run_directory, arguments->config);
@@ -124,7 +124,8 @@ int main(int argc, char **argv)
 
     if (!overrides)
         error_runtime(&error, "out of memory");
-    bool parsed = overrides && command_line_parse(&argp, argc, argv, &arguments, &error);
+    /* Signals from here on: a stop while MPI starts is not lost. */
+    bool parsed = overrides && command_line_parse(&argp, argc, argv, &arguments, &error) && stop_signal_install(&error);
     struct error open_error;
     if (!comm_open(&comm, &argc, &argv, &open_error))
         comm_exit(comm, &open_error, false);

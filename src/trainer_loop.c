@@ -152,8 +152,11 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
     *is_best = false;
     if (!evaluate(&result, trainer->model, trainer->comm, &trainer->val_input_options, NULL, &stopped, error))
         return false;
-    if (stopped)
+    if (stopped) {
+        progress_warn(&trainer->progress, "the evaluation of step %llu was stopped; quest-eval does it on a checkpoint",
+                      (unsigned long long)trainer->step);
         return true;
+    }
     double epoch = trainer_epoch(trainer, trainer->step);
     progress_say(&trainer->progress, "evaluation at step %llu (epoch %.2f): top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
                  (unsigned long long)trainer->step, epoch, 100 * result.top1, 100 * result.top5, result.loss);
