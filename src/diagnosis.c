@@ -1,3 +1,4 @@
+/* Windows over what is fed, and the hysteresis that makes events of what the rules find in them. */
 #include "src/diagnosis.h"
 
 #include <math.h>
@@ -5,22 +6,6 @@
 #include <string.h>
 
 #include "src/diagnosis_state.h"
-
-static const char *const rule_names[DIAGNOSIS_RULES] = {
-    "logit_explosion", "entropy_collapse", "key_norm_outlier", "query_key_runaway", "loss_spike",
-    "gradient_spike",  "nonfinite",        "rank_skew",        "dead_head",
-};
-static const char *const severity_names[] = {"healthy", "info", "warning", "critical"};
-
-const char *diagnosis_rule_name(enum diagnosis_rule rule)
-{
-    return rule_names[rule];
-}
-
-const char *diagnosis_severity_name(enum diagnosis_severity severity)
-{
-    return severity_names[severity];
-}
 
 struct diagnosis_options diagnosis_defaults(void)
 {
@@ -74,15 +59,15 @@ double diagnosis_log_tokens(const struct diagnosis *diagnosis)
 
 enum { QUIET_UNTIL_CLEARED = 8 };
 
-void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum diagnosis_rule rule, uint64_t step,
+void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum event_kind rule, uint64_t step,
                       long layer, long rank, const struct finding *finding)
 {
-    if (finding->severity == DIAGNOSIS_HEALTHY) {
-        if (state->raised != DIAGNOSIS_HEALTHY && ++state->quiet >= QUIET_UNTIL_CLEARED)
+    if (finding->severity == SEVERITY_HEALTHY) {
+        if (state->raised != SEVERITY_HEALTHY && ++state->quiet >= QUIET_UNTIL_CLEARED)
             memset(state, 0, sizeof *state);
         return;
     }
-    bool begins = state->raised == DIAGNOSIS_HEALTHY;
+    bool begins = state->raised == SEVERITY_HEALTHY;
     state->quiet = 0;
     if (begins)
         state->since = finding->since;
@@ -93,11 +78,11 @@ void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enu
     state->raised = finding->severity > state->raised ? finding->severity : state->raised;
     state->excess = fmax(state->excess, finding->excess);
     state->affected = finding->affected > state->affected ? finding->affected : state->affected;
-    struct diagnosis_event event = {
+    struct event event = {
         .step = step,
         .since = state->since < finding->since ? state->since : finding->since,
         .predicted = finding->predicted,
-        .rule = rule,
+        .kind = rule,
         .severity = finding->severity,
         .layer = layer,
         .head = finding->head,
@@ -111,15 +96,14 @@ void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enu
 }
 
 /* A rule over all heads of a layer: the worst speaks for the layer. */
-static void judge_layer(struct diagnosis *diagnosis, size_t index, enum diagnosis_rule rule,
-                        diagnosis_rule_function *judge)
+static void judge_layer(struct diagnosis *diagnosis, size_t index, enum event_kind rule, diagnosis_rule_function *judge)
 {
     struct layer_history *layer = &diagnosis->layers[index];
     struct finding worst = {.head = -1};
     size_t affected = 0;
     for (size_t head = 0; head < layer->head_count; head++) {
         struct finding finding = judge(diagnosis, layer, head);
-        affected += finding.severity > DIAGNOSIS_HEALTHY;
+        affected += finding.severity > SEVERITY_HEALTHY;
         if (finding.severity > worst.severity ||
             (finding.severity == worst.severity && finding.severity > 0 && finding.excess > worst.excess)) {
             worst = finding;
@@ -139,35 +123,35 @@ static void judge_gradient(struct diagnosis *diagnosis, struct spike_window *win
 {
     double median, value = log(fmax(gradient_norm, 1e-12)), recent = spike_recent_maximum(window, 8);
     double z = spike_push(window, value, 0, 0.1, &median);
-    struct rule_state *state = &states[DIAGNOSIS_GRADIENT_SPIKE];
+    struct rule_state *state = &states[EVENT_GRADIENT_SPIKE];
     struct finding finding = {.head = -1, .value = gradient_norm, .threshold = exp(median), .since = step};
     /* A norm that rises slowly (warm-up) is no spike: at its onset it stands out of its neighbours too. */
     if (z >= diagnosis->options.spike_z && (state->raised || value > recent + log(1.3))) {
-        finding.severity = DIAGNOSIS_WARNING;
+        finding.severity = SEVERITY_WARNING;
         finding.excess = z;
     }
-    diagnosis_settle(diagnosis, state, DIAGNOSIS_GRADIENT_SPIKE, step, layer, -1, &finding);
+    diagnosis_settle(diagnosis, state, EVENT_GRADIENT_SPIKE, step, layer, -1, &finding);
 }
 
 static void judge_loss(struct diagnosis *diagnosis, uint64_t step, double loss)
 {
     double median, z = spike_push(&diagnosis->loss, loss, 0.02, 0.02, &median);
-    struct rule_state *state = &diagnosis->states[DIAGNOSIS_LOSS_SPIKE];
+    struct rule_state *state = &diagnosis->states[EVENT_LOSS_SPIKE];
     struct finding finding = {.head = -1, .value = loss, .threshold = median, .since = step};
     diagnosis->loss_high = z >= diagnosis->options.spike_z ? diagnosis->loss_high + 1 : 0;
     if (diagnosis->loss_high > 0) {
         /* One high loss can be one hard batch; four logged ones in a row are a run that has left its trend. */
-        finding.severity = diagnosis->loss_high >= 4 ? DIAGNOSIS_CRITICAL : DIAGNOSIS_WARNING;
+        finding.severity = diagnosis->loss_high >= 4 ? SEVERITY_CRITICAL : SEVERITY_WARNING;
         finding.excess = z;
     }
-    diagnosis_settle(diagnosis, state, DIAGNOSIS_LOSS_SPIKE, step, -1, -1, &finding);
+    diagnosis_settle(diagnosis, state, EVENT_LOSS_SPIKE, step, -1, -1, &finding);
 }
 
 static void judge_nonfinite(struct diagnosis *diagnosis, struct rule_state *state, uint64_t step, long layer, long head)
 {
     struct finding finding = {
-        .severity = DIAGNOSIS_CRITICAL, .head = head, .value = NAN, .threshold = NAN, .excess = 1, .since = step};
-    diagnosis_settle(diagnosis, state, DIAGNOSIS_NONFINITE, step, layer, -1, &finding);
+        .severity = SEVERITY_CRITICAL, .head = head, .value = NAN, .threshold = NAN, .excess = 1, .since = step};
+    diagnosis_settle(diagnosis, state, EVENT_NONFINITE, step, layer, -1, &finding);
 }
 
 void diagnosis_step(struct diagnosis *diagnosis, uint64_t step, double loss, double gradient_norm)
@@ -176,7 +160,7 @@ void diagnosis_step(struct diagnosis *diagnosis, uint64_t step, double loss, dou
         return; /* a log that holds a step twice (a resume without a cut) is read once */
     diagnosis->newest_step = step;
     if (!isfinite(loss) || !isfinite(gradient_norm)) {
-        judge_nonfinite(diagnosis, &diagnosis->states[DIAGNOSIS_NONFINITE], step, -1, -1);
+        judge_nonfinite(diagnosis, &diagnosis->states[EVENT_NONFINITE], step, -1, -1);
         return;
     }
     judge_loss(diagnosis, step, loss);
@@ -242,14 +226,14 @@ static void remember(struct diagnosis *diagnosis, struct layer_history *layer, c
 bool diagnosis_norms(struct diagnosis *diagnosis, const struct norm_record *record, struct error *error)
 {
     static const struct {
-        enum diagnosis_rule rule;
+        enum event_kind rule;
         diagnosis_rule_function *judge;
     } rules[] = {
-        {DIAGNOSIS_KEY_NORM_OUTLIER, diagnosis_key_norm_outlier},
-        {DIAGNOSIS_QUERY_KEY_RUNAWAY, diagnosis_query_key_runaway},
-        {DIAGNOSIS_LOGIT_EXPLOSION, diagnosis_logit_explosion},
-        {DIAGNOSIS_ENTROPY_COLLAPSE, diagnosis_entropy_collapse},
-        {DIAGNOSIS_DEAD_HEAD, diagnosis_dead_head},
+        {EVENT_KEY_NORM_OUTLIER, diagnosis_key_norm_outlier},
+        {EVENT_QUERY_KEY_RUNAWAY, diagnosis_query_key_runaway},
+        {EVENT_LOGIT_EXPLOSION, diagnosis_logit_explosion},
+        {EVENT_ENTROPY_COLLAPSE, diagnosis_entropy_collapse},
+        {EVENT_DEAD_HEAD, diagnosis_dead_head},
     };
     struct layer_history *layer = NULL;
     if (record->heads == 0)
@@ -262,7 +246,7 @@ bool diagnosis_norms(struct diagnosis *diagnosis, const struct norm_record *reco
     long broken = first_nonfinite(record);
     if (broken >= 0) {
         *clock = (struct series_clock){0}; /* a window with a hole in it is no window */
-        judge_nonfinite(diagnosis, &layer->states[DIAGNOSIS_NONFINITE], record->step, (long)record->layer, broken);
+        judge_nonfinite(diagnosis, &layer->states[EVENT_NONFINITE], record->step, (long)record->layer, broken);
         return true;
     }
     remember(diagnosis, layer, record);
@@ -316,19 +300,19 @@ void diagnosis_ranks(struct diagnosis *diagnosis, uint64_t step, const double *s
         diagnosis->slow_count =
             in_a_row(&diagnosis->slow_rank, diagnosis->slow_count, rank, ratio >= diagnosis->options.rank_slow);
         if (diagnosis->slow_count >= 3)
-            finding.severity = DIAGNOSIS_WARNING;
+            finding.severity = SEVERITY_WARNING;
     }
-    if (loss && finding.severity == DIAGNOSIS_HEALTHY) {
+    if (loss && finding.severity == SEVERITY_HEALTHY) {
         double off;
         long odd = farthest_rank(loss, ranks, true, &off);
         diagnosis->odd_count = in_a_row(&diagnosis->odd_rank, diagnosis->odd_count, odd, !(off < 0.5));
         if (diagnosis->odd_count >= 10) {
-            finding.severity = DIAGNOSIS_WARNING;
+            finding.severity = SEVERITY_WARNING;
             finding.threshold = 0.5;
             ratio = off;
             rank = odd;
         }
     }
     finding.value = finding.excess = ratio;
-    diagnosis_settle(diagnosis, &diagnosis->states[DIAGNOSIS_RANK_SKEW], DIAGNOSIS_RANK_SKEW, step, -1, rank, &finding);
+    diagnosis_settle(diagnosis, &diagnosis->states[EVENT_RANK_SKEW], EVENT_RANK_SKEW, step, -1, rank, &finding);
 }

@@ -12,26 +12,7 @@
 
 #include "kernels/kernels.h"
 #include "src/error.h"
-#include "src/run_log.h"
-
-enum diagnosis_rule {
-    DIAGNOSIS_LOGIT_EXPLOSION,
-    DIAGNOSIS_ENTROPY_COLLAPSE,
-    DIAGNOSIS_KEY_NORM_OUTLIER,
-    DIAGNOSIS_QUERY_KEY_RUNAWAY,
-    DIAGNOSIS_LOSS_SPIKE,
-    DIAGNOSIS_GRADIENT_SPIKE,
-    DIAGNOSIS_NONFINITE,
-    DIAGNOSIS_RANK_SKEW,
-    DIAGNOSIS_DEAD_HEAD,
-    DIAGNOSIS_RULES
-};
-
-enum diagnosis_severity { DIAGNOSIS_HEALTHY, DIAGNOSIS_INFO, DIAGNOSIS_WARNING, DIAGNOSIS_CRITICAL };
-
-/* "logit_explosion", ...; "healthy", "info", "warning", "critical". */
-const char *diagnosis_rule_name(enum diagnosis_rule rule);
-const char *diagnosis_severity_name(enum diagnosis_severity severity);
+#include "src/record.h"
 
 struct diagnosis_options {
     enum attention_kind kind;
@@ -52,19 +33,8 @@ struct diagnosis_options {
 /* The defaults of docs/diagnosis.md. */
 struct diagnosis_options diagnosis_defaults(void);
 
-struct diagnosis_event {
-    uint64_t step, since; /* since: where it began, as far as the window reaches */
-    uint64_t predicted;   /* the step at which the critical limit will be crossed; 0 = no prediction */
-    enum diagnosis_rule rule;
-    enum diagnosis_severity severity;
-    long layer, head, rank; /* -1 where they do not apply */
-    size_t affected;        /* heads of this layer in the same state */
-    double value, threshold;
-    char explanation[400], advice[400]; /* one sentence or two each */
-};
-
 /* Called while a step is fed; the event lives only for the call. */
-typedef void diagnosis_raise(void *owner, const struct diagnosis_event *event);
+typedef void diagnosis_raise(void *owner, const struct event *event);
 
 struct diagnosis;
 

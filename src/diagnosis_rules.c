@@ -39,14 +39,14 @@ struct finding diagnosis_logit_explosion(const struct diagnosis *diagnosis, cons
                               .excess = value / options->logit_warning,
                               .since = series_began(&layer->clock, logits, 1)};
     if (value >= options->logit_critical) {
-        finding.severity = DIAGNOSIS_CRITICAL;
+        finding.severity = SEVERITY_CRITICAL;
         return finding;
     }
     finding.predicted = crossing(layer, logits, options->logit_critical, options->horizon_steps);
     if (finding.predicted > 0 && value >= options->logit_critical / 20)
-        finding.severity = DIAGNOSIS_CRITICAL;
+        finding.severity = SEVERITY_CRITICAL;
     else if (finding.predicted > 0 || value >= options->logit_warning)
-        finding.severity = DIAGNOSIS_WARNING;
+        finding.severity = SEVERITY_WARNING;
     if (finding.predicted == 0)
         finding.threshold = options->logit_warning;
     return finding;
@@ -67,14 +67,14 @@ struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, con
                               .since = series_began(&layer->clock, history->entropy, -1)};
     bool sharp = logit >= options->entropy_sharp_logit;
     if (share < options->entropy_critical && sharp) {
-        finding.severity = DIAGNOSIS_CRITICAL;
+        finding.severity = SEVERITY_CRITICAL;
         finding.threshold = options->entropy_critical * log_tokens;
     } else if (share < options->entropy_warning) {
-        finding.severity = 2 * logit >= options->entropy_sharp_logit ? DIAGNOSIS_WARNING : DIAGNOSIS_INFO;
+        finding.severity = 2 * logit >= options->entropy_sharp_logit ? SEVERITY_WARNING : SEVERITY_INFO;
     } else if (sharp) {
         finding.predicted =
             crossing(layer, history->entropy, options->entropy_critical * log_tokens, 0.5 * options->horizon_steps);
-        finding.severity = finding.predicted > 0 ? DIAGNOSIS_WARNING : DIAGNOSIS_HEALTHY;
+        finding.severity = finding.predicted > 0 ? SEVERITY_WARNING : SEVERITY_HEALTHY;
     }
     return finding;
 }
@@ -91,15 +91,15 @@ struct finding diagnosis_key_norm_outlier(const struct diagnosis *diagnosis, con
     double value = (double)layer->heads[head].key_outlier, logit = (double)newest(layer, layer->heads[head].logit);
     if (isnan(value) || value < options->key_outlier_warning)
         return (struct finding){0};
-    struct finding finding = {.severity = DIAGNOSIS_WARNING,
+    struct finding finding = {.severity = SEVERITY_WARNING,
                               .value = value,
                               .threshold = options->key_outlier_warning,
                               .excess = value / options->key_outlier_warning,
                               .since = newest_step(layer)};
     if (keys_are_normalised(options->kind))
-        finding.severity = DIAGNOSIS_INFO; /* the key norm does not reach the logits */
+        finding.severity = SEVERITY_INFO; /* the key norm does not reach the logits */
     else if (value >= options->key_outlier_critical && logit >= options->logit_warning)
-        finding.severity = DIAGNOSIS_CRITICAL;
+        finding.severity = SEVERITY_CRITICAL;
     return finding;
 }
 
@@ -132,7 +132,7 @@ struct finding diagnosis_query_key_runaway(const struct diagnosis *diagnosis, co
         !keeps_growing(layer, history->key_norm, least, &key_growth))
         return (struct finding){0};
     return (struct finding){
-        .severity = logit >= options->logit_warning ? DIAGNOSIS_CRITICAL : DIAGNOSIS_WARNING,
+        .severity = logit >= options->logit_warning ? SEVERITY_CRITICAL : SEVERITY_WARNING,
         .value = exp(query_growth + key_growth),
         .threshold = exp(6 * least),
         .excess = logit / level,
@@ -153,7 +153,7 @@ struct finding diagnosis_dead_head(const struct diagnosis *diagnosis, const stru
     }
     if (!(low >= diagnosis->options.dead_entropy * log_tokens) || high - low > 1e-3 * log_tokens)
         return (struct finding){0};
-    return (struct finding){.severity = DIAGNOSIS_INFO,
+    return (struct finding){.severity = SEVERITY_INFO,
                             .value = (double)newest(layer, entropy),
                             .threshold = diagnosis->options.dead_entropy * log_tokens,
                             .excess = 1,

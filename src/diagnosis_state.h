@@ -13,7 +13,7 @@ struct head_history {
 
 /* What one rule says of one head, or of a layer's worst head. */
 struct finding {
-    enum diagnosis_severity severity;
+    enum severity severity;
     long head;
     size_t affected;
     double value, threshold;
@@ -23,7 +23,7 @@ struct finding {
 
 /* Hysteresis: an ongoing state is raised once, and again only when it worsens or after it has cleared. */
 struct rule_state {
-    enum diagnosis_severity raised;
+    enum severity raised;
     double excess;
     size_t affected;
     uint64_t since;
@@ -35,7 +35,7 @@ struct layer_history {
     struct head_history *heads;
     size_t head_count;
     struct spike_window gradient;
-    struct rule_state states[DIAGNOSIS_RULES];
+    struct rule_state states[EVENT_RULES];
 };
 
 struct diagnosis {
@@ -46,11 +46,11 @@ struct diagnosis {
     size_t layer_count;
     double entropy_seen; /* largest mean entropy so far, for unknown N */
     struct spike_window loss, gradient;
-    unsigned loss_high;                        /* logged losses in a row over the limit */
-    uint64_t newest_step;                      /* of diagnosis_step */
-    long slow_rank, odd_rank;                  /* the rank that was slowest, or had a loss of its own, last time */
-    unsigned slow_count, odd_count;            /* how often in a row */
-    struct rule_state states[DIAGNOSIS_RULES]; /* of the whole run */
+    unsigned loss_high;                    /* logged losses in a row over the limit */
+    uint64_t newest_step;                  /* of diagnosis_step */
+    long slow_rank, odd_rank;              /* the rank that was slowest, or had a loss of its own, last time */
+    unsigned slow_count, odd_count;        /* how often in a row */
+    struct rule_state states[EVENT_RULES]; /* of the whole run */
 };
 
 /* One head's newest values against the rule; severity HEALTHY where all is well. */
@@ -59,11 +59,11 @@ typedef struct finding diagnosis_rule_function(const struct diagnosis *diagnosis
 diagnosis_rule_function diagnosis_logit_explosion, diagnosis_entropy_collapse, diagnosis_key_norm_outlier,
     diagnosis_query_key_runaway, diagnosis_dead_head;
 
-/* Fills in explanation and advice from the rest of the event. */
-void diagnosis_explain(struct diagnosis_event *event, const struct diagnosis_options *options);
+/* Fills in message and advice from the rest of the event. */
+void diagnosis_explain(struct event *event, const struct diagnosis_options *options);
 
 /* Applies the hysteresis and raises. layer -1: the whole run. */
-void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum diagnosis_rule rule, uint64_t step,
+void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum event_kind rule, uint64_t step,
                       long layer, long rank, const struct finding *finding);
 
 /* log N, or what stands for it. */

@@ -6,7 +6,7 @@
 
 typedef unsigned long long ull;
 
-static void where(const struct diagnosis_event *event, char *text, size_t bytes)
+static void where(const struct event *event, char *text, size_t bytes)
 {
     char others[48] = "";
     if (event->affected > 1)
@@ -19,7 +19,7 @@ static void where(const struct diagnosis_event *event, char *text, size_t bytes)
         snprintf(text, bytes, "the whole model");
 }
 
-static void predicted(const struct diagnosis_event *event, const char *what, char *text, size_t bytes)
+static void predicted(const struct event *event, const char *what, char *text, size_t bytes)
 {
     text[0] = '\0';
     if (event->predicted > 0)
@@ -43,34 +43,34 @@ static const char *attention_advice(const struct diagnosis_options *options)
     }
 }
 
-static void explain_attention(struct diagnosis_event *event, const struct diagnosis_options *options, const char *at)
+static void explain_attention(struct event *event, const struct diagnosis_options *options, const char *at)
 {
-    char *text = event->explanation, tail[160], limit[48];
-    size_t bytes = sizeof event->explanation;
+    char *text = event->message, tail[160], limit[48];
+    size_t bytes = sizeof event->message;
     ull since = (ull)event->since;
     snprintf(event->advice, sizeof event->advice, "%s", attention_advice(options));
-    switch (event->rule) {
-    case DIAGNOSIS_LOGIT_EXPLOSION:
+    switch (event->kind) {
+    case EVENT_LOGIT_EXPLOSION:
         snprintf(limit, sizeof limit, "%.4g", options->logit_critical);
         predicted(event, limit, tail, sizeof tail);
         snprintf(text, bytes, "%s: the largest attention logit is %.4g and has risen since step %llu%s", at,
                  event->value, since, tail);
         break;
-    case DIAGNOSIS_ENTROPY_COLLAPSE:
+    case EVENT_ENTROPY_COLLAPSE:
         predicted(event, "the critical limit", tail, sizeof tail);
         snprintf(text, bytes,
                  "%s: mean attention entropy is %.3g nats and has fallen since step %llu, so most queries look at one "
                  "token%s",
                  at, event->value, since, tail);
         break;
-    case DIAGNOSIS_KEY_NORM_OUTLIER:
+    case EVENT_KEY_NORM_OUTLIER:
         snprintf(text, bytes, "%s: one token's key norm is %.3g times the mean, %s", at, event->value,
-                 event->severity == DIAGNOSIS_INFO ? "which the normalisation of the keys keeps out of the logits"
-                                                   : "so it draws attention from every query");
-        if (event->severity == DIAGNOSIS_INFO)
+                 event->severity == SEVERITY_INFO ? "which the normalisation of the keys keeps out of the logits"
+                                                  : "so it draws attention from every query");
+        if (event->severity == SEVERITY_INFO)
             snprintf(event->advice, sizeof event->advice, "Nothing to do under this attention.kind.");
         break;
-    case DIAGNOSIS_QUERY_KEY_RUNAWAY:
+    case EVENT_QUERY_KEY_RUNAWAY:
         snprintf(text, bytes,
                  "%s: query and key norms have grown together without slowing down since step %llu, their product "
                  "%.3g-fold: each one's gradient is proportional to the other",
@@ -86,11 +86,11 @@ static void explain_attention(struct diagnosis_event *event, const struct diagno
     }
 }
 
-static void explain_spike(struct diagnosis_event *event, const char *at)
+static void explain_spike(struct event *event, const char *at)
 {
-    bool critical = event->severity == DIAGNOSIS_CRITICAL;
-    if (event->rule == DIAGNOSIS_LOSS_SPIKE) {
-        snprintf(event->explanation, sizeof event->explanation, "the loss is %.4g where its recent median is %.4g%s",
+    bool critical = event->severity == SEVERITY_CRITICAL;
+    if (event->kind == EVENT_LOSS_SPIKE) {
+        snprintf(event->message, sizeof event->message, "the loss is %.4g where its recent median is %.4g%s",
                  event->value, event->threshold,
                  critical ? ", several logged steps in a row: it has left its trend" : "");
         snprintf(event->advice, sizeof event->advice, "%s",
@@ -100,7 +100,7 @@ static void explain_spike(struct diagnosis_event *event, const char *at)
                      : "A single one is often one hard batch; if they come again, set optim.clip_grad_norm (1.0) or "
                        "lower optim.lr.");
     } else {
-        snprintf(event->explanation, sizeof event->explanation,
+        snprintf(event->message, sizeof event->message,
                  "the gradient norm of %s%s is %.4g where its recent median is %.4g",
                  event->layer >= 0 ? "the query, key and value weights of " : "", at, event->value, event->threshold);
         snprintf(event->advice, sizeof event->advice,
@@ -108,27 +108,27 @@ static void explain_spike(struct diagnosis_event *event, const char *at)
     }
 }
 
-void diagnosis_explain(struct diagnosis_event *event, const struct diagnosis_options *options)
+void diagnosis_explain(struct event *event, const struct diagnosis_options *options)
 {
     char at[128];
     where(event, at, sizeof at);
-    switch (event->rule) {
-    case DIAGNOSIS_LOSS_SPIKE:
-    case DIAGNOSIS_GRADIENT_SPIKE:
+    switch (event->kind) {
+    case EVENT_LOSS_SPIKE:
+    case EVENT_GRADIENT_SPIKE:
         explain_spike(event, at);
         break;
-    case DIAGNOSIS_NONFINITE:
-        snprintf(event->explanation, sizeof event->explanation, "%s%s: a NaN or Inf at step %llu", at,
+    case EVENT_NONFINITE:
+        snprintf(event->message, sizeof event->message, "%s%s: a NaN or Inf at step %llu", at,
                  event->layer >= 0 ? "" : " (loss or gradient norm)", (ull)event->step);
         snprintf(
             event->advice, sizeof event->advice,
             "Go on from the last checkpoint before this with a lower optim.lr or optim.clip_grad_norm: 1.0; earlier "
             "events say which layer began it.");
         break;
-    case DIAGNOSIS_RANK_SKEW:
-        snprintf(event->explanation, sizeof event->explanation,
-                 "rank %ld: its %s is %.3g times %s the other ranks' mean", event->rank,
-                 event->threshold >= 1 ? "time a step" : "loss", event->value, event->threshold >= 1 ? "" : "off");
+    case EVENT_RANK_SKEW:
+        snprintf(event->message, sizeof event->message, "rank %ld: its %s is %.3g times %s the other ranks' mean",
+                 event->rank, event->threshold >= 1 ? "time a step" : "loss", event->value,
+                 event->threshold >= 1 ? "" : "off");
         snprintf(event->advice, sizeof event->advice, "%s",
                  event->threshold >= 1
                      ? "Look for a throttled GPU, a busy node or a slow disk on that rank; all others "

@@ -2,7 +2,7 @@
 #ifndef QUEST_NORM_LISTS_H
 #define QUEST_NORM_LISTS_H
 
-#include "src/run_log.h"
+#include "src/record.h"
 
 /* How several numbers of a statistic become one. */
 enum norms_merge { NORMS_MEAN, NORMS_MAXIMUM, NORMS_MINIMUM };

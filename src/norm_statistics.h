@@ -5,7 +5,7 @@
 
 #include "src/comm.h"
 #include "src/model.h"
-#include "src/run_log.h"
+#include "src/record.h"
 
 struct norm_statistics {
     size_t depth, heads;

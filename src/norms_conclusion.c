@@ -7,20 +7,20 @@
 typedef unsigned long long ull;
 
 /* Rules that speak of causes inside attention; the others are consequences, or something else. */
-static bool is_attention(enum diagnosis_rule rule)
+static bool is_attention(enum event_kind rule)
 {
-    return rule == DIAGNOSIS_LOGIT_EXPLOSION || rule == DIAGNOSIS_ENTROPY_COLLAPSE ||
-           rule == DIAGNOSIS_KEY_NORM_OUTLIER || rule == DIAGNOSIS_QUERY_KEY_RUNAWAY;
+    return rule == EVENT_LOGIT_EXPLOSION || rule == EVENT_ENTROPY_COLLAPSE || rule == EVENT_KEY_NORM_OUTLIER ||
+           rule == EVENT_QUERY_KEY_RUNAWAY;
 }
 
 /* The worst attention event with the earliest beginning: the layer that it names is the one to blame. Later ones of the
  * same severity in other layers are taken for its echo. */
-static const struct diagnosis_event *culprit(const struct norms_findings *findings)
+static const struct event *culprit(const struct norms_findings *findings)
 {
-    const struct diagnosis_event *best = NULL;
+    const struct event *best = NULL;
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
-        if (!is_attention(event->rule) || event->severity < DIAGNOSIS_WARNING)
+        const struct event *event = &findings->events[i];
+        if (!is_attention(event->kind) || event->severity < SEVERITY_WARNING)
             continue;
         if (!best || event->severity > best->severity ||
             (event->severity == best->severity && event->step < best->step))
@@ -29,23 +29,23 @@ static const struct diagnosis_event *culprit(const struct norms_findings *findin
     return best;
 }
 
-static const struct diagnosis_event *first_critical(const struct norms_findings *findings, enum diagnosis_rule rule)
+static const struct event *first_critical(const struct norms_findings *findings, enum event_kind rule)
 {
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
-        if (event->rule == rule && event->severity == DIAGNOSIS_CRITICAL)
+        const struct event *event = &findings->events[i];
+        if (event->kind == rule && event->severity == SEVERITY_CRITICAL)
             return event;
     }
     return NULL;
 }
 
 /* The earliest beginning that any warning about attention in that layer names. */
-static uint64_t first_sign(const struct norms_findings *findings, const struct diagnosis_event *cause)
+static uint64_t first_sign(const struct norms_findings *findings, const struct event *cause)
 {
     uint64_t begin = cause->since;
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
-        if (event->layer == cause->layer && is_attention(event->rule) && event->severity >= DIAGNOSIS_WARNING &&
+        const struct event *event = &findings->events[i];
+        if (event->layer == cause->layer && is_attention(event->kind) && event->severity >= SEVERITY_WARNING &&
             event->since < begin)
             begin = event->since;
     }
@@ -55,21 +55,21 @@ static uint64_t first_sign(const struct norms_findings *findings, const struct d
 /* Each rule's first word about the layer, in order of time, as one sentence each. */
 static void tell_layer(FILE *out, const struct norms_findings *findings, long layer)
 {
-    bool told[DIAGNOSIS_RULES] = {false};
+    bool told[EVENT_RULES] = {false};
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
-        if (event->layer != layer || !is_attention(event->rule) || event->severity < DIAGNOSIS_WARNING ||
-            told[event->rule])
+        const struct event *event = &findings->events[i];
+        if (event->layer != layer || !is_attention(event->kind) || event->severity < SEVERITY_WARNING ||
+            told[event->kind])
             continue;
-        told[event->rule] = true;
-        fprintf(out, " Step %llu: %s.", (ull)event->step, event->explanation);
+        told[event->kind] = true;
+        fprintf(out, " Step %llu: %s.", (ull)event->step, event->message);
     }
 }
 
 static void tell_consequences(FILE *out, const struct norms_findings *findings, uint64_t begin)
 {
-    const struct diagnosis_event *loss = first_critical(findings, DIAGNOSIS_LOSS_SPIKE);
-    const struct diagnosis_event *broken = first_critical(findings, DIAGNOSIS_NONFINITE);
+    const struct event *loss = first_critical(findings, EVENT_LOSS_SPIKE);
+    const struct event *broken = first_critical(findings, EVENT_NONFINITE);
     if (loss && loss->step >= begin)
         fprintf(out, " The loss left its trend at step %llu, %llu steps after the first sign.", (ull)loss->step,
                 (ull)(loss->step - begin));
@@ -80,14 +80,14 @@ static void tell_consequences(FILE *out, const struct norms_findings *findings, 
 }
 
 /* Nothing in attention: the worst of the rest. */
-static void tell_rest(FILE *out, const struct norms_findings *findings, enum diagnosis_severity worst)
+static void tell_rest(FILE *out, const struct norms_findings *findings, enum severity worst)
 {
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
+        const struct event *event = &findings->events[i];
         if (event->severity != worst)
             continue;
-        fprintf(out, "At step %llu %s. No rule about attention spoke before it. %s", (ull)event->step,
-                event->explanation, event->advice);
+        fprintf(out, "At step %llu %s. No rule about attention spoke before it. %s", (ull)event->step, event->message,
+                event->advice);
         return;
     }
 }
@@ -99,13 +99,13 @@ char *norms_conclusion(const struct norms_findings *findings)
     FILE *out = open_memstream(&text, &bytes);
     if (!out)
         return NULL;
-    enum diagnosis_severity worst = norms_findings_worst(findings);
-    const struct diagnosis_event *cause = culprit(findings);
-    if (worst < DIAGNOSIS_WARNING) {
+    enum severity worst = norms_findings_worst(findings);
+    const struct event *cause = culprit(findings);
+    if (worst < SEVERITY_WARNING) {
         fprintf(out, "healthy: no warning in %llu logged steps up to step %llu.", (ull)findings->steps,
                 (ull)findings->newest_step);
     } else {
-        fprintf(out, "%s: ", diagnosis_severity_name(worst));
+        fprintf(out, "%s: ", severity_name(worst));
         if (cause) {
             uint64_t begin = first_sign(findings, cause);
             fprintf(out, "it began in layer %ld, head %ld, around step %llu.", cause->layer, cause->head, (ull)begin);

@@ -16,10 +16,10 @@ int norms_fail(const struct error *error)
     return (int)error->status;
 }
 
-static void print_event(const struct diagnosis_event *event)
+static void print_event(const struct event *event)
 {
-    printf("step %-8llu %-8s %-17s %s\n", (unsigned long long)event->step, diagnosis_severity_name(event->severity),
-           diagnosis_rule_name(event->rule), event->explanation);
+    printf("step %-8llu %-8s %-17s %s\n", (unsigned long long)event->step, severity_name(event->severity),
+           event_kind_name(event->kind), event->message);
     if (event->advice[0])
         printf("%33s -> %s\n", "", event->advice);
 }
@@ -27,12 +27,12 @@ static void print_event(const struct diagnosis_event *event)
 /* Advice is the same for many events of a kind: it is printed at the first of them only. */
 static void print_text(struct norms_findings *findings, const char *conclusion)
 {
-    char last_advice[DIAGNOSIS_RULES][sizeof findings->events[0].advice];
+    char last_advice[EVENT_RULES][sizeof findings->events[0].advice];
     memset(last_advice, 0, sizeof last_advice);
     for (size_t i = 0; i < findings->count; i++) {
-        struct diagnosis_event *event = &findings->events[i];
-        bool repeated = strcmp(last_advice[event->rule], event->advice) == 0;
-        memcpy(last_advice[event->rule], event->advice, sizeof event->advice);
+        struct event *event = &findings->events[i];
+        bool repeated = strcmp(last_advice[event->kind], event->advice) == 0;
+        memcpy(last_advice[event->kind], event->advice, sizeof event->advice);
         if (repeated)
             event->advice[0] = '\0';
         print_event(event);
@@ -52,16 +52,16 @@ static json_t *place_or_null(long place)
     return place >= 0 ? json_integer(place) : json_null();
 }
 
-static json_t *event_json(const struct diagnosis_event *event)
+static json_t *event_json(const struct event *event)
 {
     return json_pack("{s:I, s:I, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:o, s:o, s:s, s:s}", "step",
                      (json_int_t)event->step, "since", (json_int_t)event->since, "predicted_step",
                      event->predicted > 0 ? json_integer((json_int_t)event->predicted) : json_null(), "kind",
-                     diagnosis_rule_name(event->rule), "severity", diagnosis_severity_name(event->severity), "layer",
+                     event_kind_name(event->kind), "severity", severity_name(event->severity), "layer",
                      place_or_null(event->layer), "head", place_or_null(event->head), "rank",
                      place_or_null(event->rank), "heads_affected", (json_int_t)event->affected, "value",
                      real_or_null(event->value), "threshold", real_or_null(event->threshold), "explanation",
-                     event->explanation, "advice", event->advice);
+                     event->message, "advice", event->advice);
 }
 
 static bool print_json(const struct norms_findings *findings, const struct norms_run *run, const char *conclusion)
@@ -73,7 +73,7 @@ static bool print_json(const struct norms_findings *findings, const struct norms
     bool whole = events && json_array_size(events) == findings->count;
     json_t *root =
         json_pack("{s:s, s:s, s:I, s:I, s:o, s:s}", "run", run->directory, "result",
-                  diagnosis_severity_name(norms_findings_worst(findings)), "logged_steps", (json_int_t)findings->steps,
+                  severity_name(norms_findings_worst(findings)), "logged_steps", (json_int_t)findings->steps,
                   "newest_step", (json_int_t)findings->newest_step, "events", events, "conclusion", conclusion);
     bool ok = whole && root && json_dumpf(root, stdout, JSON_INDENT(2)) == 0 && putchar('\n') == '\n';
     json_decref(root);
@@ -98,13 +98,11 @@ int norms_diagnose(const struct norms_arguments *arguments)
         else if (!print_json(&findings, &run, conclusion))
             ok = error_runtime(&error, "the findings cannot be written as JSON");
     }
-    enum diagnosis_severity worst = norms_findings_worst(&findings);
+    enum severity worst = norms_findings_worst(&findings);
     free(conclusion);
     norms_findings_close(&findings);
     norms_run_close(&run);
     if (!ok)
         return norms_fail(&error);
-    return worst == DIAGNOSIS_CRITICAL  ? STATUS_CRITICAL
-           : worst == DIAGNOSIS_WARNING ? STATUS_WARNINGS
-                                        : STATUS_HEALTHY;
+    return worst == SEVERITY_CRITICAL ? STATUS_CRITICAL : worst == SEVERITY_WARNING ? STATUS_WARNINGS : STATUS_HEALTHY;
 }

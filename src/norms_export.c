@@ -11,7 +11,9 @@
 #include "src/file_output.h"
 #include "src/norms.h"
 #include "src/norms_reading.h"
+#include "src/norm_lists.h"
 #include "src/prometheus.h"
+#include "src/record_read.h"
 #include "src/tensorboard.h"
 
 typedef unsigned long long ull;
@@ -37,10 +39,10 @@ static void put_csv_head(FILE *out, const struct norm_record *record, size_t hea
     putc('\n', out);
 }
 
-static void put_csv_metrics(FILE *out, const struct norms_metrics *metrics)
+static void put_csv_metrics(FILE *out, const struct metrics_record *metrics)
 {
     const double values[] = {metrics->loss, metrics->grad_norm, metrics->lr, metrics->images_per_s};
-    if (metrics->evaluation)
+    if (metrics->split[0])
         return;
     fprintf(out, "%llu,,", (ull)metrics->step);
     for (size_t i = 0; i < 4; i++)
@@ -51,10 +53,10 @@ static void put_csv_metrics(FILE *out, const struct norms_metrics *metrics)
 static bool put_csv_log(FILE *out, struct log_reader *reader, bool of_norms, struct error *error)
 {
     enum log_reader_result result;
-    struct norms_metrics metrics;
+    struct metrics_record metrics;
     struct norm_record record;
     while ((result = log_reader_next(reader, error)) == LOG_READER_LINE) {
-        bool ok = of_norms ? norms_record_read(&record, &reader->line) : norms_metrics_read(&metrics, &reader->line);
+        bool ok = of_norms ? norm_record_read(&record, &reader->line) : metrics_record_read(&metrics, &reader->line);
         if (ok && !of_norms)
             put_csv_metrics(out, &metrics);
         for (size_t head = 0; ok && of_norms && head < record.heads; head++)
@@ -90,8 +92,8 @@ static bool export_prometheus(const struct norms_arguments *arguments, struct er
     if (ok) {
         uint64_t events[PROMETHEUS_SEVERITIES] = {0};
         for (size_t i = 0; i < reading->findings.count; i++)
-            events[reading->findings.events[i].severity - DIAGNOSIS_INFO]++;
-        ok = prometheus_write(arguments->prometheus, reading->run.name, &reading->series, events, error);
+            events[reading->findings.events[i].severity - SEVERITY_INFO]++;
+        ok = prometheus_write(arguments->prometheus, reading->run.name, &reading->series.newest, events, error);
     }
     norms_readings_close(reading, 1);
     return ok;
@@ -130,7 +132,7 @@ static bool put_board_norms(struct board *board, uint64_t step, bool *pending, s
             if (result != LOG_READER_LINE)
                 return result != LOG_READER_FAILED;
         }
-        *pending = norms_record_read(&record, &reader->line);
+        *pending = norm_record_read(&record, &reader->line);
         if (*pending && record.step > step)
             return true;
         if (*pending && is_new_record(board, &record) && !tensorboard_norms(board->file, &record, board->time, error))
@@ -143,16 +145,16 @@ static bool put_board_norms(struct board *board, uint64_t step, bool *pending, s
 static bool put_board(struct board *board, struct error *error)
 {
     struct log_reader *reader = &board->run.metrics;
-    struct norms_metrics metrics;
+    struct metrics_record metrics;
     enum log_reader_result result;
     bool pending = false;
     board->time = (double)time(NULL);
     while ((result = log_reader_next(reader, error)) == LOG_READER_LINE) {
-        if (!norms_metrics_read(&metrics, &reader->line)) {
+        if (!metrics_record_read(&metrics, &reader->line)) {
             reader->damaged++;
             continue;
         }
-        uint64_t *newest = metrics.evaluation ? &board->evaluation_step : &board->step;
+        uint64_t *newest = metrics.split[0] ? &board->evaluation_step : &board->step;
         if (metrics.step <= *newest)
             continue;
         *newest = metrics.step;

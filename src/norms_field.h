@@ -2,6 +2,7 @@
 #ifndef QUEST_NORMS_FIELD_H
 #define QUEST_NORMS_FIELD_H
 
+#include "src/norms_run.h"
 #include "src/norms_series.h"
 
 struct norms_field {

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/record_read.h"
+
 enum { EVENTS_MAX = 20000 };
 
-static void keep(void *owner, const struct diagnosis_event *event)
+static void keep(void *owner, const struct event *event)
 {
     struct norms_findings *findings = owner;
     if (findings->count == EVENTS_MAX) {
@@ -14,7 +16,7 @@ static void keep(void *owner, const struct diagnosis_event *event)
     }
     if (findings->count == findings->capacity) {
         size_t capacity = findings->capacity ? 2 * findings->capacity : 64;
-        struct diagnosis_event *events = realloc(findings->events, capacity * sizeof *events);
+        struct event *events = realloc(findings->events, capacity * sizeof *events);
         if (!events) {
             findings->out_of_memory = true;
             return;
@@ -41,9 +43,9 @@ void norms_findings_close(struct norms_findings *findings)
     *findings = (struct norms_findings){0};
 }
 
-void norms_findings_metrics(struct norms_findings *findings, const struct norms_metrics *metrics)
+void norms_findings_metrics(struct norms_findings *findings, const struct metrics_record *metrics)
 {
-    if (metrics->evaluation)
+    if (metrics->split[0])
         return;
     findings->steps++;
     findings->newest_step = metrics->step > findings->newest_step ? metrics->step : findings->newest_step;
@@ -59,29 +61,16 @@ bool norms_findings_record(struct norms_findings *findings, const struct norm_re
     return !findings->out_of_memory || error_runtime(error, "out of memory for the events");
 }
 
-void norms_findings_event(struct norms_findings *findings, const struct norms_event *event)
+void norms_findings_event(struct norms_findings *findings, const struct event *event)
 {
-    enum diagnosis_rule rule = strcmp(event->kind, "rank_skew") == 0   ? DIAGNOSIS_RANK_SKEW
-                               : strcmp(event->kind, "nonfinite") == 0 ? DIAGNOSIS_NONFINITE
-                                                                       : DIAGNOSIS_RULES;
-    if (rule == DIAGNOSIS_RULES)
+    if (event->kind != EVENT_RANK_SKEW && event->kind != EVENT_NONFINITE)
         return;
-    struct diagnosis_event copy = {.step = event->step,
-                                   .since = event->since,
-                                   .rule = rule,
-                                   .severity = DIAGNOSIS_INFO,
-                                   .layer = event->layer,
-                                   .head = event->head,
-                                   .rank = -1,
-                                   .value = event->value,
-                                   .threshold = event->threshold};
-    for (int severity = DIAGNOSIS_INFO; severity <= DIAGNOSIS_CRITICAL; severity++)
-        if (strcmp(event->severity, diagnosis_severity_name((enum diagnosis_severity)severity)) == 0)
-            copy.severity = (enum diagnosis_severity)severity;
-    snprintf(copy.explanation, sizeof copy.explanation, "%.*s", (int)sizeof copy.explanation - 1, event->message);
+    struct event copy = *event;
+    copy.predicted = 0;
+    copy.advice[0] = '\0';
     for (size_t i = 0; i < findings->count; i++) {
-        struct diagnosis_event *old = &findings->events[i];
-        if (old->rule == rule && old->step == copy.step && (old->layer == copy.layer || old->layer < 0)) {
+        struct event *old = &findings->events[i];
+        if (old->kind == copy.kind && old->step == copy.step && (old->layer == copy.layer || old->layer < 0)) {
             *old = copy; /* the trainer saw the same and knows more: the tensor's name */
             return;
         }
@@ -91,12 +80,12 @@ void norms_findings_event(struct norms_findings *findings, const struct norms_ev
 
 static int by_step(const void *a, const void *b)
 {
-    const struct diagnosis_event *first = a, *second = b;
+    const struct event *first = a, *second = b;
     if (first->step != second->step)
         return first->step < second->step ? -1 : 1;
     if (first->severity != second->severity)
         return first->severity > second->severity ? -1 : 1;
-    return first->rule != second->rule ? (first->rule < second->rule ? -1 : 1)
+    return first->kind != second->kind ? (first->kind < second->kind ? -1 : 1)
                                        : (first->layer > second->layer) - (first->layer < second->layer);
 }
 
@@ -115,16 +104,16 @@ static bool take_record(struct norms_findings *findings, struct norms_series *se
 static bool take_line(struct norms_findings *findings, struct norms_series *series, struct norms_run *run,
                       struct log_reader *reader, struct error *error)
 {
-    struct norms_metrics metrics;
+    struct metrics_record metrics;
     struct norm_record record;
-    struct norms_event event;
-    if (reader == &run->metrics && norms_metrics_read(&metrics, &reader->line)) {
+    struct event event;
+    if (reader == &run->metrics && metrics_record_read(&metrics, &reader->line)) {
         norms_findings_metrics(findings, &metrics);
         if (series)
             norms_series_metrics(series, &metrics);
-    } else if (reader == &run->norms && norms_record_read(&record, &reader->line)) {
+    } else if (reader == &run->norms && norm_record_read(&record, &reader->line)) {
         return take_record(findings, series, &record, error);
-    } else if (reader == &run->events && norms_event_read(&event, &reader->line)) {
+    } else if (reader == &run->events && event_read(&event, &reader->line)) {
         norms_findings_event(findings, &event);
     } else {
         reader->damaged++;
@@ -149,9 +138,9 @@ bool norms_findings_read(struct norms_findings *findings, struct norms_run *run,
     return true;
 }
 
-enum diagnosis_severity norms_findings_worst(const struct norms_findings *findings)
+enum severity norms_findings_worst(const struct norms_findings *findings)
 {
-    enum diagnosis_severity worst = DIAGNOSIS_HEALTHY;
+    enum severity worst = SEVERITY_HEALTHY;
     for (size_t i = 0; i < findings->count; i++)
         if (findings->events[i].severity > worst)
             worst = findings->events[i].severity;

@@ -10,7 +10,7 @@
 
 struct norms_findings {
     struct diagnosis *diagnosis;
-    struct diagnosis_event *events; /* the newest EVENTS_MAX at most; `dropped` says how many more */
+    struct event *events; /* the newest EVENTS_MAX at most; `dropped` says how many more */
     size_t count, capacity, dropped;
     uint64_t steps, newest_step; /* logged steps read */
     bool out_of_memory;
@@ -18,17 +18,17 @@ struct norms_findings {
 
 bool norms_findings_open(struct norms_findings *findings, const struct norms_run *run, struct error *error);
 void norms_findings_close(struct norms_findings *findings);
-void norms_findings_metrics(struct norms_findings *findings, const struct norms_metrics *metrics);
+void norms_findings_metrics(struct norms_findings *findings, const struct metrics_record *metrics);
 bool norms_findings_record(struct norms_findings *findings, const struct norm_record *record, struct error *error);
 /* What only the trainer can have seen: a slow rank, the name of a tensor that was not finite. */
-void norms_findings_event(struct norms_findings *findings, const struct norms_event *event);
+void norms_findings_event(struct norms_findings *findings, const struct event *event);
 /* Reads the whole log of a run; events stand in the order in which they were found. `series` (or NULL) is filled on the
  * way. Called again it reads what has been added; *restarted (or NULL) is set where a file was replaced or cut, so that
  * all is to be read anew. */
 bool norms_findings_read(struct norms_findings *findings, struct norms_run *run, struct norms_series *series,
                          bool *restarted, struct error *error);
 void norms_findings_sort(struct norms_findings *findings);
-enum diagnosis_severity norms_findings_worst(const struct norms_findings *findings);
+enum severity norms_findings_worst(const struct norms_findings *findings);
 
 /* A few sentences: which layer and head, since when, what followed, what to change. Caller frees; NULL: out of memory.
  */

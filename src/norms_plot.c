@@ -15,7 +15,7 @@ struct plot {
     bool logarithmic;
     bool of_model;    /* a column of the metrics, not of a layer */
     bool of_logs;     /* none of the known statistics: a field of the logs by its name */
-    size_t statistic; /* NORMS_HEAD_STATISTICS: qkv_grad_norm */
+    size_t statistic; /* NEWEST_STATISTICS: qkv_grad_norm */
     long layer, head; /* -1: all */
     const char *name;
 };
@@ -55,7 +55,7 @@ static bool choose(struct plot *plot, const struct norms_arguments *arguments, s
                           .name = arguments->statistic ? arguments->statistic : "logit_max"};
     plot->of_model = find_name(&plot->statistic, plot->name, norms_metrics_columns, METRICS_COLUMNS);
     plot->of_logs = !plot->of_model &&
-                    !find_name(&plot->statistic, plot->name, norms_head_statistics, NORMS_HEAD_STATISTICS) &&
+                    !find_name(&plot->statistic, plot->name, newest_statistic_names, NEWEST_STATISTICS) &&
                     strcmp(plot->name, "qkv_grad_norm") != 0;
     if (!arguments->out || !terminal_of(arguments->out))
         return error_input(error, "--out FILE is missing, or does not end in .png, .svg or .pdf");
@@ -113,9 +113,9 @@ static void put_layer(struct curves *curves, const struct plot *plot, const stru
                       const char *run, bool only_one)
 {
     char title[256];
-    if (plot->statistic == NORMS_HEAD_STATISTICS) {
+    if (plot->statistic == NEWEST_STATISTICS) {
         snprintf(title, sizeof title, "%s, layer %zu", run, index);
-        put_curve(curves, &layer->buckets, NORMS_HEAD_STATISTICS * layer->heads, title);
+        put_curve(curves, &layer->buckets, NEWEST_STATISTICS * layer->heads, title);
         return;
     }
     for (size_t head = 0; head < layer->heads; head++) {

@@ -59,8 +59,8 @@ static void put_layers(FILE *out, const struct norms_series *series)
         fprintf(out, "%s{\"layer\":%zu,", first ? "" : ",\n", i);
         first = false;
         put_steps(out, &layer->buckets);
-        for (size_t j = 0; j < NORMS_HEAD_STATISTICS; j++) {
-            fprintf(out, ",\"%s\":[", norms_head_statistics[j]);
+        for (size_t j = 0; j < NEWEST_STATISTICS; j++) {
+            fprintf(out, ",\"%s\":[", newest_statistic_names[j]);
             for (size_t head = 0; head < layer->heads; head++) {
                 fputs(head > 0 ? "," : "", out);
                 put_column(out, &layer->buckets, j * layer->heads + head);
@@ -68,7 +68,7 @@ static void put_layers(FILE *out, const struct norms_series *series)
             putc(']', out);
         }
         fputs(",\"qkv_grad_norm\":", out);
-        put_column(out, &layer->buckets, NORMS_HEAD_STATISTICS * layer->heads);
+        put_column(out, &layer->buckets, NEWEST_STATISTICS * layer->heads);
         putc('}', out);
     }
 }
@@ -76,14 +76,14 @@ static void put_layers(FILE *out, const struct norms_series *series)
 static void put_events(FILE *out, const struct norms_findings *findings)
 {
     for (size_t i = 0; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
+        const struct event *event = &findings->events[i];
         fprintf(out,
                 "%s{\"step\":%llu,\"since\":%llu,\"kind\":\"%s\",\"severity\":\"%s\",\"layer\":", i > 0 ? ",\n" : "",
-                (unsigned long long)event->step, (unsigned long long)event->since, diagnosis_rule_name(event->rule),
-                diagnosis_severity_name(event->severity));
+                (unsigned long long)event->step, (unsigned long long)event->since, event_kind_name(event->kind),
+                severity_name(event->severity));
         fprintf(out, event->layer >= 0 ? "%ld" : "null", event->layer);
         fputs(",\"explanation\":", out);
-        put_text(out, event->explanation);
+        put_text(out, event->message);
         fputs(",\"advice\":", out);
         put_text(out, event->advice);
         putc('}', out);
@@ -100,7 +100,7 @@ static bool put_run(FILE *out, const struct norms_reading *reported, const char 
     put_text(out, name);
     fprintf(out, ",\"kind\":\"%s\",\"result\":\"%s\",\"conclusion\":",
             run->has_config ? attention_kind_name(run->kind) : "unknown",
-            diagnosis_severity_name(norms_findings_worst(&reported->findings)));
+            severity_name(norms_findings_worst(&reported->findings)));
     put_text(out, conclusion);
     free(conclusion);
     fputs(",\"settings\":{", out);

@@ -1,3 +1,4 @@
+/* Opening a run directory for reading, and what its config.yaml says. */
 #include "src/norms_run.h"
 
 #include <errno.h>
@@ -10,9 +11,6 @@
 #include "src/config.h"
 #include "src/file_output.h"
 #include "src/log_segments.h"
-#include "src/norm_lists.h"
-
-enum { LAYERS_MAX = 4096, HEADS_MAX = 4096 };
 
 static bool exists(const char *path)
 {
@@ -119,89 +117,4 @@ void norms_run_warn(const struct norms_run *run)
                 "warning: %s/config.yaml is missing or cannot be read; attention.kind is taken as standard and the "
                 "number of tokens from the largest entropy\n",
                 run->directory);
-}
-
-/* ---- lines ---- */
-
-/* A whole number from 0 to `most`. */
-static bool whole(const struct log_line *line, const char *key, double most, uint64_t *value)
-{
-    double number = log_line_number(line, key);
-    if (!(number >= 0) || number > most || number != floor(number))
-        return false;
-    *value = (uint64_t)number;
-    return true;
-}
-
-bool norms_metrics_read(struct norms_metrics *metrics, const struct log_line *line)
-{
-    *metrics = (struct norms_metrics){
-        .evaluation = log_line_text(line, "split") != NULL,
-        .complete = log_line_has(line, "loss") && log_line_has(line, "grad_norm"),
-        .epoch = log_line_number(line, "epoch"),
-        .loss = log_line_number(line, "loss"),
-        .lr = log_line_number(line, "lr"),
-        .grad_norm = log_line_number(line, "grad_norm"),
-        .top1 = log_line_number(line, "top1"),
-        .top5 = log_line_number(line, "top5"),
-        .images_per_s = log_line_number(line, "images_per_s"),
-        .step_time_s = log_line_number(line, "step_time_s"),
-        .data_wait_s = log_line_number(line, "data_wait_s"),
-        .comm_wait_s = log_line_number(line, "comm_wait_s"),
-        .time = log_line_number(line, "time"),
-        .mfu = log_line_number(line, "mfu"),
-        .skipped_images = log_line_number(line, "skipped_images"),
-    };
-    return whole(line, "step", 0x1p53, &metrics->step);
-}
-
-static const double *list(const struct log_line *line, const char *key, size_t *heads)
-{
-    size_t count = 0;
-    const double *values = log_line_list(line, key, &count);
-    if (!values || count == 0 || count > HEADS_MAX)
-        return NULL;
-    if (*heads == 0)
-        *heads = count;
-    return count == *heads ? values : NULL;
-}
-
-bool norms_record_read(struct norm_record *record, const struct log_line *line)
-{
-    uint64_t layer;
-    *record = (struct norm_record){0};
-    if (!whole(line, "step", 0x1p53, &record->step) || !whole(line, "layer", LAYERS_MAX - 1, &layer))
-        return false;
-    record->layer = (size_t)layer;
-    (void)list(line, "logit_max", &record->heads); /* where lists disagree about the heads, this one counts */
-    for (size_t i = 0; i < NORM_LISTS; i++)
-        norm_record_set_list(record, i, list(line, norm_lists[i].name, &record->heads));
-    record->qkv_grad_norm = log_line_number(line, "qkv_grad_norm");
-    return record->heads > 0;
-}
-
-static long place(const struct log_line *line, const char *key)
-{
-    uint64_t value;
-    return whole(line, key, 1e9, &value) ? (long)value : -1;
-}
-
-bool norms_event_read(struct norms_event *event, const struct log_line *line)
-{
-    const char *kind = log_line_text(line, "kind"), *severity = log_line_text(line, "severity");
-    const char *message = log_line_text(line, "message");
-    *event = (struct norms_event){
-        .layer = place(line, "layer"),
-        .head = place(line, "head"),
-        .value = log_line_number(line, "value"),
-        .threshold = log_line_number(line, "threshold"),
-    };
-    if (!whole(line, "step", 0x1p53, &event->step) || !kind)
-        return false;
-    if (!whole(line, "since", 0x1p53, &event->since))
-        event->since = event->step;
-    snprintf(event->kind, sizeof event->kind, "%s", kind);
-    snprintf(event->severity, sizeof event->severity, "%s", severity ? severity : "info");
-    snprintf(event->message, sizeof event->message, "%s", message ? message : "");
-    return true;
 }

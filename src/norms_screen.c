@@ -26,7 +26,7 @@ static double value_at(const struct norms_layer *layer, size_t statistic, long h
 {
     const float *row = layer->buckets.values + at * layer->buckets.columns;
     size_t heads = layer->heads, first = statistic * heads;
-    if (statistic == NORMS_HEAD_STATISTICS)
+    if (statistic == NEWEST_STATISTICS)
         return (double)row[first];
     if (head >= 0)
         return (size_t)head < heads ? (double)row[first + (size_t)head] : NAN;
@@ -74,11 +74,11 @@ size_t norms_screen_heads(const struct norms_series *series, long layer)
 
 static int severity_colour(const struct norms_findings *findings, long layer)
 {
-    enum diagnosis_severity worst = DIAGNOSIS_HEALTHY;
+    enum severity worst = SEVERITY_HEALTHY;
     for (size_t i = 0; i < findings->count; i++)
         if (findings->events[i].layer == layer && findings->events[i].severity > worst)
             worst = findings->events[i].severity;
-    return worst == DIAGNOSIS_CRITICAL ? COLOR_PAIR(1) : worst == DIAGNOSIS_WARNING ? COLOR_PAIR(2) : A_NORMAL;
+    return worst == SEVERITY_CRITICAL ? COLOR_PAIR(1) : worst == SEVERITY_WARNING ? COLOR_PAIR(2) : A_NORMAL;
 }
 
 /* An eighth of a cell to a whole one. */
@@ -118,7 +118,7 @@ static void draw_row(const struct norms_layer *layer, const struct norms_view *v
     printw("%-12s", title);
     for (int i = 0; i < COLUMNS; i++) {
         size_t statistic = shown_statistic(view, i);
-        if (head >= 0 && statistic == NORMS_HEAD_STATISTICS)
+        if (head >= 0 && statistic == NEWEST_STATISTICS)
             continue;
         printw(" %13.4g ", value_at(layer, statistic, head, layer->buckets.count - 1));
         addstr(trend(layer, statistic, head));
@@ -219,9 +219,9 @@ static void draw_chart(const struct norms_series *series, const struct norms_vie
     char layer[32] = "of all layers", head[32] = "";
     if (view->layer >= 0)
         snprintf(layer, sizeof layer, "of layer %ld", view->layer);
-    if (view->statistic < NORMS_HEAD_STATISTICS && view->head >= 0)
+    if (view->statistic < NEWEST_STATISTICS && view->head >= 0)
         snprintf(head, sizeof head, ", head %ld", view->head);
-    else if (view->statistic < NORMS_HEAD_STATISTICS)
+    else if (view->statistic < NEWEST_STATISTICS)
         snprintf(head, sizeof head, ", the %s of its heads",
                  statistics[view->statistic].smallest ? "smallest" : "largest");
     printw("\n%s %s%s: %.4g\n", statistics[view->statistic].title, layer, head, history_at(series, view, 0));
@@ -240,13 +240,13 @@ static void draw_events(const struct norms_findings *findings)
     size_t count = room < 1 ? 0 : (size_t)room < findings->count ? (size_t)room : findings->count;
     printw("\nevents: %zu\n", findings->count);
     for (size_t i = findings->count - count; i < findings->count; i++) {
-        const struct diagnosis_event *event = &findings->events[i];
-        int style = event->severity == DIAGNOSIS_CRITICAL  ? COLOR_PAIR(1)
-                    : event->severity == DIAGNOSIS_WARNING ? COLOR_PAIR(2)
-                                                           : A_NORMAL;
+        const struct event *event = &findings->events[i];
+        int style = event->severity == SEVERITY_CRITICAL  ? COLOR_PAIR(1)
+                    : event->severity == SEVERITY_WARNING ? COLOR_PAIR(2)
+                                                          : A_NORMAL;
         attron(style);
-        printw("%llu %s %.*s\n", (unsigned long long)event->step, diagnosis_rule_name(event->rule),
-               COLS > 40 ? COLS - 32 : 8, event->explanation);
+        printw("%llu %s %.*s\n", (unsigned long long)event->step, event_kind_name(event->kind),
+               COLS > 40 ? COLS - 32 : 8, event->message);
         attroff(style);
     }
 }
@@ -256,7 +256,7 @@ void norms_screen_draw(const struct norms_reading *reading, const struct norms_v
     const struct norms_series *series = &reading->series;
     erase();
     printw("%s  step %llu  (up, down: layer; left, right: head; s, S: statistic; q: quit)\n", reading->run.name,
-           (unsigned long long)series->newest.step);
+           (unsigned long long)series->newest.metrics.step);
     draw_sparkline(&series->metrics, 0, "loss");
     draw_sparkline(&series->metrics, 3, "images/s");
     if (LINES >= ROWS_FOR_CHART)

@@ -5,7 +5,7 @@
 #include "src/norms_reading.h"
 
 /* The statistics that can be chosen: those of heads, then qkv_grad_norm. */
-enum { NORMS_SCREEN_STATISTICS = NORMS_HEAD_STATISTICS + 1 };
+enum { NORMS_SCREEN_STATISTICS = NEWEST_STATISTICS + 1 };
 
 struct norms_view {
     long layer, head; /* chosen; -1: of all the one that matters most */

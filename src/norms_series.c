@@ -1,15 +1,10 @@
+/* Curves of bounded length from logs of any length. */
 #include "src/norms_series.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const norms_head_statistics[NORMS_HEAD_STATISTICS] = {
-    "q_norm_mean", "q_norm_max", "k_norm_mean", "k_norm_max", "logit_max", "entropy_mean", "entropy_min",
-};
-static const enum norms_merge head_merges[NORMS_HEAD_STATISTICS] = {
-    NORMS_MEAN, NORMS_MAXIMUM, NORMS_MEAN, NORMS_MAXIMUM, NORMS_MAXIMUM, NORMS_MEAN, NORMS_MINIMUM,
-};
 const char *const norms_metrics_columns[METRICS_COLUMNS] = {"loss", "grad_norm", "lr", "images_per_s"};
 static const enum norms_merge metrics_merges[METRICS_COLUMNS] = {NORMS_MEAN, NORMS_MAXIMUM, NORMS_MEAN, NORMS_MEAN};
 
@@ -87,87 +82,62 @@ void norms_series_close(struct norms_series *series)
     for (size_t i = 0; i < series->layer_count; i++) {
         norms_buckets_close(&series->layers[i].buckets);
         free(series->layers[i].merges);
-        free(series->layers[i].row);
     }
     free(series->layers);
     norms_buckets_close(&series->metrics);
+    log_newest_close(&series->newest);
     *series = (struct norms_series){0};
 }
 
-void norms_series_forget(struct norms_series *series)
+void norms_series_metrics(struct norms_series *series, const struct metrics_record *metrics)
 {
-    series->newest_step = 0;
-    series->evaluation.step = 0;
-    for (size_t i = 0; i < series->layer_count; i++)
-        series->layers[i].buckets.count = 0;
-}
-
-static float finite_or_nan(double value)
-{
-    return isfinite(value) ? (float)value : NAN;
-}
-
-void norms_series_metrics(struct norms_series *series, const struct norms_metrics *metrics)
-{
-    if (metrics->evaluation && metrics->step > series->evaluation.step)
-        series->evaluation = *metrics;
-    if (metrics->evaluation || metrics->step <= series->newest_step)
+    if (!log_newest_metrics(&series->newest, metrics))
         return;
-    series->newest_step = metrics->step;
-    series->newest = *metrics;
     const double values[METRICS_COLUMNS] = {metrics->loss, metrics->grad_norm, metrics->lr, metrics->images_per_s};
     float row[METRICS_COLUMNS];
     for (size_t i = 0; i < METRICS_COLUMNS; i++)
-        row[i] = finite_or_nan(values[i]);
+        row[i] = isfinite(values[i]) ? (float)values[i] : NAN;
     norms_buckets_add(&series->metrics, metrics->step, row);
 }
 
 static bool open_layer(struct norms_layer *layer, size_t heads, struct error *error)
 {
-    size_t columns = NORMS_HEAD_STATISTICS * heads + 1;
+    size_t columns = NEWEST_STATISTICS * heads + 1;
     layer->merges = calloc(columns, sizeof *layer->merges);
-    layer->row = calloc(columns, sizeof *layer->row);
-    if (!layer->merges || !layer->row)
+    if (!layer->merges)
         return error_runtime(error, "out of memory for a layer of %zu heads", heads);
-    for (size_t i = 0; i < NORMS_HEAD_STATISTICS * heads; i++)
-        layer->merges[i] = head_merges[i / heads];
+    for (size_t i = 0; i < NEWEST_STATISTICS * heads; i++)
+        layer->merges[i] = newest_statistic_merges[i / heads];
     layer->merges[columns - 1] = NORMS_MAXIMUM;
     layer->heads = heads;
     return norms_buckets_open(&layer->buckets, columns, NORMS_POINTS, layer->merges, error);
 }
 
-static bool layer_of(struct norms_series *series, const struct norm_record *record, struct norms_layer **layer,
+static bool layer_of(struct norms_series *series, size_t index, size_t heads, struct norms_layer **layer,
                      struct error *error)
 {
-    if (record->layer >= series->layer_count) {
-        size_t count = record->layer + 1;
-        struct norms_layer *layers = realloc(series->layers, count * sizeof *layers);
+    if (index >= series->layer_count) {
+        struct norms_layer *layers = realloc(series->layers, (index + 1) * sizeof *layers);
         if (!layers)
-            return error_runtime(error, "out of memory for layer %zu", record->layer);
-        memset(layers + series->layer_count, 0, (count - series->layer_count) * sizeof *layers);
+            return error_runtime(error, "out of memory for layer %zu", index);
+        memset(layers + series->layer_count, 0, (index + 1 - series->layer_count) * sizeof *layers);
         series->layers = layers;
-        series->layer_count = count;
+        series->layer_count = index + 1;
     }
-    *layer = &series->layers[record->layer];
-    return (*layer)->heads > 0 || open_layer(*layer, record->heads, error);
+    *layer = &series->layers[index];
+    return (*layer)->heads > 0 || open_layer(*layer, heads, error);
 }
 
 bool norms_series_record(struct norms_series *series, const struct norm_record *record, struct error *error)
 {
+    struct newest_layer *newest;
     struct norms_layer *layer = NULL;
-    if (!layer_of(series, record, &layer, error))
+    if (!log_newest_norms(&series->newest, record, &newest, error) ||
+        (newest && !layer_of(series, record->layer, newest->heads, &layer, error)))
         return false;
-    if (record->heads != layer->heads || (layer->buckets.count > 0 && record->step <= layer->newest_step))
+    if (!newest)
         return true;
-    const double *lists[NORMS_HEAD_STATISTICS] = {record->q_norm_mean, record->q_norm_max, record->k_norm_mean,
-                                                  record->k_norm_max,  record->logit_max,  record->entropy_mean,
-                                                  record->entropy_min};
-    for (size_t i = 0; i < NORMS_HEAD_STATISTICS; i++)
-        for (size_t head = 0; head < layer->heads; head++)
-            layer->row[i * layer->heads + head] = lists[i] ? finite_or_nan(lists[i][head]) : NAN;
-    layer->row[NORMS_HEAD_STATISTICS * layer->heads] = finite_or_nan(record->qkv_grad_norm);
-    norms_buckets_add(&layer->buckets, record->step, layer->row);
-    layer->newest_step = record->step;
+    norms_buckets_add(&layer->buckets, record->step, newest->values);
     series->records++;
     return true;
 }

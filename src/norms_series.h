@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "src/norm_lists.h"
-#include "src/norms_run.h"
+#include "src/log_newest.h"
 
 enum { NORMS_POINTS = 256, METRICS_POINTS = 1024 };
 
@@ -27,34 +26,26 @@ bool norms_buckets_open(struct norms_buckets *buckets, size_t columns, size_t ca
 void norms_buckets_close(struct norms_buckets *buckets);
 void norms_buckets_add(struct norms_buckets *buckets, uint64_t step, const float *row);
 
-/* Per head and then qkv_grad_norm. */
-enum { NORMS_HEAD_STATISTICS = 7 };
-extern const char *const norms_head_statistics[NORMS_HEAD_STATISTICS];
 enum { METRICS_COLUMNS = 4 };
 extern const char *const norms_metrics_columns[METRICS_COLUMNS];
 
 struct norms_layer {
     size_t heads;                 /* 0: no record yet */
-    struct norms_buckets buckets; /* columns: statistic * heads + head, then qkv_grad_norm */
+    struct norms_buckets buckets; /* columns as struct newest_layer has them */
     enum norms_merge *merges;
-    float *row; /* the newest record */
-    uint64_t newest_step;
 };
 
 struct norms_series {
     struct norms_buckets metrics;
-    struct norms_metrics newest, evaluation; /* evaluation: the newest; step 0: none yet */
-    uint64_t newest_step;
+    struct log_newest newest;
     struct norms_layer *layers;
     size_t layer_count;
     uint64_t records;
 };
 bool norms_series_open(struct norms_series *series, struct error *error);
 void norms_series_close(struct norms_series *series);
-/* The run went back: what follows may repeat steps. The newest numbers stay until then. */
-void norms_series_forget(struct norms_series *series);
 /* Steps that were read before (a resume without a cut) are left out. */
-void norms_series_metrics(struct norms_series *series, const struct norms_metrics *metrics);
+void norms_series_metrics(struct norms_series *series, const struct metrics_record *metrics);
 bool norms_series_record(struct norms_series *series, const struct norm_record *record, struct error *error);
 
 #endif

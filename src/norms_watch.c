@@ -13,7 +13,7 @@
 #include "src/norms_screen.h"
 #include "src/stop_signal.h"
 
-enum { LOGIT_MAX = 4 }; /* of norms_head_statistics: what is shown first */
+enum { LOGIT_MAX = 4 }; /* of newest_statistic_names: what is shown first */
 
 struct watch {
     struct norms_reading *reading;
@@ -98,15 +98,15 @@ static bool watch_plain(struct watch *watch, double interval_s, struct error *er
     size_t events = 0;
     bool ok = true;
     while (ok && !stop_signal_raised()) {
-        const struct norms_metrics *newest = &watch->reading->series.newest;
+        const struct metrics_record *newest = &watch->reading->series.newest.metrics;
         const struct norms_findings *findings = &watch->reading->findings;
         if (newest->step != said)
             printf("step %llu  loss %.4f  gradient %.3g  %.0f images/s\n", (unsigned long long)newest->step,
                    newest->loss, newest->grad_norm, newest->images_per_s);
         for (; events < findings->count; events++)
             printf("step %llu  %s  %s: %s\n", (unsigned long long)findings->events[events].step,
-                   diagnosis_severity_name(findings->events[events].severity),
-                   diagnosis_rule_name(findings->events[events].rule), findings->events[events].explanation);
+                   severity_name(findings->events[events].severity), event_kind_name(findings->events[events].kind),
+                   findings->events[events].message);
         said = newest->step;
         if (fflush(stdout) != 0)
             return error_runtime(error, "standard output: %s", strerror(errno));

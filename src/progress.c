@@ -43,7 +43,7 @@ static void format_duration(char *text, size_t text_bytes, double seconds)
         snprintf(text, text_bytes, "%ldm%02lds", whole / 60, whole % 60);
 }
 
-void progress_step(struct progress *progress, const struct step_metrics *metrics)
+void progress_step(struct progress *progress, const struct metrics_record *metrics)
 {
     char left[32], use[32] = "";
     if (progress->silent)

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "src/run_log.h"
+#include "src/record.h"
 
 struct progress {
     bool silent, live; /* live: stdout is a terminal */
@@ -17,7 +17,7 @@ struct progress {
 
 void progress_open(struct progress *progress, bool silent, uint64_t total_steps, double epochs);
 /* Replaces the live line, or prints a plain one. */
-void progress_step(struct progress *progress, const struct step_metrics *metrics);
+void progress_step(struct progress *progress, const struct metrics_record *metrics);
 /* A line of its own, under what stands there. */
 void progress_say(struct progress *progress, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same on stderr. */

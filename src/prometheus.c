@@ -1,8 +1,8 @@
+/* The text format: families of samples with their help. */
 #include "src/prometheus.h"
 
 #include <math.h>
 
-#include "src/diagnosis.h"
 #include "src/file_output.h"
 
 /* The text format escapes these three in label values. */
@@ -37,7 +37,7 @@ static void put_single(FILE *out, const char *run, const char *name, const char 
     put_value(out, value);
 }
 
-static void put_metrics(FILE *out, const char *run, const struct norms_metrics *newest)
+static void put_metrics(FILE *out, const char *run, const struct metrics_record *newest)
 {
     put_single(out, run, "quest_train_step", "The newest logged step.", (double)newest->step);
     put_single(out, run, "quest_train_epoch", "Epochs done at that step.", newest->epoch);
@@ -54,7 +54,7 @@ static void put_metrics(FILE *out, const char *run, const struct norms_metrics *
     put_single(out, run, "quest_train_time_seconds", "When that step was logged, since 1970.", newest->time);
 }
 
-static void put_evaluation(FILE *out, const char *run, const struct norms_metrics *newest)
+static void put_evaluation(FILE *out, const char *run, const struct metrics_record *newest)
 {
     put_single(out, run, "quest_evaluation_step", "The step of the newest evaluation.", (double)newest->step);
     put_single(out, run, "quest_evaluation_top1", "Its top-1 accuracy.", newest->top1);
@@ -62,17 +62,17 @@ static void put_evaluation(FILE *out, const char *run, const struct norms_metric
     put_single(out, run, "quest_evaluation_loss", "Its loss.", newest->loss);
 }
 
-/* statistic: NORMS_HEAD_STATISTICS stands for qkv_grad_norm, which has no head. */
-static void put_layers(FILE *out, const char *run, const struct norms_series *series, size_t statistic)
+/* statistic: NEWEST_STATISTICS stands for qkv_grad_norm, which has no head. */
+static void put_layers(FILE *out, const char *run, const struct log_newest *newest, size_t statistic)
 {
     char name[64];
-    bool of_heads = statistic < NORMS_HEAD_STATISTICS;
-    snprintf(name, sizeof name, "quest_attention_%s", of_heads ? norms_head_statistics[statistic] : "qkv_grad_norm");
+    bool of_heads = statistic < NEWEST_STATISTICS;
+    snprintf(name, sizeof name, "quest_attention_%s", of_heads ? newest_statistic_names[statistic] : "qkv_grad_norm");
     put_family(out, name, "gauge",
                of_heads ? "One head's statistic at the newest logged step (docs/logs.md)."
                         : "One layer's statistic at the newest logged step (docs/logs.md).");
-    for (size_t i = 0; i < series->layer_count; i++) {
-        const struct norms_layer *layer = &series->layers[i];
+    for (size_t i = 0; i < newest->layer_count; i++) {
+        const struct newest_layer *layer = &newest->layers[i];
         size_t heads = layer->heads == 0 ? 0 : of_heads ? layer->heads : 1;
         for (size_t head = 0; head < heads; head++) {
             fprintf(out, "%s{run=\"", name);
@@ -81,7 +81,7 @@ static void put_layers(FILE *out, const char *run, const struct norms_series *se
             if (of_heads)
                 fprintf(out, ",head=\"%zu\"", head);
             putc('}', out);
-            put_value(out, (double)layer->row[statistic * layer->heads + head]);
+            put_value(out, (double)layer->values[statistic * layer->heads + head]);
         }
     }
 }
@@ -92,24 +92,23 @@ static void put_events(FILE *out, const char *run, const uint64_t events[PROMETH
     for (size_t i = 0; i < PROMETHEUS_SEVERITIES; i++) {
         fputs("quest_diagnosis_events_total{run=\"", out);
         put_label(out, run);
-        fprintf(out, "\",severity=\"%s\"} %llu\n",
-                diagnosis_severity_name((enum diagnosis_severity)(DIAGNOSIS_INFO + (int)i)),
+        fprintf(out, "\",severity=\"%s\"} %llu\n", severity_name((enum severity)(SEVERITY_INFO + (int)i)),
                 (unsigned long long)events[i]);
     }
 }
 
-bool prometheus_write(const char *path, const char *run, const struct norms_series *series,
+bool prometheus_write(const char *path, const char *run, const struct log_newest *newest,
                       const uint64_t events[PROMETHEUS_SEVERITIES], struct error *error)
 {
     struct file_output output;
     if (!file_output_open(&output, path, error))
         return false;
-    if (series->newest.step > 0)
-        put_metrics(output.file, run, &series->newest);
-    if (series->evaluation.step > 0)
-        put_evaluation(output.file, run, &series->evaluation);
-    for (size_t i = 0; i <= NORMS_HEAD_STATISTICS && series->layer_count > 0; i++)
-        put_layers(output.file, run, series, i);
+    if (newest->metrics.step > 0)
+        put_metrics(output.file, run, &newest->metrics);
+    if (newest->evaluation.step > 0)
+        put_evaluation(output.file, run, &newest->evaluation);
+    for (size_t i = 0; i <= NEWEST_STATISTICS && newest->layer_count > 0; i++)
+        put_layers(output.file, run, newest, i);
     put_events(output.file, run, events);
     return file_output_close(&output, true, error);
 }

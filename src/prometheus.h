@@ -3,13 +3,13 @@
 #ifndef QUEST_PROMETHEUS_H
 #define QUEST_PROMETHEUS_H
 
-#include "src/norms_series.h"
+#include "src/log_newest.h"
 
 enum { PROMETHEUS_SEVERITIES = 3 };
 
 /* `path` is replaced by a rename: a reader sees the old numbers or the new. run: the label that tells runs apart.
  * events: raised so far, as info, warning and critical. */
-bool prometheus_write(const char *path, const char *run, const struct norms_series *series,
+bool prometheus_write(const char *path, const char *run, const struct log_newest *newest,
                       const uint64_t events[PROMETHEUS_SEVERITIES], struct error *error);
 
 #endif

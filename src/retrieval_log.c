@@ -60,7 +60,7 @@ static bool log_metrics(struct retrieval_log *log, const struct retrieval_model 
     }
     double unbiased = share(log->right[0], log->samples[0]), biased = share(log->right[1], log->samples[1]);
     const struct log_field_of_run more[] = {{"top1_unbiased", &unbiased}, {"top1_biased", &biased}};
-    struct step_metrics metrics = {
+    struct metrics_record metrics = {
         .step = step,
         .epoch = NAN, /* every sample is new */
         .loss = loss,
@@ -69,6 +69,7 @@ static bool log_metrics(struct retrieval_log *log, const struct retrieval_model 
         .grad_norm = sqrt(*model->gradient_square),
         .images_per_s = steps * (double)batch->samples / (now_s - log->last_s),
         .step_time_s = (now_s - log->last_s) / steps,
+        .mfu = NAN,
         .more = more,
         .more_count = sizeof more / sizeof *more,
     };
@@ -76,7 +77,7 @@ static bool log_metrics(struct retrieval_log *log, const struct retrieval_model 
     log->last_step = step;
     memset(log->samples, 0, sizeof log->samples);
     memset(log->right, 0, sizeof log->right);
-    return run_log_step(log->log, &metrics, error);
+    return run_log_metrics(log->log, &metrics, error);
 }
 
 /* ---- norms ---- */

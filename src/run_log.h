@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "src/error.h"
+#include "src/record.h"
 
 struct run_log;
 
@@ -41,51 +42,12 @@ bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error);
  * that directory, to be freed, NULL where it could not be made. */
 bool run_log_put_aside(struct run_log *log, uint64_t step, uint64_t number, char **directory, struct error *error);
 
-/* A field that only some runs have: of a step one number, of a norm record one a head. */
-struct log_field_of_run {
-    const char *name;
-    const double *values;
-};
-
-struct step_metrics {
-    uint64_t step;
-    double epoch, loss, lr, grad_norm, images_per_s, step_time_s, data_wait_s, comm_wait_s, top1, mfu;
-    uint64_t skipped_images, skipped_updates;
-    const struct log_field_of_run *more; /* written last */
-    size_t more_count;
-};
-bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error);
-
-struct evaluation_metrics {
-    uint64_t step, images, skipped_images;
-    const char *split;
-    double epoch, top1, top5, loss, seconds;
-};
-bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *metrics, struct error *error);
-
-/* One layer's record; arrays hold one number a head. */
-struct norm_record {
-    uint64_t step;
-    size_t layer, heads;
-    const double *q_norm_mean, *q_norm_std, *q_norm_min, *q_norm_max;
-    const double *k_norm_mean, *k_norm_std, *k_norm_min, *k_norm_max;
-    const double *logit_max, *entropy_mean, *entropy_min;
-    double qkv_grad_norm;
-};
+/* A step or an evaluation. */
+bool run_log_metrics(struct run_log *log, const struct metrics_record *record, struct error *error);
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error);
 /* With fields of the run's own at the end. */
 bool run_log_norms_and(struct run_log *log, const struct norm_record *record, const struct log_field_of_run *more,
                        size_t more_count, struct error *error);
-
-/* severity: "info", "warning", "critical"; layer and head negative where they do not apply. */
-struct event {
-    uint64_t step;
-    const char *kind, *severity, *message;
-    long layer, head;
-    double value, threshold;
-    uint64_t since, predicted_step; /* 0: not said */
-    const char *advice;             /* NULL: none */
-};
 bool run_log_event(struct run_log *log, const struct event *event, struct error *error);
 
 #endif

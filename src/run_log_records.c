@@ -1,11 +1,11 @@
 /* One function a kind of record; docs/logs.md says what the fields mean. */
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "src/json_line.h"
+#include "src/metric.h"
 #include "src/norm_lists.h"
 #include "src/run_log_files.h"
 
@@ -36,60 +36,25 @@ static bool append(struct run_log *log, enum run_log_file which, struct json_lin
     return !full || run_log_rotate(log, error);
 }
 
-bool run_log_step(struct run_log *log, const struct step_metrics *metrics, struct error *error)
+bool run_log_metrics(struct run_log *log, const struct metrics_record *record, struct error *error)
 {
     struct json_line line;
     json_line_begin(&line);
-    json_line_whole(&line, "step", (int64_t)metrics->step);
-    json_line_number(&line, "epoch", metrics->epoch);
-    json_line_number(&line, "loss", metrics->loss);
-    json_line_number(&line, "top1", metrics->top1);
-    json_line_number(&line, "lr", metrics->lr);
-    json_line_number(&line, "grad_norm", metrics->grad_norm);
-    json_line_number(&line, "images_per_s", metrics->images_per_s);
-    json_line_number(&line, "step_time_s", metrics->step_time_s);
-    json_line_number(&line, "data_wait_s", metrics->data_wait_s);
-    json_line_number(&line, "comm_wait_s", metrics->comm_wait_s);
-    json_line_number(&line, "mfu", metrics->mfu > 0 ? metrics->mfu : NAN);
-    json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
-    json_line_whole(&line, "skipped_updates", (int64_t)metrics->skipped_updates);
-    for (size_t i = 0; i < metrics->more_count; i++)
-        json_line_number(&line, metrics->more[i].name, *metrics->more[i].values);
+    json_line_whole(&line, "step", (int64_t)record->step);
+    if (record->split[0])
+        json_line_text(&line, "split", record->split);
+    for (const struct metric *metric = metrics_of(record); metric->name; metric++) {
+        double value = metric_value(record, metric);
+        if (metric->whole)
+            json_line_whole(&line, metric->name, (int64_t)value);
+        else
+            json_line_number(&line, metric->name, value);
+    }
+    for (size_t i = 0; i < record->more_count; i++)
+        json_line_number(&line, record->more[i].name, *record->more[i].values);
     json_line_time(&line, "time");
     bool logged = append(log, RUN_LOG_METRICS, &line, error);
-    struct norms_metrics numbers = {.step = metrics->step,
-                                    .epoch = metrics->epoch,
-                                    .loss = metrics->loss,
-                                    .lr = metrics->lr,
-                                    .grad_norm = metrics->grad_norm,
-                                    .top1 = metrics->top1,
-                                    .images_per_s = metrics->images_per_s,
-                                    .step_time_s = metrics->step_time_s,
-                                    .data_wait_s = metrics->data_wait_s,
-                                    .comm_wait_s = metrics->comm_wait_s,
-                                    .mfu = metrics->mfu > 0 ? metrics->mfu : NAN,
-                                    .skipped_images = (double)metrics->skipped_images};
-    return run_log_sinks_metrics(&log->sinks, &numbers, logged ? error : &(struct error){0}) && logged;
-}
-
-bool run_log_evaluation(struct run_log *log, const struct evaluation_metrics *metrics, struct error *error)
-{
-    struct json_line line;
-    json_line_begin(&line);
-    json_line_whole(&line, "step", (int64_t)metrics->step);
-    json_line_text(&line, "split", metrics->split);
-    json_line_number(&line, "epoch", metrics->epoch);
-    json_line_number(&line, "top1", metrics->top1);
-    json_line_number(&line, "top5", metrics->top5);
-    json_line_number(&line, "loss", metrics->loss);
-    json_line_whole(&line, "images", (int64_t)metrics->images);
-    json_line_whole(&line, "skipped_images", (int64_t)metrics->skipped_images);
-    json_line_number(&line, "seconds", metrics->seconds);
-    json_line_time(&line, "time");
-    bool logged = append(log, RUN_LOG_METRICS, &line, error);
-    struct norms_metrics numbers = {
-        .step = metrics->step, .evaluation = true, .top1 = metrics->top1, .top5 = metrics->top5, .loss = metrics->loss};
-    return run_log_sinks_metrics(&log->sinks, &numbers, logged ? error : &(struct error){0}) && logged;
+    return run_log_sinks_metrics(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
 }
 
 bool run_log_norms(struct run_log *log, const struct norm_record *record, struct error *error)
@@ -126,8 +91,8 @@ bool run_log_event(struct run_log *log, const struct event *event, struct error 
     struct json_line line;
     json_line_begin(&line);
     json_line_whole(&line, "step", (int64_t)event->step);
-    json_line_text(&line, "kind", event->kind);
-    json_line_text(&line, "severity", event->severity);
+    json_line_text(&line, "kind", event_kind_name(event->kind));
+    json_line_text(&line, "severity", severity_name(event->severity));
     place(&line, "layer", event->layer);
     place(&line, "head", event->head);
     json_line_number(&line, "value", event->value);
@@ -135,9 +100,9 @@ bool run_log_event(struct run_log *log, const struct event *event, struct error 
     json_line_text(&line, "message", event->message);
     if (event->since > 0)
         json_line_whole(&line, "since", (int64_t)event->since);
-    if (event->predicted_step > 0)
-        json_line_whole(&line, "predicted_step", (int64_t)event->predicted_step);
-    if (event->advice)
+    if (event->predicted > 0)
+        json_line_whole(&line, "predicted_step", (int64_t)event->predicted);
+    if (event->advice[0])
         json_line_text(&line, "advice", event->advice);
     json_line_time(&line, "time");
     run_log_sinks_event(&log->sinks, event);

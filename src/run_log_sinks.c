@@ -6,7 +6,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/diagnosis.h"
 #include "src/file_output.h"
 #include "src/tensorboard.h"
 
@@ -23,8 +22,6 @@ static bool open_prometheus(struct run_log_sinks *sinks, const char *path, struc
     sinks->prometheus = strdup(path);
     if (!sinks->prometheus)
         return error_runtime(error, "%s: out of memory", path);
-    if (!norms_series_open(&sinks->newest, error))
-        return false;
     return prometheus_write(path, sinks->run, &sinks->newest, sinks->event_counts, error) ||
            error_prefix(error, "log.prometheus");
 }
@@ -44,8 +41,7 @@ void run_log_sinks_close(struct run_log_sinks *sinks)
 {
     event_file_close(sinks->events);
     free(sinks->tensorboard);
-    if (sinks->prometheus)
-        norms_series_close(&sinks->newest);
+    log_newest_close(&sinks->newest);
     free(sinks->prometheus);
     *sinks = (struct run_log_sinks){0};
 }
@@ -56,7 +52,7 @@ void run_log_sinks_rewind(struct run_log_sinks *sinks, uint64_t step)
     sinks->events = NULL;
     sinks->purge_step = step + 1;
     if (sinks->prometheus)
-        norms_series_forget(&sinks->newest);
+        log_newest_forget(&sinks->newest);
 }
 
 /* false only for the first failure. */
@@ -78,15 +74,16 @@ static bool open_events(struct run_log_sinks *sinks, struct error *error)
     return ok;
 }
 
-bool run_log_sinks_metrics(struct run_log_sinks *sinks, struct norms_metrics *metrics, struct error *error)
+bool run_log_sinks_metrics(struct run_log_sinks *sinks, const struct metrics_record *record, struct error *error)
 {
     bool shown = true, written = true;
-    metrics->time = now_s();
+    struct metrics_record metrics = *record;
+    metrics.time = now_s();
     if (sinks->tensorboard)
-        shown = report(open_events(sinks, error) && tensorboard_metrics(sinks->events, metrics, error),
+        shown = report(open_events(sinks, error) && tensorboard_metrics(sinks->events, &metrics, error),
                        &sinks->tensorboard_failed);
     if (sinks->prometheus) {
-        norms_series_metrics(&sinks->newest, metrics);
+        log_newest_metrics(&sinks->newest, &metrics);
         struct error own;
         written = report(prometheus_write(sinks->prometheus, sinks->run, &sinks->newest, sinks->event_counts, &own),
                          &sinks->prometheus_failed);
@@ -98,7 +95,8 @@ bool run_log_sinks_metrics(struct run_log_sinks *sinks, struct norms_metrics *me
 
 bool run_log_sinks_norms(struct run_log_sinks *sinks, const struct norm_record *record, struct error *error)
 {
-    if (sinks->prometheus && !norms_series_record(&sinks->newest, record, error))
+    struct newest_layer *layer;
+    if (sinks->prometheus && !log_newest_norms(&sinks->newest, record, &layer, error))
         return false;
     return !sinks->tensorboard ||
            report(open_events(sinks, error) && tensorboard_norms(sinks->events, record, now_s(), error),
@@ -107,7 +105,6 @@ bool run_log_sinks_norms(struct run_log_sinks *sinks, const struct norm_record *
 
 void run_log_sinks_event(struct run_log_sinks *sinks, const struct event *event)
 {
-    for (int i = 0; i < PROMETHEUS_SEVERITIES; i++)
-        if (strcmp(event->severity, diagnosis_severity_name((enum diagnosis_severity)(DIAGNOSIS_INFO + i))) == 0)
-            sinks->event_counts[i]++;
+    if (event->severity >= SEVERITY_INFO)
+        sinks->event_counts[event->severity - SEVERITY_INFO]++;
 }

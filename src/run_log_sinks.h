@@ -14,7 +14,7 @@ struct run_log_sinks {
     char *prometheus;          /* path; NULL: off */
     bool prometheus_failed;
     char run[128];
-    struct norms_series newest; /* for prometheus */
+    struct log_newest newest; /* for prometheus */
     uint64_t event_counts[PROMETHEUS_SEVERITIES];
 };
 
@@ -26,7 +26,7 @@ void run_log_sinks_close(struct run_log_sinks *sinks);
 void run_log_sinks_rewind(struct run_log_sinks *sinks, uint64_t step);
 
 /* Each false: one of the files could not be written, for the first time in this run. */
-bool run_log_sinks_metrics(struct run_log_sinks *sinks, struct norms_metrics *metrics, struct error *error);
+bool run_log_sinks_metrics(struct run_log_sinks *sinks, const struct metrics_record *record, struct error *error);
 bool run_log_sinks_norms(struct run_log_sinks *sinks, const struct norm_record *record, struct error *error);
 void run_log_sinks_event(struct run_log_sinks *sinks, const struct event *event);
 

@@ -3,28 +3,15 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "src/metric.h"
 #include "src/norm_lists.h"
 
-bool tensorboard_metrics(struct event_file *file, const struct norms_metrics *metrics, struct error *error)
+bool tensorboard_metrics(struct event_file *file, const struct metrics_record *record, struct error *error)
 {
-    if (metrics->evaluation) {
-        event_file_scalar(file, "evaluation/top1", metrics->top1);
-        event_file_scalar(file, "evaluation/top5", metrics->top5);
-        event_file_scalar(file, "evaluation/loss", metrics->loss);
-        return event_file_write(file, metrics->step, metrics->time, error);
-    }
-    event_file_scalar(file, "train/epoch", metrics->epoch);
-    event_file_scalar(file, "train/loss", metrics->loss);
-    event_file_scalar(file, "train/top1", metrics->top1);
-    event_file_scalar(file, "train/lr", metrics->lr);
-    event_file_scalar(file, "train/grad_norm", metrics->grad_norm);
-    event_file_scalar(file, "speed/images_per_s", metrics->images_per_s);
-    event_file_scalar(file, "speed/step_time_s", metrics->step_time_s);
-    event_file_scalar(file, "speed/data_wait_s", metrics->data_wait_s);
-    event_file_scalar(file, "speed/comm_wait_s", metrics->comm_wait_s);
-    event_file_scalar(file, "speed/mfu", metrics->mfu);
-    event_file_scalar(file, "speed/skipped_images", metrics->skipped_images);
-    return event_file_write(file, metrics->step, metrics->time, error);
+    for (const struct metric *metric = metrics_of(record); metric->name; metric++)
+        if (metric->tag)
+            event_file_scalar(file, metric->tag, metric_value(record, metric));
+    return event_file_write(file, record->step, record->time, error);
 }
 
 static double over_heads(const double *values, size_t heads, enum norms_merge merge)

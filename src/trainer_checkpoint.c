@@ -314,12 +314,9 @@ static bool write_file(struct trainer *trainer, struct error *error)
 static void say_not_saved(struct trainer *trainer, const struct error *cause)
 {
     struct error log_error;
-    struct event event = {.step = trainer->step,
-                          .kind = "checkpoint_failed",
-                          .severity = "warning",
-                          .message = cause->message,
-                          .layer = -1,
-                          .head = -1};
+    struct event event = {
+        .step = trainer->step, .kind = EVENT_CHECKPOINT_FAILED, .severity = SEVERITY_WARNING, .layer = -1, .head = -1};
+    memcpy(event.message, cause->message, sizeof event.message);
     progress_warn(&trainer->progress, "no checkpoint of step %llu: %s; the previous one is step %llu",
                   (unsigned long long)trainer->step, cause->message, (unsigned long long)trainer->saved_step);
     trainer_log_result(trainer, run_log_event(trainer->log, &event, &log_error), &log_error);

@@ -21,13 +21,13 @@ static struct diagnosis_options options_of(const struct config *config, size_t t
     return options;
 }
 
-static void decide(struct trainer_diagnosis *diagnosis, const struct diagnosis_event *event)
+static void decide(struct trainer_diagnosis *diagnosis, const struct event *event)
 {
-    enum diagnosis_action action = event->severity == DIAGNOSIS_CRITICAL  ? diagnosis->config->diagnosis.on_critical
-                                   : event->severity == DIAGNOSIS_WARNING ? diagnosis->config->diagnosis.on_warning
-                                                                          : DIAGNOSIS_ACTION_LOG;
+    enum diagnosis_action action = event->severity == SEVERITY_CRITICAL  ? diagnosis->config->diagnosis.on_critical
+                                   : event->severity == SEVERITY_WARNING ? diagnosis->config->diagnosis.on_warning
+                                                                         : DIAGNOSIS_ACTION_LOG;
     struct trainer_decision *decision = &diagnosis->decision;
-    if (action == DIAGNOSIS_ACTION_REWIND && event->rule == DIAGNOSIS_RANK_SKEW)
+    if (action == DIAGNOSIS_ACTION_REWIND && event->kind == EVENT_RANK_SKEW)
         return; /* no checkpoint makes a rank faster */
     if (action == decision->action && event->since < decision->since)
         decision->since = event->since;
@@ -36,31 +36,18 @@ static void decide(struct trainer_diagnosis *diagnosis, const struct diagnosis_e
     decision->action = action;
     decision->step = event->step;
     decision->since = event->since;
-    snprintf(decision->why, sizeof decision->why, "step %llu: %s", (unsigned long long)event->step, event->explanation);
+    snprintf(decision->why, sizeof decision->why, "step %llu: %.400s", (unsigned long long)event->step, event->message);
 }
 
-static void raise_event(void *owner, const struct diagnosis_event *event)
+static void raise_event(void *owner, const struct event *event)
 {
     struct trainer_diagnosis *diagnosis = owner;
-    struct event record = {
-        .step = event->step,
-        .kind = diagnosis_rule_name(event->rule),
-        .severity = diagnosis_severity_name(event->severity),
-        .message = event->explanation,
-        .layer = event->layer,
-        .head = event->head,
-        .value = event->value,
-        .threshold = event->threshold,
-        .since = event->since,
-        .predicted_step = event->predicted,
-        .advice = event->advice,
-    };
     struct error error;
-    if (!run_log_event(diagnosis->log, &record, &error))
+    if (!run_log_event(diagnosis->log, event, &error))
         progress_warn(diagnosis->progress, "%s; the training goes on", error.message);
-    if (event->severity >= DIAGNOSIS_WARNING)
-        progress_say(diagnosis->progress, "step %llu: %s: %s: %s. %s", (unsigned long long)event->step, record.severity,
-                     record.kind, event->explanation, event->advice);
+    if (event->severity >= SEVERITY_WARNING)
+        progress_say(diagnosis->progress, "step %llu: %s: %s: %s. %s", (unsigned long long)event->step,
+                     severity_name(event->severity), event_kind_name(event->kind), event->message, event->advice);
     decide(diagnosis, event);
 }
 
@@ -100,7 +87,7 @@ void trainer_diagnosis_close(struct trainer_diagnosis *diagnosis)
     *diagnosis = (struct trainer_diagnosis){0};
 }
 
-bool trainer_diagnosis_step(struct trainer_diagnosis *diagnosis, const struct step_metrics *metrics, double own_loss,
+bool trainer_diagnosis_step(struct trainer_diagnosis *diagnosis, const struct metrics_record *metrics, double own_loss,
                             double own_seconds, struct error *error)
 {
     if (!diagnosis->enabled || !isfinite(metrics->grad_norm))

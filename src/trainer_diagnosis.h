@@ -40,7 +40,7 @@ bool trainer_diagnosis_restart(struct trainer_diagnosis *diagnosis, struct error
 void trainer_diagnosis_close(struct trainer_diagnosis *diagnosis);
 /* A logged step: the global numbers, and this rank's own mean loss and seconds a step without waiting for others.
  * Collective. A gradient that is not finite is left to the trainer, which names the tensor. */
-bool trainer_diagnosis_step(struct trainer_diagnosis *diagnosis, const struct step_metrics *metrics, double own_loss,
+bool trainer_diagnosis_step(struct trainer_diagnosis *diagnosis, const struct metrics_record *metrics, double own_loss,
                             double own_seconds, struct error *error);
 /* One layer's record; rank 0. Does not stop the training where memory is short: says so. */
 void trainer_diagnosis_norms(struct trainer_diagnosis *diagnosis, const struct norm_record *record);

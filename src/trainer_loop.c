@@ -168,18 +168,18 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
     *is_best = result.top1 > trainer->best_top1;
     if (*is_best)
         trainer->best_top1 = result.top1;
-    struct evaluation_metrics metrics = {.step = trainer->step,
-                                         .images = result.images,
-                                         .skipped_images = result.damaged,
-                                         .split = "val",
-                                         .epoch = epoch,
-                                         .top1 = result.top1,
-                                         .top5 = result.top5,
-                                         .loss = result.loss,
-                                         .seconds = clock_s() - begin};
+    struct metrics_record metrics = {.step = trainer->step,
+                                     .images = (double)result.images,
+                                     .skipped_images = (double)result.damaged,
+                                     .split = "val",
+                                     .epoch = epoch,
+                                     .top1 = result.top1,
+                                     .top5 = result.top5,
+                                     .loss = result.loss,
+                                     .seconds = clock_s() - begin};
     struct error log_error;
     if (trainer->log)
-        trainer_log_result(trainer, run_log_evaluation(trainer->log, &metrics, &log_error), &log_error);
+        trainer_log_result(trainer, run_log_metrics(trainer->log, &metrics, &log_error), &log_error);
     return true;
 }
 

@@ -86,14 +86,14 @@ static void log_event(struct trainer *trainer, uint64_t step, const struct findi
     if (!trainer->log)
         return;
     struct event event = {.step = step,
-                          .kind = "nonfinite",
-                          .severity = "critical",
-                          .message = message,
+                          .kind = EVENT_NONFINITE,
+                          .severity = SEVERITY_CRITICAL,
                           .layer = finding->layer,
                           .head = -1,
                           .value = NAN,
                           .threshold = NAN};
     struct error error;
+    snprintf(event.message, sizeof event.message, "%s", message);
     trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
 }
 

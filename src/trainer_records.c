@@ -29,7 +29,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     if (!reduce_metrics(trainer, record, totals, &own_loss, error))
         return false;
     double steps = (double)trainer->window.steps, step_time_s = (clock_s() - trainer->window.begin_s) / steps;
-    struct step_metrics metrics = {
+    struct metrics_record metrics = {
         .step = record->step,
         .epoch = trainer_epoch(trainer, record->step),
         .loss = totals[0] / batch,
@@ -40,8 +40,9 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
         .step_time_s = step_time_s,
         .data_wait_s = totals[2] / ranks / steps,
         .comm_wait_s = totals[3] / ranks / steps,
-        .skipped_images = (uint64_t)totals[4],
-        .skipped_updates = trainer->window.skipped_updates,
+        .skipped_images = totals[4],
+        .skipped_updates = (double)trainer->window.skipped_updates,
+        .mfu = NAN,
     };
     if (trainer->peak_flops > 0)
         metrics.mfu = 3 * model_forward_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
@@ -57,7 +58,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
                       (unsigned long long)metrics.skipped_images, trainer->train.path);
     struct error log_error;
     if (trainer->log)
-        trainer_log_result(trainer, run_log_step(trainer->log, &metrics, &log_error), &log_error);
+        trainer_log_result(trainer, run_log_metrics(trainer->log, &metrics, &log_error), &log_error);
     return trainer_diagnosis_step(&trainer->diagnosis, &metrics, own_loss, own_seconds, error);
 }
 
@@ -85,23 +86,21 @@ static bool was_skipped(const struct step_record *record)
 static void log_skipped(struct trainer *trainer, const struct step_record *record)
 {
     double norm = sqrt(record->sum_of_squares[0]), limit = sqrt(record->sum_of_squares_limit);
-    char message[200];
-    struct error error;
-    trainer->window.skipped_updates++;
-    if (!trainer->log)
-        return;
-    snprintf(message, sizeof message,
-             "the gradient norm is %.4g, over the limit of %.4g that diagnosis.skip_z %g gives: this update is skipped",
-             norm, limit, trainer->config->diagnosis.skip_z);
     struct event event = {.step = record->step,
-                          .kind = "update_skipped",
-                          .severity = "warning",
-                          .message = message,
+                          .kind = EVENT_UPDATE_SKIPPED,
+                          .severity = SEVERITY_WARNING,
                           .layer = -1,
                           .head = -1,
                           .value = norm,
                           .threshold = limit};
-    progress_say(&trainer->progress, "step %llu: %s", (unsigned long long)record->step, message);
+    struct error error;
+    trainer->window.skipped_updates++;
+    if (!trainer->log)
+        return;
+    snprintf(event.message, sizeof event.message,
+             "the gradient norm is %.4g, over the limit of %.4g that diagnosis.skip_z %g gives: this update is skipped",
+             norm, limit, trainer->config->diagnosis.skip_z);
+    progress_say(&trainer->progress, "step %llu: %s", (unsigned long long)record->step, event.message);
     trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
 }
 

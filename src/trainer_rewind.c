@@ -41,24 +41,22 @@ static void put_aside(struct trainer *trainer, char **directory)
 
 static void tell(struct trainer *trainer, const struct trainer_decision *decision, uint64_t left, const char *directory)
 {
-    char message[1600];
     struct error error;
-    snprintf(message, sizeof message,
-             "went back from step %llu to the checkpoint of step %llu and goes on with %.4g times the schedule's "
-             "learning rate (rewind %llu of %lld), because %s; what was cut from the logs is in %s",
-             (unsigned long long)left, (unsigned long long)trainer->step, trainer->lr_scale,
-             (unsigned long long)trainer->rewinds, (long long)trainer->config->diagnosis.rewind_max, decision->why,
-             directory ? directory : "no place");
     struct event event = {.step = trainer->step,
-                          .kind = "rewind",
-                          .severity = "warning",
-                          .message = message,
+                          .kind = EVENT_REWIND,
+                          .severity = SEVERITY_WARNING,
                           .layer = -1,
                           .head = -1,
                           .value = trainer->lr_scale,
                           .threshold = NAN,
                           .since = decision->since};
-    progress_say(&trainer->progress, "%s", message);
+    snprintf(event.message, sizeof event.message,
+             "went back from step %llu to the checkpoint of step %llu and goes on with %.4g times the schedule's "
+             "learning rate (rewind %llu of %lld), because %s; what was cut from the logs is in %s",
+             (unsigned long long)left, (unsigned long long)trainer->step, trainer->lr_scale,
+             (unsigned long long)trainer->rewinds, (long long)trainer->config->diagnosis.rewind_max, decision->why,
+             directory ? directory : "no place");
+    progress_say(&trainer->progress, "%s", event.message);
     trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
 }
 

@@ -15,31 +15,31 @@
 enum { LAYERS = 4, HEADS = 3, TOKENS = 65, EVERY = 10, EVENTS = 512 };
 
 struct heard {
-    struct diagnosis_event events[EVENTS];
+    struct event events[EVENTS];
     size_t count;
 };
 
-static void hear(void *owner, const struct diagnosis_event *event)
+static void hear(void *owner, const struct event *event)
 {
     struct heard *heard = owner;
     assert_true(heard->count < EVENTS);
-    assert_true(strlen(event->explanation) > 20 && strlen(event->advice) > 20);
+    assert_true(strlen(event->message) > 20 && strlen(event->advice) > 20);
     assert_true(event->since <= event->step);
     heard->events[heard->count++] = *event;
 }
 
-static size_t count_of(const struct heard *heard, int rule, enum diagnosis_severity least)
+static size_t count_of(const struct heard *heard, int rule, enum severity least)
 {
     size_t count = 0;
     for (size_t i = 0; i < heard->count; i++)
-        count += (rule < 0 || (int)heard->events[i].rule == rule) && heard->events[i].severity >= least;
+        count += (rule < 0 || (int)heard->events[i].kind == rule) && heard->events[i].severity >= least;
     return count;
 }
 
-static const struct diagnosis_event *first_of(const struct heard *heard, int rule, enum diagnosis_severity least)
+static const struct event *first_of(const struct heard *heard, int rule, enum severity least)
 {
     for (size_t i = 0; i < heard->count; i++)
-        if ((rule < 0 || (int)heard->events[i].rule == rule) && heard->events[i].severity >= least)
+        if ((rule < 0 || (int)heard->events[i].kind == rule) && heard->events[i].severity >= least)
             return &heard->events[i];
     return NULL;
 }
@@ -148,9 +148,9 @@ static void healthy_runs_raise_nothing_serious(void **state)
         for (int kind = 0; kind < ATTENTION_KINDS; kind++) {
             uint64_t broke;
             struct heard *heard = run((enum attention_kind)kind, seed, 0, &broke);
-            if (count_of(heard, -1, DIAGNOSIS_WARNING) > 0)
-                print_message("seed %d: %s\n", (int)seed, first_of(heard, -1, DIAGNOSIS_WARNING)->explanation);
-            assert_int_equal(count_of(heard, -1, DIAGNOSIS_WARNING), 0);
+            if (count_of(heard, -1, SEVERITY_WARNING) > 0)
+                print_message("seed %d: %s\n", (int)seed, first_of(heard, -1, SEVERITY_WARNING)->message);
+            assert_int_equal(count_of(heard, -1, SEVERITY_WARNING), 0);
         }
 }
 
@@ -161,17 +161,17 @@ static void a_diverging_run_is_called_early_and_at_the_right_head(void **state)
         uint64_t broke;
         struct heard *heard = run(ATTENTION_STANDARD, seed, 1500 + 50 * (double)seed, &broke);
         assert_true(broke > 0);
-        const struct diagnosis_event *critical = first_of(heard, -1, DIAGNOSIS_CRITICAL);
+        const struct event *critical = first_of(heard, -1, SEVERITY_CRITICAL);
         assert_non_null(critical);
         assert_true(critical->step + 100 <= broke);
         assert_int_equal(critical->layer, 2);
         assert_int_equal(critical->head, 1);
-        assert_non_null(strstr(critical->explanation, "layer 2, head 1"));
-        assert_non_null(first_of(heard, DIAGNOSIS_QUERY_KEY_RUNAWAY, DIAGNOSIS_WARNING));
-        assert_non_null(first_of(heard, DIAGNOSIS_ENTROPY_COLLAPSE, DIAGNOSIS_CRITICAL));
-        assert_non_null(first_of(heard, DIAGNOSIS_LOSS_SPIKE, DIAGNOSIS_CRITICAL));
-        assert_non_null(first_of(heard, DIAGNOSIS_GRADIENT_SPIKE, DIAGNOSIS_WARNING));
-        assert_true(count_of(heard, -1, DIAGNOSIS_INFO) < 40);
+        assert_non_null(strstr(critical->message, "layer 2, head 1"));
+        assert_non_null(first_of(heard, EVENT_QUERY_KEY_RUNAWAY, SEVERITY_WARNING));
+        assert_non_null(first_of(heard, EVENT_ENTROPY_COLLAPSE, SEVERITY_CRITICAL));
+        assert_non_null(first_of(heard, EVENT_LOSS_SPIKE, SEVERITY_CRITICAL));
+        assert_non_null(first_of(heard, EVENT_GRADIENT_SPIKE, SEVERITY_WARNING));
+        assert_true(count_of(heard, -1, SEVERITY_INFO) < 40);
     }
 }
 
@@ -182,7 +182,7 @@ static void the_predicted_step_is_near_the_true_one(void **state)
     struct heard *heard = run(ATTENTION_STANDARD, 7, 1500, &broke);
     for (uint64_t step = 1500; crossed == 0; step += EVERY)
         crossed = head_at((double)step, 1500).logit >= 1e4 ? step : 0;
-    const struct diagnosis_event *warning = first_of(heard, DIAGNOSIS_LOGIT_EXPLOSION, DIAGNOSIS_WARNING);
+    const struct event *warning = first_of(heard, EVENT_LOGIT_EXPLOSION, SEVERITY_WARNING);
     assert_non_null(warning);
     assert_true(warning->predicted > warning->step);
     double ahead = (double)(crossed - warning->step), predicted = (double)(warning->predicted - warning->step);
@@ -203,7 +203,7 @@ static void logits_that_rise_and_settle_are_not_critical(void **state)
         struct norm_record record = {.step = step, .layer = 0, .heads = 1, .logit_max = &logit, .qkv_grad_norm = NAN};
         assert_true(diagnosis_norms(diagnosis, &record, &error));
     }
-    assert_int_equal(count_of(&heard, -1, DIAGNOSIS_CRITICAL), 0);
+    assert_int_equal(count_of(&heard, -1, SEVERITY_CRITICAL), 0);
     diagnosis_close(diagnosis);
 }
 
@@ -250,15 +250,15 @@ static void single_spikes_and_numbers_that_are_not_finite(void **state)
         diagnosis_step(diagnosis, step, 1 + 0.01 * noise() + 2 * spike, exp(0.2 * noise()) * (spike ? 30 : 1));
     }
     assert_int_equal(heard.count, 2);
-    assert_int_equal(heard.events[0].rule, DIAGNOSIS_LOSS_SPIKE);
-    assert_int_equal(heard.events[1].rule, DIAGNOSIS_GRADIENT_SPIKE);
-    assert_int_equal(count_of(&heard, -1, DIAGNOSIS_CRITICAL), 0);
+    assert_int_equal(heard.events[0].kind, EVENT_LOSS_SPIKE);
+    assert_int_equal(heard.events[1].kind, EVENT_GRADIENT_SPIKE);
+    assert_int_equal(count_of(&heard, -1, SEVERITY_CRITICAL), 0);
     diagnosis_step(diagnosis, 200, 50, 1); /* a repeated step is not read again */
     assert_int_equal(heard.count, 2);
     diagnosis_step(diagnosis, 201, NAN, 1);
     diagnosis_step(diagnosis, 202, NAN, NAN);
     assert_int_equal(heard.count, 3);
-    assert_int_equal(heard.events[2].rule, DIAGNOSIS_NONFINITE);
+    assert_int_equal(heard.events[2].kind, EVENT_NONFINITE);
 
     double broken[] = {1, INFINITY};
     struct norm_record record = {.step = 201, .layer = 5, .heads = 2, .logit_max = broken, .qkv_grad_norm = NAN};
@@ -273,7 +273,7 @@ static void key_outliers_matter_only_where_keys_reach_the_logits(void **state)
 {
     (void)state;
     enum attention_kind kinds[] = {ATTENTION_STANDARD, ATTENTION_QNORM, ATTENTION_QUEST};
-    enum diagnosis_severity expected[] = {DIAGNOSIS_WARNING, DIAGNOSIS_WARNING, DIAGNOSIS_INFO};
+    enum severity expected[] = {SEVERITY_WARNING, SEVERITY_WARNING, SEVERITY_INFO};
     for (size_t i = 0; i < 3; i++) {
         struct heard heard = {.count = 0};
         struct diagnosis_options options = diagnosis_defaults();
@@ -290,7 +290,7 @@ static void key_outliers_matter_only_where_keys_reach_the_logits(void **state)
                                      .qkv_grad_norm = NAN};
         assert_true(diagnosis_norms(diagnosis, &record, &error));
         assert_int_equal(heard.count, 1);
-        assert_int_equal(heard.events[0].rule, DIAGNOSIS_KEY_NORM_OUTLIER);
+        assert_int_equal(heard.events[0].kind, EVENT_KEY_NORM_OUTLIER);
         assert_int_equal(heard.events[0].severity, expected[i]);
         diagnosis_close(diagnosis);
     }
@@ -337,7 +337,7 @@ static void a_head_that_stays_uniform_is_dead(void **state)
         assert_true(diagnosis_norms(diagnosis, &record, &error));
     }
     assert_int_equal(heard.count, 1);
-    assert_int_equal(heard.events[0].rule, DIAGNOSIS_DEAD_HEAD);
+    assert_int_equal(heard.events[0].kind, EVENT_DEAD_HEAD);
     assert_int_equal(heard.events[0].head, 0);
     diagnosis_close(diagnosis);
 }

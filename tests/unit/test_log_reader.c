@@ -13,6 +13,7 @@
 
 #include "src/log_reader.h"
 #include "src/norms_run.h"
+#include "src/record_read.h"
 
 static struct log_line line;
 
@@ -150,7 +151,7 @@ static void records_take_what_is_there(void **state)
     (void)state;
     struct norm_record record;
     assert_true(reads("{\"step\":5,\"layer\":1,\"logit_max\":[1,null],\"k_norm_max\":[1,2,3],\"new\":7}"));
-    assert_true(norms_record_read(&record, &line));
+    assert_true(norm_record_read(&record, &line));
     assert_int_equal(record.step, 5);
     assert_int_equal(record.heads, 2);
     assert_true(isnan(record.logit_max[1]));
@@ -161,7 +162,7 @@ static void records_take_what_is_there(void **state)
                          "{\"step\":1.5,\"layer\":0,\"logit_max\":[1]}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_true(reads(bad[i]));
-        assert_false(norms_record_read(&record, &line));
+        assert_false(norm_record_read(&record, &line));
     }
 }
 

@@ -64,7 +64,7 @@ static void repeated_steps_are_read_once(void **state)
     assert_true(norms_series_open(&series, &error));
     for (uint64_t step = 1; step <= 30; step++) {
         uint64_t said = step <= 20 ? step : step - 10; /* 11 to 20 again, as after a resume without a cut */
-        struct norms_metrics metrics = {.step = said, .loss = 1};
+        struct metrics_record metrics = {.step = said, .loss = 1};
         struct norm_record record = {.step = said, .layer = 3, .heads = 2, .logit_max = values, .qkv_grad_norm = NAN};
         norms_series_metrics(&series, &metrics);
         assert_true(norms_series_record(&series, &record, &error));

@@ -31,8 +31,8 @@ static struct run_log *open_run(bool resume)
 static void log_step(struct run_log *log, uint64_t step)
 {
     struct error error;
-    struct step_metrics metrics = {.step = step, .loss = 2.5, .grad_norm = NAN, .lr = 1e-3};
-    assert_true(run_log_step(log, &metrics, &error));
+    struct metrics_record metrics = {.step = step, .loss = 2.5, .grad_norm = NAN, .lr = 1e-3};
+    assert_true(run_log_metrics(log, &metrics, &error));
 }
 
 /* Lines of a log, each a JSON object; NULL at the end. */
@@ -64,14 +64,22 @@ static void records_have_the_documented_fields(void **state)
     struct run_log *log = open_run(false);
     struct error error;
     log_step(log, 10);
-    struct evaluation_metrics evaluation = {.step = 10, .split = "val", .top1 = 0.25, .top5 = 0.5, .loss = INFINITY};
-    assert_true(run_log_evaluation(log, &evaluation, &error));
+    struct metrics_record evaluation = {.step = 10, .split = "val", .top1 = 0.25, .top5 = 0.5, .loss = INFINITY};
+    assert_true(run_log_metrics(log, &evaluation, &error));
     double values[2] = {0.1f, -INFINITY};
     struct norm_record norms = {10,     1,      2,      values, values, values, values, values,
                                 values, values, values, values, values, values, 0.5};
     assert_true(run_log_norms(log, &norms, &error));
-    struct event event = {10, "loss_spike", "warning", "a \"quoted\" line\nwith \xff bytes", 3, -1, 1.5, 1.0, 7,
-                          0,  "do this"};
+    struct event event = {.step = 10,
+                          .since = 7,
+                          .kind = EVENT_LOSS_SPIKE,
+                          .severity = SEVERITY_WARNING,
+                          .layer = 3,
+                          .head = -1,
+                          .value = 1.5,
+                          .threshold = 1.0,
+                          .message = "a \"quoted\" line\nwith \xff bytes",
+                          .advice = "do this"};
     assert_true(run_log_event(log, &event, &error));
     run_log_close(log);
 
@@ -190,7 +198,7 @@ static void going_back_keeps_what_is_cut_and_all_events(void **state)
     char *directory;
     for (uint64_t step = 1; step <= 30; step++) {
         struct event event = {
-            .step = step, .kind = "test", .severity = "info", .message = "x", .layer = -1, .head = -1};
+            .step = step, .kind = EVENT_OTHER, .severity = SEVERITY_INFO, .message = "x", .layer = -1, .head = -1};
         log_step(log, step);
         assert_true(run_log_event(log, &event, &error));
     }
@@ -245,10 +253,10 @@ static void a_full_disk_is_reported_and_leaves_whole_lines(void **state)
     pid_t child = fork();
     if (child == 0) {
         struct rlimit limit = {(rlim_t)status.st_size + 20, (rlim_t)status.st_size + 20};
-        struct step_metrics metrics = {.step = 2};
+        struct metrics_record metrics = {.step = 2};
         struct error error;
         signal(SIGXFSZ, SIG_IGN);
-        bool refused = setrlimit(RLIMIT_FSIZE, &limit) == 0 && !run_log_step(log, &metrics, &error) &&
+        bool refused = setrlimit(RLIMIT_FSIZE, &limit) == 0 && !run_log_metrics(log, &metrics, &error) &&
                        error.status == ERROR_RUNTIME && strstr(error.message, "metrics.jsonl");
         _exit(refused ? 0 : 1);
     }
