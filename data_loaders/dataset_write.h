@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "data_loaders/dataset.h"
-#include "data_loaders/patches.h"
+#include "data_loaders/pixels.h"
 #include "src/error.h"
 
 /* Exact sums over pixels, from which mean and std are made; sums of several images or threads add up. */

@@ -1,7 +1,9 @@
+/* HDF5 on a file that nobody vouches for. */
 #include "data_loaders/h5_input.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -221,4 +223,18 @@ bool h5_input_strings(const struct h5_input *input, const char *name, size_t cou
     }
     *strings = list;
     return true;
+}
+
+static herr_t copy_first(unsigned n, const H5E_error2_t *entry, void *reason)
+{
+    if (n == 0 && entry->desc)
+        strncpy(reason, entry->desc, 159);
+    return 0;
+}
+
+void h5_input_reason(char *text, size_t text_bytes)
+{
+    char reason[160] = "";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, copy_first, reason);
+    snprintf(text, text_bytes, "%s", reason);
 }

@@ -43,4 +43,7 @@ bool h5_input_read(const struct h5_input *input, hid_t dataset, const char *name
 bool h5_input_strings(const struct h5_input *input, const char *name, size_t count, char ***strings,
                       struct error *error);
 
+/* The deepest message on HDF5's error stack, which says most; "" where there is none. */
+void h5_input_reason(char *text, size_t text_bytes);
+
 #endif

@@ -68,7 +68,7 @@ bool image_load(struct image_reader *reader, size_t image, size_t *height, size_
     const struct dataset *dataset = reader->dataset;
     reader->image = image;
     reader->stored_bytes = dataset_stored_bytes(dataset, image);
-    if (!grow(&reader->stored, &reader->stored_capacity, reader->stored_bytes + PATCHES_SLACK_BYTES, error) ||
+    if (!grow(&reader->stored, &reader->stored_capacity, reader->stored_bytes + PIXELS_SLACK_BYTES, error) ||
         !dataset_read(dataset, image, reader->stored, error))
         return false;
     *height = dataset->height;
@@ -129,8 +129,7 @@ bool image_decode(struct image_reader *reader, const struct rectangle *part, siz
         widen(&window.top, &window.height, part->top, part->height, size, reader->height, height);
         widen(&window.left, &window.width, part->left, part->width, size, reader->width, width);
     }
-    if (!grow(&reader->decoded, &reader->decoded_capacity, OFF_ALIGNMENT + height * stride + PATCHES_SLACK_BYTES,
-              error))
+    if (!grow(&reader->decoded, &reader->decoded_capacity, OFF_ALIGNMENT + height * stride + PIXELS_SLACK_BYTES, error))
         return false;
     uint8_t *first = reader->decoded + OFF_ALIGNMENT;
     if (!jpeg_stream_decode(reader->stream, first, denominator, reader->channels, &window))

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "data_loaders/dataset.h"
-#include "data_loaders/patches.h"
+#include "data_loaders/pixels.h"
 #include "data_loaders/resample.h"
 #include "src/error.h"
 

@@ -67,7 +67,7 @@ bool jpeg_decode(struct jpeg_converter *converter, const uint8_t *stream, size_t
     if (colourspace == TJCS_CMYK || colourspace == TJCS_YCCK || width == 0 || height == 0)
         return false;
     size_t stride = (size_t)width * 3, bytes = (size_t)height * stride;
-    if (bytes > 3 * LARGEST_PIXELS || !grow(converter, bytes + PATCHES_SLACK_BYTES) ||
+    if (bytes > 3 * LARGEST_PIXELS || !grow(converter, bytes + PIXELS_SLACK_BYTES) ||
         tjDecompress2(converter->handle, stream, stream_bytes, converter->pixels, width, 0, height, TJPF_RGB, 0) != 0)
         return false;
     *pixels = (struct pixels){converter->pixels, (size_t)height, (size_t)width, 3, stride};

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data_loaders/patches.h"
+#include "data_loaders/pixels.h"
 #include "src/error.h"
 
 struct jpeg_converter;

@@ -28,7 +28,7 @@ static void *make(void *owner, size_t worker, size_t image)
     (void)worker;
     const struct made_images *made = ((struct making *)owner)->made;
     const struct dataset_layout *layout = &made->layout;
-    struct made_image *result = calloc(1, sizeof *result + image_bytes(layout) + PATCHES_SLACK_BYTES);
+    struct made_image *result = calloc(1, sizeof *result + image_bytes(layout) + PIXELS_SLACK_BYTES);
     if (!result)
         return NULL;
     result->ok = made->make(made->owner, image, result->pixels, &result->error);

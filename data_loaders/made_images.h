@@ -14,7 +14,7 @@ struct made_images {
     size_t images;
     struct dataset_layout layout; /* raw */
     const void *owner;
-    /* Any thread, any order: image i into pixels [height, width, channels], PATCHES_SLACK_BYTES writable behind them.
+    /* Any thread, any order: image i into pixels [height, width, channels], PIXELS_SLACK_BYTES writable behind them.
      */
     bool (*make)(const void *owner, size_t image, uint8_t *pixels, struct error *error);
     int32_t (*label)(const void *owner, size_t image);

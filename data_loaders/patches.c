@@ -62,7 +62,7 @@ void pixels_mirror(uint8_t *to, const uint8_t *from, size_t width, size_t channe
 /* One row of pixels, then one row of patches. */
 static size_t row_bytes(size_t size, size_t channels)
 {
-    return size * channels + PATCHES_SLACK_BYTES;
+    return size * channels + PIXELS_SLACK_BYTES;
 }
 
 size_t patches_scratch_bytes(size_t size, size_t patch, size_t channels)

@@ -7,13 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PATCHES_SLACK_BYTES = 64 }; /* readable past the end of any source, writable past the end of a mirrored row */
-
-/* A window of pixels: rows of width * channels bytes, `stride` bytes apart, PATCHES_SLACK_BYTES readable at the end. */
-struct pixels {
-    const uint8_t *bytes;
-    size_t height, width, channels, stride;
-};
+#include "data_loaders/pixels.h"
 
 /* out [(size/patch)^2, patch, patch, channels] = the size x size picture whose pixel (y, x) is pixel (y + shift_y,
  * x + shift_x) of `source`, and 0 outside it; mirrored left to right where `flip`. `scratch` has
@@ -23,8 +17,7 @@ void patches_cut(uint8_t *out, const struct pixels *source, size_t size, size_t 
                  ptrdiff_t shift_x, bool flip, uint8_t *scratch);
 size_t patches_scratch_bytes(size_t size, size_t patch, size_t channels);
 
-/* to[i] = from[width - 1 - i], pixels of 1 or 3 bytes. Reads and
- * writes at most PATCHES_SLACK_BYTES past the ends. */
+/* to[i] = from[width - 1 - i], pixels of 1 or 3 bytes. Reads and writes at most PIXELS_SLACK_BYTES past the ends. */
 void pixels_mirror(uint8_t *to, const uint8_t *from, size_t width, size_t channels);
 
 #endif

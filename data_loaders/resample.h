@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data_loaders/patches.h"
+#include "data_loaders/pixels.h"
 
 /* A rectangle of a picture in its pixels, fractions allowed. */
 struct rectangle {

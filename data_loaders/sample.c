@@ -16,7 +16,7 @@ struct sample_maker {
 
 static size_t picture_bytes(const struct sample_options *options)
 {
-    return options->image_size * options->image_size * options->dataset->channels + PATCHES_SLACK_BYTES;
+    return options->image_size * options->image_size * options->dataset->channels + PIXELS_SLACK_BYTES;
 }
 
 bool sample_maker_open(struct sample_maker **maker, const struct sample_options *options, struct error *error)

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data_loaders/patches.h"
+#include <stdbool.h>
+
+#include "data_loaders/pixels.h"
 
 enum { SPURIOUS_PATTERN_CLASSES = 10 };
 

@@ -49,7 +49,4 @@ bool checkpoint_check_seal(const char *path, struct error *error);
 bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, struct error *error);
 bool checkpoint_has_moments(const struct checkpoint *checkpoint);
 
-/* The deepest message on HDF5's error stack, which says most; "" where there is none. */
-void checkpoint_hdf5_reason(char *text, size_t text_bytes);
-
 #endif

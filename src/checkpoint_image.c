@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data_loaders/h5_input.h"
 #include "src/checkpoint_format.h"
 
 enum {
@@ -273,7 +274,7 @@ bool checkpoint_image_build(struct checkpoint_image *image, const struct checkpo
     ok = ok && cut_to_size(image);
     char reason[256] = "";
     if (!ok)
-        checkpoint_hdf5_reason(reason, sizeof reason);
+        h5_input_reason(reason, sizeof reason);
     H5Pclose(creation);
     H5Pclose(access);
     H5Eset_auto2(H5E_DEFAULT, printer, printer_data);

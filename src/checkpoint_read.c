@@ -14,25 +14,11 @@ enum { CHUNK_BYTES_MAX = 64 << 20 };
 
 /* ---- messages ---- */
 
-static herr_t copy_first(unsigned n, const H5E_error2_t *entry, void *reason)
-{
-    if (n == 0 && entry->desc)
-        strncpy(reason, entry->desc, 159);
-    return 0;
-}
-
-void checkpoint_hdf5_reason(char *text, size_t text_bytes)
-{
-    char reason[160] = "";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, copy_first, reason);
-    snprintf(text, text_bytes, "%s", reason);
-}
-
 /* A file whose damage HDF5 found: an older checkpoint may do, so the status differs from that of a wrong model. */
 static bool damaged(const char *path, const char *what, struct error *error)
 {
     char reason[160];
-    checkpoint_hdf5_reason(reason, sizeof reason);
+    h5_input_reason(reason, sizeof reason);
     return error_runtime(error, "%s: %s cannot be read (%s); the file is damaged", path, what,
                          reason[0] ? reason : "unexpected contents");
 }

@@ -21,8 +21,8 @@ static uint32_t dice(uint64_t item, uint32_t below)
 
 static uint8_t *noise(size_t bytes, uint64_t seed)
 {
-    uint8_t *values = malloc(bytes + PATCHES_SLACK_BYTES);
-    for (size_t i = 0; i < bytes + PATCHES_SLACK_BYTES; i++)
+    uint8_t *values = malloc(bytes + PIXELS_SLACK_BYTES);
+    for (size_t i = 0; i < bytes + PIXELS_SLACK_BYTES; i++)
         values[i] = (uint8_t)random_draw(seed, RANDOM_SYNTHETIC, i, 1).word[0];
     return values;
 }
@@ -117,7 +117,7 @@ static void a_flat_picture_stays_flat(void **state)
 {
     (void)state;
     struct resampler *resampler = resampler_open();
-    uint8_t bytes[50 * 70 * 3 + PATCHES_SLACK_BYTES], out[32 * 32 * 3];
+    uint8_t bytes[50 * 70 * 3 + PIXELS_SLACK_BYTES], out[32 * 32 * 3];
     memset(bytes, 201, sizeof bytes);
     struct pixels source = {bytes, 50, 70, 3, 210};
     assert_true(resample(resampler, out, 32, &source, &(struct rectangle){3.3, 1.7, 41.9, 60.1}));
