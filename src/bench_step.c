@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/command_line.h"
+#include "src/config_load.h"
 #include "src/device.h"
 #include "src/model.h"
 #include "src/random.h"

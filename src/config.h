@@ -1,5 +1,6 @@
-/* The configuration of a run: YAML text -> struct config, checked against one schema table (config_schema.c), from
- * which docs/configuration.md is checked too. Keys, defaults and ranges are there; the names here are the keys. */
+/* The configuration of a run as a struct; config_load.h makes it of YAML text, checked against one schema table
+ * (config_schema.c), from which docs/configuration.md is checked too. Keys, defaults and ranges are there; the names
+ * here are the keys. */
 #ifndef QUEST_CONFIG_H
 #define QUEST_CONFIG_H
 
@@ -78,17 +79,6 @@ struct config {
     } comm;
 };
 
-/* Reads `path`, applies the `overrides` ("key.path=value", as --set gives them), fills in presets and defaults, checks
- * every value and every relation that does not need the dataset. ERROR_INPUT with file, line and key. */
-bool config_load(struct config *config, const char *path, const char *const *overrides, size_t override_count,
-                 struct error *error);
-/* The same from text; `name` stands for the file in messages. Checkpoints carry their configuration as text. */
-bool config_parse(struct config *config, const char *text, size_t text_bytes, const char *name,
-                  const char *const *overrides, size_t override_count, struct error *error);
-/* Only the keys under model: and attention: are required to be whole (for --checkpoint files and fixtures, which hold
- * no data or train section). */
-bool config_parse_model(struct config *config, const char *text, size_t text_bytes, const char *name,
-                        struct error *error);
 /* The resolved configuration as YAML with every key, readable by config_load. Caller frees. */
 char *config_format(const struct config *config);
 /* A table of all keys: type, default, range, meaning; Markdown. Caller frees. What docs/configuration.md holds. */

@@ -13,6 +13,7 @@
 #include "src/checkpoint.h"
 #include "src/command_line.h"
 #include "src/comm.h"
+#include "src/config_load.h"
 #include "src/device.h"
 #include "src/evaluation.h"
 #include "src/logits_file.h"

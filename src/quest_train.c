@@ -5,6 +5,7 @@
 
 #include "src/command_line.h"
 #include "src/comm.h"
+#include "src/config_load.h"
 #include "src/stop_signal.h"
 #include "src/trainer.h"
 

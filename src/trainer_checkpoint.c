@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "src/checkpoint.h"
+#include "src/config_load.h"
 #include "src/file_output.h"
 #include "src/trainer.h"
 

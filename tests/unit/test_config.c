@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/config.h"
+#include "src/config_load.h"
 
 #define RUN "model: {preset: vit_tiny}\ndata: {train: a.h5}\ntrain: {epochs: 3}\n"
 

@@ -1,3 +1,4 @@
+/* A text against any schema: what is given, what it means, and where it stood for the messages. */
 #include "src/config_schema.h"
 
 #include <errno.h>
@@ -153,18 +154,6 @@ static bool apply_override(struct config_reading *reading, const char *override)
     return set_value(reading, &place, path, equals + 1, literal);
 }
 
-/* The length of a run is one choice under two names: an override of one takes the place of the file's other. */
-static void replace_run_length(struct config_reading *reading)
-{
-    struct config *config = reading->config;
-    const struct config_place *epochs = &reading->places[config_key_find(reading->schema, "train.epochs")];
-    const struct config_place *steps = &reading->places[config_key_find(reading->schema, "train.steps")];
-    if (steps->override && !epochs->override && config->train.steps)
-        config->train.epochs = 0;
-    if (epochs->override && !steps->override && config->train.epochs)
-        config->train.steps = 0;
-}
-
 static bool set_defaults(struct config_reading *reading)
 {
     memset(reading->config, 0, reading->schema->bytes);
@@ -192,23 +181,6 @@ bool config_read(struct config_reading *reading, const char *text, size_t text_b
     return ok;
 }
 
-bool config_parse(struct config *config, const char *text, size_t text_bytes, const char *name,
-                  const char *const *overrides, size_t override_count, struct error *error)
-{
-    struct config_reading reading = {.schema = &config_schema, .config = config, .name = name, .error = error};
-    if (!config_read(&reading, text, text_bytes, overrides, override_count))
-        return false;
-    replace_run_length(&reading);
-    return config_check_model(&reading) && config_check_run(&reading);
-}
-
-bool config_parse_model(struct config *config, const char *text, size_t text_bytes, const char *name,
-                        struct error *error)
-{
-    struct config_reading reading = {.schema = &config_schema, .config = config, .name = name, .error = error};
-    return config_read(&reading, text, text_bytes, NULL, 0) && config_check_model(&reading);
-}
-
 bool config_read_file(char **text, size_t *bytes, const char *path, struct error *error)
 {
     FILE *file = fopen(path, "rb");
@@ -222,16 +194,5 @@ bool config_read_file(char **text, size_t *bytes, const char *path, struct error
     if (ok && ferror(file))
         ok = error_input(error, "%s: cannot be read: %s", path, strerror(errno));
     fclose(file);
-    return ok;
-}
-
-bool config_load(struct config *config, const char *path, const char *const *overrides, size_t override_count,
-                 struct error *error)
-{
-    char *text;
-    size_t bytes;
-    bool ok = config_read_file(&text, &bytes, path, error) &&
-              config_parse(config, text, bytes, path, overrides, override_count, error);
-    free(text);
     return ok;
 }
