@@ -104,15 +104,6 @@ static bool refuse_old_run(const struct run_log *log, struct error *error)
                                log->directory);
 }
 
-bool run_log_open_file(struct run_log *log, enum run_log_file which, struct error *error)
-{
-    if (log->files[which] >= 0)
-        close(log->files[which]);
-    log->files[which] = open(log->paths[which], O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    return log->files[which] >= 0 ||
-           error_input(error, "%s: cannot be written to: %s", log->paths[which], strerror(errno));
-}
-
 bool run_log_open(struct run_log **log, const char *directory, bool resume, struct error *error)
 {
     bool ok = allocate(log, directory, error) && file_make_directories(directory, error) && take_lock(*log, error) &&

@@ -23,17 +23,16 @@ struct run_log {
 
 /* (Re)opens one log for appending, made where it does not exist. */
 bool run_log_open_file(struct run_log *log, enum run_log_file which, struct error *error);
+/* Opens a log or a segment for reading, compressed or not. NULL with errno set. */
+FILE *run_log_open_lines(const char *path);
 
-/* ---- run_log_segments.c, run_log_rewind.c ---- */
+/* ---- the thread that compresses ---- */
 
 /* norms.jsonl becomes a segment, a new one goes on. Also tells what an earlier compression met. */
 bool run_log_rotate(struct run_log *log, struct error *error);
 /* Collects the packer where it is done, or waits for it. ERROR_RUNTIME: what it met; the segment stays uncompressed. */
 bool run_log_packed(struct run_log *log, bool wait, struct error *error);
-/* *reached: a line that is kept was met, so that nothing before it needs to be cut. */
-bool run_log_rewind_segments(struct run_log *log, uint64_t step, bool *reached, struct error *error);
-bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error);
-/* Opens a log or a segment for reading, compressed or not. NULL with errno set. */
-FILE *run_log_open_lines(const char *path);
+/* Begins to compress what segments there are. */
+bool run_log_start_packer(struct run_log *log, struct error *error);
 
 #endif

@@ -14,28 +14,6 @@
 #include "src/run_log_files.h"
 #include "src/run_log_sinks.h"
 
-/* ---- lines of a file, compressed or not ---- */
-
-static ssize_t read_packed(void *file, char *buffer, size_t bytes)
-{
-    return gzread(file, buffer, bytes < 1u << 30 ? (unsigned)bytes : 1u << 30);
-}
-
-static int close_packed(void *file)
-{
-    return gzclose_r(file) == Z_OK ? 0 : EOF;
-}
-
-FILE *run_log_open_lines(const char *path)
-{
-    gzFile packed = gzopen(path, "rbe");
-    FILE *lines =
-        packed ? fopencookie(packed, "r", (cookie_io_functions_t){.read = read_packed, .close = close_packed}) : NULL;
-    if (packed && !lines)
-        gzclose_r(packed);
-    return lines;
-}
-
 /* What was done with the lines of one file. */
 struct cut {
     uint64_t step, kept, dropped; /* dropped: of later steps */
@@ -153,7 +131,7 @@ static bool cut_segment(struct run_log *log, uint64_t number, const char *from, 
     return ok;
 }
 
-bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error)
+static bool cut_back_segment(struct run_log *log, uint64_t number, uint64_t step, bool *reached, struct error *error)
 {
     const char *path = log->paths[RUN_LOG_NORMS];
     bool plain = log_segment_exists(path, number, LOG_SEGMENT_PLAIN);
@@ -173,6 +151,36 @@ bool run_log_cut_segment(struct run_log *log, uint64_t number, uint64_t step, bo
     return ok;
 }
 
+/* What a crash left: both forms of a segment, or a compressed one that is not whole. */
+static void tidy(const char *path, uint64_t number)
+{
+    char *unfinished = log_segment_path(path, number, LOG_SEGMENT_PACKED ".new");
+    char *plain = log_segment_path(path, number, LOG_SEGMENT_PLAIN);
+    if (unfinished)
+        unlink(unfinished);
+    if (plain && log_segment_exists(path, number, LOG_SEGMENT_PACKED))
+        unlink(plain);
+    free(plain);
+    free(unfinished);
+}
+
+/* From the newest back: a crash in between leaves a shorter log, which the next resume cuts again. */
+static bool rewind_segments(struct run_log *log, uint64_t step, bool *reached, struct error *error)
+{
+    uint64_t first, last;
+    const char *path = log->paths[RUN_LOG_NORMS];
+    bool ok = true;
+    log_segments_range(path, &first, &last);
+    for (uint64_t number = last; number > 0 && number >= first; number--)
+        tidy(path, number);
+    for (uint64_t number = last; ok && !*reached && number > 0 && number >= first; number--)
+        ok = cut_back_segment(log, number, step, reached, error);
+    bool left = false;
+    for (uint64_t number = first; ok && number > 0 && number <= last; number++)
+        left = left || log_segment_exists(path, number, LOG_SEGMENT_PLAIN);
+    return ok && (!left || run_log_start_packer(log, error));
+}
+
 bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error)
 {
     struct error ignored; /* whatever the packer met, it left the segment that it was at as it was */
@@ -185,5 +193,5 @@ bool run_log_rewind(struct run_log *log, uint64_t step, struct error *error)
     }
     if (ok)
         run_log_sinks_rewind(&log->sinks, step);
-    return ok && run_log_rewind_segments(log, step, &reached, error);
+    return ok && rewind_segments(log, step, &reached, error);
 }

@@ -43,7 +43,7 @@ static void *run_packer(void *argument)
     return NULL;
 }
 
-static bool start_packer(struct run_log *log, struct error *error)
+bool run_log_start_packer(struct run_log *log, struct error *error)
 {
     sigset_t all, before;
     struct log_packer *packer = calloc(1, sizeof *packer);
@@ -95,41 +95,11 @@ bool run_log_rotate(struct run_log *log, struct error *error)
     /* A packer that is still at work is left to it: the next one finds this segment too. What the last one met is told,
      * and tried once more. */
     struct error other;
-    return (log->packer || start_packer(log, packed ? error : &other)) && packed;
+    return (log->packer || run_log_start_packer(log, packed ? error : &other)) && packed;
 }
 
 bool run_log_finish(struct run_log *log, struct error *error)
 {
     bool ok = run_log_packed(log, true, error);
     return log->options.segment_mib > 0 && ok ? pack_all(log->paths[RUN_LOG_NORMS], error) : ok;
-}
-
-/* What a crash left: both forms of a segment, or a compressed one that is not whole. */
-static void tidy(const char *path, uint64_t number)
-{
-    char *unfinished = log_segment_path(path, number, LOG_SEGMENT_PACKED ".new");
-    char *plain = log_segment_path(path, number, LOG_SEGMENT_PLAIN);
-    if (unfinished)
-        unlink(unfinished);
-    if (plain && log_segment_exists(path, number, LOG_SEGMENT_PACKED))
-        unlink(plain);
-    free(plain);
-    free(unfinished);
-}
-
-/* From the newest back: a crash in between leaves a shorter log, which the next resume cuts again. */
-bool run_log_rewind_segments(struct run_log *log, uint64_t step, bool *reached, struct error *error)
-{
-    uint64_t first, last;
-    const char *path = log->paths[RUN_LOG_NORMS];
-    bool ok = true;
-    log_segments_range(path, &first, &last);
-    for (uint64_t number = last; number > 0 && number >= first; number--)
-        tidy(path, number);
-    for (uint64_t number = last; ok && !*reached && number > 0 && number >= first; number--)
-        ok = run_log_cut_segment(log, number, step, reached, error);
-    bool left = false;
-    for (uint64_t number = first; ok && number > 0 && number <= last; number++)
-        left = left || log_segment_exists(path, number, LOG_SEGMENT_PLAIN);
-    return ok && (!left || start_packer(log, error));
 }
