@@ -111,7 +111,7 @@ static void fill_span(struct loader *loader, struct sample_maker *maker, struct 
 {
     size_t skipped = 0, first_skipped = SIZE_MAX, failed = SIZE_MAX;
     uint64_t skipped_image = 0;
-    struct error error = {ERROR_NONE, ""};
+    struct error error = {.status = ERROR_NONE};
     for (size_t index = first; index < first + count && failed == SIZE_MAX; index++) {
         uint64_t damaged;
         if (!fill_one(loader, maker, &slot->batch, number, index, &damaged, &error))

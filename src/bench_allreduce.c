@@ -9,6 +9,7 @@
 #include "src/command_line.h"
 #include "src/config.h"
 #include "src/device.h"
+#include "src/gradient.h"
 
 enum {
     OPTION_MIB = 256,
@@ -90,6 +91,7 @@ struct bench {
     const struct arguments *arguments;
     struct comm *comm;
     struct comm_gradient_options gradient;
+    struct comm_gradient *reducer;
     float *host;
 };
 
@@ -139,10 +141,10 @@ static void close_bench(struct bench *bench)
 static bool reduce_once(struct bench *bench, uint64_t step, struct error *error)
 {
     double wait_s;
-    return comm_gradient_ready(bench->comm, bench->gradient.count, error) &&
-           comm_gradient_finish(bench->comm, step, &wait_s, error) &&
+    return comm_gradient_ready(bench->reducer, bench->gradient.count, error) &&
+           comm_gradient_finish(bench->reducer, step, &wait_s, error) &&
            bench->gradient.kernels->synchronise(bench->gradient.context, error) &&
-           comm_gradient_progress(bench->comm, error);
+           comm_gradient_progress(bench->reducer, error);
 }
 
 /* Small whole numbers, whose sum is exact in float32 and bfloat16: every one of them is compared. */
@@ -202,25 +204,21 @@ static void print(const struct bench *bench, double seconds)
                bus_rate);
 }
 
-bool bench_allreduce(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+bool bench_allreduce(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {
         .mib = 84, .bucket_mib = 25, .iterations = 20, .warmup = 3, .timeout_s = 60, .device = "auto", .error = error};
     struct bench bench = {.arguments = &arguments, .comm = comm};
     double seconds = 0;
-    *agreed = true;
     bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
               comm_agree(comm, open_bench(&bench, error), error) &&
-              comm_agree(comm, comm_gradient_plan(comm, &bench.gradient, error), error);
-    if (ok) {
-        *agreed = false; /* a rank that is lost in a reduction cannot be asked */
-        ok = check_sum(&bench, error) && time_reductions(&bench, &seconds, error) &&
-             comm_reduce(comm, &seconds, 1, COMM_MAX, error);
-    }
+              comm_agree(comm, comm_gradient_open(&bench.reducer, comm, &bench.gradient, error), error);
+    ok = ok && check_sum(&bench, error) && time_reductions(&bench, &seconds, error) &&
+         comm_reduce(comm, &seconds, 1, COMM_MAX, error);
     if (ok && comm_rank(comm) == 0)
         print(&bench, seconds);
-    if (ok || *agreed) {
-        comm_gradient_close(comm);
+    if (ok || error->shared) { /* a rank that was lost in a reduction cannot be asked */
+        comm_gradient_close(bench.reducer);
         close_bench(&bench);
     }
     return ok;

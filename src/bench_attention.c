@@ -329,20 +329,16 @@ static void print(const struct bench *bench, double call_s)
                shape->head_dim, 1e3 * call_s, 1e-9 * flop / call_s, 1e-9 * bytes / call_s, fraction);
 }
 
-bool bench_attention(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+bool bench_attention(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {
         .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 50, .warmup = 3, .error = error};
     struct bench bench = {.arguments = &arguments};
     double call_s = 0;
-    *agreed = true;
     bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
               comm_agree(comm, open_bench(&bench, comm, error), error) &&
               comm_agree(comm, time_calls(&bench, &call_s, error), error);
-    if (ok) {
-        *agreed = false;
-        ok = comm_reduce(comm, &call_s, 1, COMM_MAX, error);
-    }
+    ok = ok && comm_reduce(comm, &call_s, 1, COMM_MAX, error);
     if (ok && comm_rank(comm) == 0)
         print(&bench, call_s);
     close_bench(&bench);

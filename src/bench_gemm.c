@@ -129,11 +129,10 @@ static void print(const struct arguments *arguments, int threads, double flops, 
                peak > 0 ? 100 * flops / peak : 0);
 }
 
-bool bench_gemm(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+bool bench_gemm(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {.size = 2048, .device = "cpu", .error = error};
     double flops = 0, peak = 0;
-    *agreed = true;
     if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error))
         return false;
     bool on_cpu = strcmp(arguments.device, "cpu") == 0;
@@ -143,7 +142,6 @@ bool bench_gemm(struct comm *comm, int argc, char **argv, bool *agreed, struct e
                      : device_rate(&arguments, comm, &flops, &peak, error);
     if (!comm_agree(comm, ok, error))
         return false;
-    *agreed = false;
     if (!comm_reduce(comm, &flops, 1, COMM_MIN, error))
         return false;
     if (comm_rank(comm) == 0)

@@ -6,6 +6,6 @@
 /* `quest-bench gemm`: the rate of oneDNN's plain product of two square matrices on the CPU, which the rate of a
  * training step is measured against. argv[0] is "gemm". Collective: every rank multiplies at the same time, the slowest
  * one's rate is printed. */
-bool bench_gemm(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error);
+bool bench_gemm(struct comm *comm, int argc, char **argv, struct error *error);
 
 #endif

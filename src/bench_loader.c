@@ -305,13 +305,12 @@ static void print(const struct arguments *arguments, const struct dataset *datas
     printf("\n");
 }
 
-bool bench_loader(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+bool bench_loader(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {.image_size = 224, .batch = 64, .workers = 1, .seconds = 6, .error = error};
     struct measured loader, decoder;
     struct dataset dataset;
-    *agreed = true;
-    if (!command_line_parse(&argp, argc, argv, &arguments, error))
+    if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error))
         return false;
     bool ok = open_dataset(&dataset, &arguments, error);
     if (ok) {

@@ -7,6 +7,7 @@
 #include "src/command_line.h"
 #include "src/config_load.h"
 #include "src/device.h"
+#include "src/gradient.h"
 #include "src/model.h"
 #include "src/random.h"
 
@@ -88,6 +89,7 @@ static const struct argp argp = {options, parse, NULL, "Times whole training ste
 
 struct bench {
     struct comm *comm;
+    struct comm_gradient *gradient;
     const struct arguments *arguments;
     struct config config;
     const struct kernels *kernels;
@@ -191,8 +193,8 @@ static bool run_step(struct bench *bench, uint64_t step, struct error *error)
     double wait_s;
     return model_zero_gradient(model, error) && model_forward(model, bench->pixels, batch, false, false, error) &&
            model_loss(model, bench->labels, batch, 0.1f, scale, error) &&
-           model_backward(model, batch, false, gradient_ready, bench->comm, error) &&
-           comm_gradient_finish(bench->comm, step, &wait_s, error) &&
+           model_backward(model, batch, false, gradient_ready, bench->gradient, error) &&
+           comm_gradient_finish(bench->gradient, step, &wait_s, error) &&
            kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, model->parameters.total,
                                    error) &&
            kernels->adamw_update(model->context, model->master, model->m, model->v, model->working, model->gradient,
@@ -255,7 +257,7 @@ static void print(const struct bench *bench, double step_s)
     printf("; peak memory %.0f MiB (%.0f foretold)\n", peak_mib, planned_mib);
 }
 
-bool bench_step(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error)
+bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {.preset = "vit_tiny",
                                   .precision = "fp32",
@@ -267,7 +269,6 @@ bool bench_step(struct comm *comm, int argc, char **argv, bool *agreed, struct e
                                   .error = error};
     struct bench bench = {.comm = comm, .arguments = &arguments};
     double step_s = 0;
-    *agreed = true;
     if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) ||
         !comm_agree(comm, open_bench(&bench, error), error)) {
         model_close(bench.model);
@@ -279,14 +280,13 @@ bool bench_step(struct comm *comm, int argc, char **argv, bool *agreed, struct e
                                              .count = bench.model->parameters.total,
                                              .bucket_mib = 4,
                                              .timeout_s = 300};
-    if (!comm_agree(comm, comm_gradient_plan(comm, &gradient, error), error))
+    if (!comm_agree(comm, comm_gradient_open(&bench.gradient, comm, &gradient, error), error))
         return false;
-    *agreed = false;
     if (!time_steps(&bench, &step_s, error) || !comm_reduce(comm, &step_s, 1, COMM_MAX, error))
         return false;
     if (comm_rank(comm) == 0)
         print(&bench, step_s);
-    comm_gradient_close(comm);
+    comm_gradient_close(bench.gradient);
     bench.kernels->release(bench.model->context, bench.pixels);
     bench.kernels->release(bench.model->context, bench.labels);
     model_close(bench.model);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "src/clock.h"
-#include "src/comm_gradient.h"
+#include "src/comm_mpi.h"
 
 #define HOST_BYTES  64
 #define TAG_WAITING 7 /* "I wait for somebody": see comm_find_silent_rank */
@@ -18,10 +18,9 @@ struct comm {
     char (*hosts)[HOST_BYTES]; /* [size] */
     int any_flag, any_answer;  /* of the question under way */
     MPI_Request any_request;
-    const struct comm_gradient_backend *backend;
-    struct comm_gradient *gradient;
-    double timeout_s; /* comm.timeout_s, from the gradient's plan; 0: none yet */
-    bool rank_lost;   /* somebody no longer answers: nothing collective may follow, MPI_Finalize least of all */
+    struct comm_waiting *waiting; /* what goes on while this rank waits */
+    double timeout_s;             /* of such a wait; 0: none */
+    bool rank_lost; /* somebody no longer answers: nothing collective may follow, MPI_Finalize least of all */
 };
 
 /* One line for a failed MPI call. */
@@ -72,8 +71,6 @@ void comm_close(struct comm *comm)
 {
     if (!comm)
         return;
-    if (comm->gradient)
-        comm->backend->close(comm->gradient);
     MPI_Comm_free(&comm->world);
     MPI_Finalize();
     free(comm->hosts);
@@ -124,23 +121,22 @@ bool comm_agree(struct comm *comm, bool ok, struct error *error)
         return ok ? error_runtime(error, "%s", ignored.message) : false;
     if (first_bad == comm->size)
         return true;
-    struct error shared = *error;
-    MPI_Bcast(&shared, sizeof shared, MPI_BYTE, first_bad, comm->world);
-    *error = shared;
+    MPI_Bcast(error, sizeof *error, MPI_BYTE, first_bad, comm->world);
+    error->shared = true;
     /* A mistake that every rank sees (a wrong key, a missing file) belongs to none of them; rank 0 acts for all. */
     if (bad_count < comm->size && first_bad != 0)
         error_prefix(error, "rank %d (%s)", first_bad, comm->hosts[first_bad]);
     return false;
 }
 
-_Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agreed)
+_Noreturn void comm_exit(struct comm *comm, const struct error *error)
 {
     int status = error->status == ERROR_NONE ? ERROR_RUNTIME : (int)error->status;
     if (!comm || !comm->hosts) {
         fprintf(stderr, "error: %s\n", error->message);
         exit(status);
     }
-    if ((!agreed || comm->rank_lost) && comm->size > 1) { /* MPI_Abort adds lines of its own */
+    if ((!error->shared || comm->rank_lost) && comm->size > 1) { /* MPI_Abort adds lines of its own */
         fprintf(stderr, "error: rank %d (%s): %s\n", comm->rank, comm_host(comm), error->message);
         fflush(NULL);
         MPI_Abort(comm->world, status);
@@ -153,18 +149,32 @@ _Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agre
     exit(status);
 }
 
-static bool silent_rank_error(struct comm *comm, struct error *error)
+void comm_set_timeout(struct comm *comm, double timeout_s)
 {
-    int silent;
-    if (!comm_find_silent_rank(comm, &silent, error))
-        return false;
-    if (silent < 0)
-        return error_runtime(error,
-                             "a sum over the ranks took longer than comm.timeout_s = %g s though every rank is waiting "
-                             "in it; look at the network between the hosts",
-                             comm->timeout_s);
-    return error_runtime(error, "rank %d (%s) stopped answering between two steps (comm.timeout_s = %g s)", silent,
-                         comm->hosts[silent], comm->timeout_s);
+    comm->timeout_s = timeout_s;
+}
+
+void comm_while_waiting(struct comm *comm, struct comm_waiting *waiting)
+{
+    waiting->next = comm->waiting;
+    comm->waiting = waiting;
+}
+
+void comm_no_longer_while_waiting(struct comm *comm, struct comm_waiting *waiting)
+{
+    for (struct comm_waiting **at = &comm->waiting; *at; at = &(*at)->next)
+        if (*at == waiting) {
+            *at = waiting->next;
+            return;
+        }
+}
+
+static bool meanwhile(struct comm *comm, struct error *error)
+{
+    for (struct comm_waiting *waiting = comm->waiting; waiting; waiting = waiting->next)
+        if (!waiting->function(waiting->owner, error))
+            return false;
+    return true;
 }
 
 /* Polled rather than waited for: while training this is where a rank notices that another one hangs, or that its own
@@ -181,7 +191,8 @@ static bool wait_for(struct comm *comm, MPI_Request *request, struct error *erro
         if (turn < 1000)
             continue;
         bool in_time = comm->timeout_s == 0 || clock_s() <= deadline;
-        if (!comm_gradient_progress(comm, error) || (!in_time && !silent_rank_error(comm, error))) {
+        if (!meanwhile(comm, error) ||
+            (!in_time && !comm_timed_out(comm, "a sum over the ranks", "between two steps", comm->timeout_s, error))) {
             comm->rank_lost = true;
             return false;
         }
@@ -282,9 +293,7 @@ bool comm_find_silent_rank(struct comm *comm, int *silent, struct error *error)
     return true;
 }
 
-/* ---- gradients ---- */
-
-bool comm_gradient_timed_out(struct comm *comm, uint64_t step, double timeout_s, struct error *error)
+bool comm_timed_out(struct comm *comm, const char *what, const char *where, double timeout_s, struct error *error)
 {
     int silent;
     if (!comm_find_silent_rank(comm, &silent, error))
@@ -292,57 +301,9 @@ bool comm_gradient_timed_out(struct comm *comm, uint64_t step, double timeout_s,
     if (silent < 0)
         return error_runtime(
             error,
-            "the gradient all-reduce of step %llu took longer than comm.timeout_s = %g s though every rank "
-            "is waiting in it; look at the network between the hosts",
-            (unsigned long long)step, timeout_s);
-    return error_runtime(
-        error, "rank %d (%s) stopped answering in the gradient all-reduce of step %llu (comm.timeout_s = %g s)", silent,
-        comm->hosts[silent], (unsigned long long)step, timeout_s);
-}
-
-static const struct comm_gradient_backend *backend_for(const struct comm_gradient_options *options)
-{
-#ifndef QUEST_NO_CUDA
-    if (options->kernels->stream(options->context))
-        return &comm_gradient_nccl;
-#endif
-    (void)options;
-    return &comm_gradient_mpi;
-}
-
-size_t comm_gradient_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
-{
-    return comm->size > 1 ? backend_for(options)->scratch_bytes(comm, options) : 0;
-}
-
-bool comm_gradient_plan(struct comm *comm, const struct comm_gradient_options *options, struct error *error)
-{
-    if (comm->size == 1)
-        return true;
-    comm->timeout_s = options->timeout_s;
-    comm->backend = backend_for(options);
-    return comm->backend->open(&comm->gradient, comm, options, error);
-}
-
-void comm_gradient_close(struct comm *comm)
-{
-    if (comm->gradient)
-        comm->backend->close(comm->gradient);
-    comm->gradient = NULL;
-}
-
-bool comm_gradient_ready(struct comm *comm, size_t done, struct error *error)
-{
-    return !comm->gradient || comm->backend->ready(comm->gradient, done, error);
-}
-
-bool comm_gradient_progress(struct comm *comm, struct error *error)
-{
-    return !comm->gradient || comm->backend->progress(comm->gradient, error);
-}
-
-bool comm_gradient_finish(struct comm *comm, uint64_t step, double *wait_s, struct error *error)
-{
-    *wait_s = 0;
-    return !comm->gradient || comm->backend->finish(comm->gradient, step, wait_s, error);
+            "%s took longer than comm.timeout_s = %g s though every rank is waiting in it; look at the "
+            "network between the hosts",
+            what, timeout_s);
+    return error_runtime(error, "rank %d (%s) stopped answering %s (comm.timeout_s = %g s)", silent,
+                         comm->hosts[silent], where, timeout_s);
 }

@@ -1,5 +1,4 @@
-/* Ranks and what they say to each other. Control messages and CPU gradients go over MPI; GPU gradients over NCCL
- * (comm_nccl.c) behind the same functions. */
+/* Ranks and what they say to each other over MPI. The sum of the gradients is in gradient.h. */
 #ifndef QUEST_COMM_H
 #define QUEST_COMM_H
 
@@ -7,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/kernels.h"
 #include "src/error.h"
 
 struct comm;
@@ -25,9 +23,9 @@ const char *comm_host(const struct comm *comm);
  * rank, and the error of the lowest failing rank is in everybody's `error` (prefixed with rank and host where it is
  * not rank 0's, which acts for all, nor everybody's). This is how one bad rank ends the job with one message. */
 bool comm_agree(struct comm *comm, bool ok, struct error *error);
-/* Ends the process: on an agreed error rank 0 prints it; a rank that is alone with its error prints it and aborts the
+/* Ends the process: of a shared error rank 0 prints it; a rank that is alone with its error prints it and aborts the
  * job. Never returns. */
-_Noreturn void comm_exit(struct comm *comm, const struct error *error, bool agreed);
+_Noreturn void comm_exit(struct comm *comm, const struct error *error);
 
 enum comm_operation { COMM_SUM, COMM_MIN, COMM_MAX };
 bool comm_reduce(struct comm *comm, double *values, size_t count, enum comm_operation operation, struct error *error);
@@ -41,29 +39,26 @@ bool comm_gather(struct comm *comm, void *all, const size_t *counts, const void 
 bool comm_any_begin(struct comm *comm, bool flag, struct error *error);
 bool comm_any_end(struct comm *comm, bool *any, struct error *error);
 
-/* ---- gradients ---- */
-
-struct comm_gradient_options {
-    const struct kernels *kernels;
-    struct context *context;
-    float *gradient; /* device memory, `count` numbers, in the order in which the backward pass finishes them */
-    size_t count;
-    double bucket_mib;
-    enum dtype dtype; /* on the wire */
-    double timeout_s;
+/* While a rank waits for the others in comm_reduce or comm_any_end it calls what was added here, so that other work
+ * that needs the ranks' calls goes on (src/gradient.h); false with an error ends the wait. The caller owns the node. */
+struct comm_waiting {
+    bool (*function)(void *owner, struct error *error);
+    void *owner;
+    struct comm_waiting *next; /* comm's own */
 };
-/* Gives back what comm_gradient_plan took. */
-void comm_gradient_close(struct comm *comm);
-/* Cuts the buffer into buckets. Scratch for a bf16 wire format is allocated here. */
-bool comm_gradient_plan(struct comm *comm, const struct comm_gradient_options *options, struct error *error);
-size_t comm_gradient_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options);
-/* The backward pass has finished gradient[0 .. done): starts the all-reduce (sum) of every bucket that is now whole,
- * and progresses those under way. Does not block. */
-bool comm_gradient_ready(struct comm *comm, size_t done, struct error *error);
-/* Lets pending reductions advance; called between ops. */
-bool comm_gradient_progress(struct comm *comm, struct error *error);
-/* Waits for all buckets; `wait_s` = seconds that the step was held up. A rank that does not answer within timeout_s is
- * an error that names it, its host and the step. */
-bool comm_gradient_finish(struct comm *comm, uint64_t step, double *wait_s, struct error *error);
+void comm_while_waiting(struct comm *comm, struct comm_waiting *waiting);
+void comm_no_longer_while_waiting(struct comm *comm, struct comm_waiting *waiting);
+/* How long such a wait may take before it is an error that names the rank which keeps silent; 0, as at first: for ever.
+ */
+void comm_set_timeout(struct comm *comm, double timeout_s);
+
+/* Fills `error` after a collective that did not end in time: which rank is silent, or that all wait; false. `what`:
+ * "the gradient all-reduce of step 7"; `where` a silent rank stopped: "in the gradient all-reduce of step 7". */
+bool comm_timed_out(struct comm *comm, const char *what, const char *where, double timeout_s, struct error *error);
+/* Ranks that wait tell each other so for a few seconds; writes the first rank that kept silent to *rank, or -1 where
+ * all are waiting (the network, then, not a rank). */
+bool comm_find_silent_rank(struct comm *comm, int *rank, struct error *error);
+/* Name of the host that a rank runs on. */
+const char *comm_host_of(const struct comm *comm, int rank);
 
 #endif

@@ -7,9 +7,10 @@
 
 #include "kernels/cpu/bf16.h"
 #include "src/clock.h"
-#include "src/comm_gradient.h"
+#include "src/comm_mpi.h"
+#include "src/gradient_backend.h"
 
-struct comm_gradient {
+struct gradient_state {
     struct comm *comm;
     struct comm_gradient_options options;
     MPI_Request *requests; /* [buckets] */
@@ -28,13 +29,12 @@ static void sum_bf16(void *in, void *in_out, int *count, MPI_Datatype *type)
         y[i] = bf16_from_float(float_from_bf16(x[i]) + float_from_bf16(y[i]));
 }
 
-static size_t mpi_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
+static size_t mpi_scratch_bytes(const struct comm_gradient_options *options)
 {
-    (void)comm;
     return options->dtype == DTYPE_BFLOAT16 ? options->count * sizeof(uint16_t) : 0;
 }
 
-static void mpi_close(struct comm_gradient *state)
+static void mpi_close(struct gradient_state *state)
 {
     if (!state)
         return;
@@ -47,16 +47,16 @@ static void mpi_close(struct comm_gradient *state)
     free(state);
 }
 
-static bool mpi_open(struct comm_gradient **out, struct comm *comm, const struct comm_gradient_options *options,
+static bool mpi_open(struct gradient_state **out, struct comm *comm, const struct comm_gradient_options *options,
                      struct error *error)
 {
-    struct comm_gradient *state = calloc(1, sizeof *state);
+    struct gradient_state *state = calloc(1, sizeof *state);
     *out = state;
     if (!state)
         return error_runtime(error, "out of memory for the gradient buckets");
     *state =
-        (struct comm_gradient){.comm = comm, .options = *options, .sum_bf16 = MPI_OP_NULL, .bf16 = MPI_DATATYPE_NULL};
-    state->buckets = comm_bucket_count(options);
+        (struct gradient_state){.comm = comm, .options = *options, .sum_bf16 = MPI_OP_NULL, .bf16 = MPI_DATATYPE_NULL};
+    state->buckets = bucket_count(options);
     state->requests = malloc(state->buckets * sizeof *state->requests);
     if (options->dtype == DTYPE_BFLOAT16) {
         state->wire = malloc(options->count * sizeof *state->wire);
@@ -67,9 +67,9 @@ static bool mpi_open(struct comm_gradient **out, struct comm *comm, const struct
     return state->requests ? true : error_runtime(error, "out of memory for the gradient buckets");
 }
 
-static bool start_bucket(struct comm_gradient *state, size_t bucket, struct error *error)
+static bool start_bucket(struct gradient_state *state, size_t bucket, struct error *error)
 {
-    size_t start = comm_bucket_start(&state->options, bucket), end = comm_bucket_start(&state->options, bucket + 1);
+    size_t start = bucket_start(&state->options, bucket), end = bucket_start(&state->options, bucket + 1);
     void *data = state->options.gradient + start;
     MPI_Datatype type = MPI_FLOAT;
     MPI_Op op = MPI_SUM;
@@ -86,7 +86,7 @@ static bool start_bucket(struct comm_gradient *state, size_t bucket, struct erro
     return true;
 }
 
-static bool mpi_progress(struct comm_gradient *state, struct error *error)
+static bool mpi_progress(struct gradient_state *state, struct error *error)
 {
     int done;
     if (state->started == 0)
@@ -96,9 +96,9 @@ static bool mpi_progress(struct comm_gradient *state, struct error *error)
     return true;
 }
 
-static bool mpi_ready(struct comm_gradient *state, size_t done, struct error *error)
+static bool mpi_ready(struct gradient_state *state, size_t done, struct error *error)
 {
-    while (state->started < state->buckets && comm_bucket_start(&state->options, state->started + 1) <= done) {
+    while (state->started < state->buckets && bucket_start(&state->options, state->started + 1) <= done) {
         if (!start_bucket(state, state->started, error))
             return false;
         state->started++;
@@ -106,7 +106,7 @@ static bool mpi_ready(struct comm_gradient *state, size_t done, struct error *er
     return mpi_progress(state, error);
 }
 
-static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_s, struct error *error)
+static bool mpi_finish(struct gradient_state *state, uint64_t step, double *wait_s, struct error *error)
 {
     double begin = clock_s(), deadline = begin + state->options.timeout_s;
     int done = 0;
@@ -114,7 +114,7 @@ static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_
         if (MPI_Testall((int)state->started, state->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
             return error_runtime(error, "the gradient all-reduce of step %llu failed", (unsigned long long)step);
         if (!done && turn % 256 == 255 && clock_s() > deadline)
-            return comm_gradient_timed_out(state->comm, step, state->options.timeout_s, error);
+            return gradient_timed_out(state->comm, step, state->options.timeout_s, error);
     }
     if (state->wire)
         for (size_t i = 0; i < state->options.count; i++)
@@ -124,7 +124,7 @@ static bool mpi_finish(struct comm_gradient *state, uint64_t step, double *wait_
     return true;
 }
 
-const struct comm_gradient_backend comm_gradient_mpi = {
+const struct gradient_backend gradient_backend_mpi = {
     .name = "MPI",
     .scratch_bytes = mpi_scratch_bytes,
     .open = mpi_open,

@@ -17,7 +17,8 @@
 
 #include "kernels/cuda/cuda.h"
 #include "src/clock.h"
-#include "src/comm_gradient.h"
+#include "src/comm_mpi.h"
+#include "src/gradient_backend.h"
 
 #define POLL_S  0.001 /* while NCCL says "in progress" */
 #define WATCH_S 0.1
@@ -30,7 +31,7 @@ struct reduction {
     double since_s; /* when finish queued it; 0: never */
 };
 
-struct comm_gradient {
+struct gradient_state {
     struct comm *comm;
     struct comm_gradient_options options;
     ncclComm_t nccl;
@@ -111,7 +112,7 @@ static bool check_places(struct comm *comm, const struct place *places, struct e
     return true;
 }
 
-static bool exchange_places(struct comm_gradient *state, struct error *error)
+static bool exchange_places(struct gradient_state *state, struct error *error)
 {
     struct comm *comm = state->comm;
     struct place mine = {{0}, 0}, *all = calloc((size_t)comm_world_size(comm), sizeof *all);
@@ -130,7 +131,7 @@ static bool exchange_places(struct comm_gradient *state, struct error *error)
     return ok;
 }
 
-static bool join(struct comm_gradient *state, struct error *error)
+static bool join(struct gradient_state *state, struct error *error)
 {
     struct comm *comm = state->comm;
     ncclUniqueId id;
@@ -159,7 +160,7 @@ static bool pending(cudaEvent_t event)
 }
 
 /* What is wrong now, if anything. ncclInProgress stands for a time-out. Called with the lock held. */
-static ncclResult_t inspect(struct comm_gradient *state)
+static ncclResult_t inspect(struct gradient_state *state)
 {
     ncclResult_t result = ncclSuccess;
     if (ncclCommGetAsyncError(state->nccl, &result) != ncclSuccess)
@@ -174,7 +175,7 @@ static ncclResult_t inspect(struct comm_gradient *state)
 
 static void *watch(void *argument)
 {
-    struct comm_gradient *state = argument;
+    struct gradient_state *state = argument;
     (void)cudaSetDevice(state->options.context->device); /* it was set in the main thread: cannot fail here */
     pthread_mutex_lock(&state->lock);
     while (!state->stop && !state->failed) {
@@ -197,7 +198,7 @@ static void *watch(void *argument)
 }
 
 /* false with the watchdog's finding in `error`. */
-static bool healthy(struct comm_gradient *state, struct error *error)
+static bool healthy(struct gradient_state *state, struct error *error)
 {
     pthread_mutex_lock(&state->lock);
     bool failed = state->failed;
@@ -205,7 +206,7 @@ static bool healthy(struct comm_gradient *state, struct error *error)
     if (!failed)
         return true;
     if (state->failure == ncclInProgress)
-        return comm_gradient_timed_out(state->comm, state->failed_step, state->options.timeout_s, error);
+        return gradient_timed_out(state->comm, state->failed_step, state->options.timeout_s, error);
     int silent;
     if (comm_find_silent_rank(state->comm, &silent, error) && silent >= 0)
         return error_runtime(error, "rank %d (%s) left the gradient all-reduce after step %llu: NCCL: %s", silent,
@@ -217,13 +218,12 @@ static bool healthy(struct comm_gradient *state, struct error *error)
 
 /* ---- the backend's table ---- */
 
-static size_t nccl_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
+static size_t nccl_scratch_bytes(const struct comm_gradient_options *options)
 {
-    (void)comm;
     return options->dtype == DTYPE_BFLOAT16 ? options->count * sizeof(uint16_t) : 0;
 }
 
-static void leave(struct comm_gradient *state)
+static void leave(struct gradient_state *state)
 {
     struct error ignored;
     if (!state->nccl || state->failed)
@@ -237,7 +237,7 @@ static void leave(struct comm_gradient *state)
         ncclCommAbort(state->nccl);
 }
 
-static void nccl_close(struct comm_gradient *state)
+static void nccl_close(struct gradient_state *state)
 {
     if (!state)
         return;
@@ -264,10 +264,10 @@ static void nccl_close(struct comm_gradient *state)
     free(state);
 }
 
-static bool prepare(struct comm_gradient *state, struct error *error)
+static bool prepare(struct gradient_state *state, struct error *error)
 {
     const struct comm_gradient_options *options = &state->options;
-    size_t wire_bytes = nccl_scratch_bytes(state->comm, options);
+    size_t wire_bytes = nccl_scratch_bytes(options);
     if (wire_bytes && !options->kernels->allocate(options->context, &state->wire, wire_bytes,
                                                   "gradients in bf16 on their way (comm.dtype)", error))
         return false;
@@ -280,15 +280,15 @@ static bool prepare(struct comm_gradient *state, struct error *error)
     return true;
 }
 
-static bool nccl_open(struct comm_gradient **out, struct comm *comm, const struct comm_gradient_options *options,
+static bool nccl_open(struct gradient_state **out, struct comm *comm, const struct comm_gradient_options *options,
                       struct error *error)
 {
-    struct comm_gradient *state = *out = calloc(1, sizeof *state);
+    struct gradient_state *state = *out = calloc(1, sizeof *state);
     if (!state)
         return error_runtime(error, "out of memory for the gradient buckets");
     state->comm = comm;
     state->options = *options;
-    state->buckets = comm_bucket_count(options);
+    state->buckets = bucket_count(options);
     pthread_mutex_init(&state->lock, NULL);
     pthread_cond_init(&state->wake, NULL);
     if (!comm_agree(comm, prepare(state, error), error) || !exchange_places(state, error) || !join(state, error))
@@ -298,7 +298,7 @@ static bool nccl_open(struct comm_gradient **out, struct comm *comm, const struc
 }
 
 /* Under the lock, so that the watchdog does not abort the communicator in the middle of a call. */
-static bool reduce_bucket(struct comm_gradient *state, void *data, size_t count, struct error *error)
+static bool reduce_bucket(struct gradient_state *state, void *data, size_t count, struct error *error)
 {
     bool ok = false;
     pthread_mutex_lock(&state->lock);
@@ -315,11 +315,11 @@ static bool reduce_bucket(struct comm_gradient *state, void *data, size_t count,
     return ok;
 }
 
-static bool start_bucket(struct comm_gradient *state, size_t bucket, struct error *error)
+static bool start_bucket(struct gradient_state *state, size_t bucket, struct error *error)
 {
     struct context *ctx = state->options.context;
-    size_t start = comm_bucket_start(&state->options, bucket);
-    size_t count = comm_bucket_start(&state->options, bucket + 1) - start;
+    size_t start = bucket_start(&state->options, bucket);
+    size_t count = bucket_start(&state->options, bucket + 1) - start;
     float *gradient = state->options.gradient + start;
     void *data = gradient;
     if (!CUDA_TRY(cudaEventRecord(state->bucket_done, ctx->compute), error) ||
@@ -334,16 +334,16 @@ static bool start_bucket(struct comm_gradient *state, size_t bucket, struct erro
            (!state->wire || cuda_wire_unpack(ctx, gradient, data, count, error));
 }
 
-static bool nccl_progress(struct comm_gradient *state, struct error *error)
+static bool nccl_progress(struct gradient_state *state, struct error *error)
 {
     return healthy(state, error);
 }
 
-static bool nccl_ready(struct comm_gradient *state, size_t done, struct error *error)
+static bool nccl_ready(struct gradient_state *state, size_t done, struct error *error)
 {
     if (!healthy(state, error))
         return false;
-    for (; state->started < state->buckets && comm_bucket_start(&state->options, state->started + 1) <= done;
+    for (; state->started < state->buckets && bucket_start(&state->options, state->started + 1) <= done;
          state->started++)
         if (!start_bucket(state, state->started, error))
             return healthy(state, error) ? error_prefix(error, "gradient bucket %zu", state->started) : false;
@@ -360,7 +360,7 @@ static double held_up_s(const struct reduction *last)
     return ms > 0 ? 1e-3 * ms : 0;
 }
 
-static bool nccl_finish(struct comm_gradient *state, uint64_t step, double *wait_s, struct error *error)
+static bool nccl_finish(struct gradient_state *state, uint64_t step, double *wait_s, struct error *error)
 {
     struct context *ctx = state->options.context;
     struct reduction *now = &state->reductions[state->current], *last = &state->reductions[1 - state->current];
@@ -381,7 +381,7 @@ static bool nccl_finish(struct comm_gradient *state, uint64_t step, double *wait
     return true;
 }
 
-const struct comm_gradient_backend comm_gradient_nccl = {
+const struct gradient_backend gradient_backend_nccl = {
     .name = "NCCL",
     .scratch_bytes = nccl_scratch_bytes,
     .open = nccl_open,

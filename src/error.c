@@ -1,3 +1,4 @@
+/* One line of text and a status, filled in where something fails and printed once by main. */
 #include "src/error.h"
 
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 static bool fill(struct error *error, enum error_status status, const char *format, va_list arguments)
 {
     error->status = status;
+    error->shared = false;
     vsnprintf(error->message, sizeof error->message, format, arguments);
     return false;
 }
@@ -26,6 +28,12 @@ bool error_runtime(struct error *error, const char *format, ...)
     va_start(arguments, format);
     fill(error, ERROR_RUNTIME, format, arguments);
     va_end(arguments);
+    return false;
+}
+
+bool error_shared(struct error *error)
+{
+    error->shared = true;
     return false;
 }
 

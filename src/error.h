@@ -19,12 +19,16 @@ enum error_status {
 
 struct error {
     enum error_status status;
+    bool shared; /* every rank is about to return this error; comm_agree sees to it, or error_shared says so */
     char message[1024];
 };
 
 /* Both format `message` and return false, so that a failing function can end in `return error_input(...)`. */
 bool error_input(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool error_runtime(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* All ranks come to this error from the same numbers, so that none needs to tell the others; returns false. */
+bool error_shared(struct error *error);
 
 /* Adds to the end of a message that a lower layer wrote; returns false. */
 bool error_append(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

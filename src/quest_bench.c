@@ -9,10 +9,10 @@
 #include "src/bench_step.h"
 #include "src/comm.h"
 
-/* All are collective; argv[0] is the subcommand. *agreed: every rank returns the same error. */
+/* All are collective; argv[0] is the subcommand. */
 static const struct benchmark {
     const char *name, *meaning;
-    bool (*run)(struct comm *comm, int argc, char **argv, bool *agreed, struct error *error);
+    bool (*run)(struct comm *comm, int argc, char **argv, struct error *error);
 } benchmarks[] = {
     {"step", "whole training steps of a preset", bench_step},
     {"loader", "batches from a dataset", bench_loader},
@@ -35,6 +35,7 @@ static const struct benchmark *find(const char *name, struct error *error)
         if (strcmp(name, benchmarks[i].name) == 0)
             return &benchmarks[i];
     error_input(error, "quest-bench: there is no benchmark '%s'; --help lists them", name);
+    error_shared(error);
     return NULL;
 }
 
@@ -42,7 +43,6 @@ int main(int argc, char **argv)
 {
     struct error error;
     struct comm *comm = NULL;
-    bool agreed = true;
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0)) {
         print_usage();
         return 0;
@@ -52,12 +52,12 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!comm_open(&comm, &argc, &argv, &error))
-        comm_exit(comm, &error, false);
+        comm_exit(comm, &error);
     const struct benchmark *benchmark = find(argc > 1 ? argv[1] : "(none given)", &error);
     if (!benchmark)
-        comm_exit(comm, &error, true);
-    if (!benchmark->run(comm, argc - 1, argv + 1, &agreed, &error))
-        comm_exit(comm, &error, agreed);
+        comm_exit(comm, &error);
+    if (!benchmark->run(comm, argc - 1, argv + 1, &error))
+        comm_exit(comm, &error);
     comm_close(comm);
     return 0;
 }

@@ -287,8 +287,10 @@ static bool run(struct job *job, struct error *error)
     if (!comm_agree(job->comm, stop_signal_install(error) && open_alone(job, error), error) ||
         !evaluate(&result, job->model, job->comm, &job->input, job->logits, &stopped, error))
         return false;
-    if (stopped)
-        return error_runtime(error, "stopped before all images were seen; there is no result");
+    if (stopped) {
+        error_runtime(error, "stopped before all images were seen; there is no result");
+        return error_shared(error);
+    }
     bool ok = true;
     if (comm_rank(job->comm) == 0) {
         if (!job->arguments->json || strcmp(job->arguments->json, "-") != 0)
@@ -308,7 +310,7 @@ int main(int argc, char **argv)
 
     bool parsed = command_line_parse(&argp, argc, argv, &arguments, &error);
     if (!comm_open(&job.comm, &argc, &argv, &open_error))
-        comm_exit(job.comm, &open_error, false);
+        comm_exit(job.comm, &open_error);
     bool ok = comm_agree(job.comm, parsed, &error) && run(&job, &error);
     free(job.logits);
     model_close(job.model);
@@ -316,7 +318,7 @@ int main(int argc, char **argv)
         dataset_close(&job.data);
     checkpoint_free(&job.header);
     if (!ok)
-        comm_exit(job.comm, &error, true);
+        comm_exit(job.comm, &error);
     comm_close(job.comm);
     return 0;
 }

@@ -92,8 +92,7 @@ static bool read_configuration(struct trainer_options *trainer, const struct arg
     return config_load(&trainer->config, arguments->config, arguments->overrides, arguments->override_count, error);
 }
 
-/* *agreed: whether every rank is about to return the same error. */
-static bool train(struct comm *comm, const struct arguments *arguments, bool *agreed, struct error *error)
+static bool train(struct comm *comm, const struct arguments *arguments, struct error *error)
 {
     char run_directory[1024];
     struct trainer *trainer = NULL;
@@ -102,15 +101,14 @@ static bool train(struct comm *comm, const struct arguments *arguments, bool *ag
                                               .device = arguments->device,
                                               .resume = arguments->resume,
                                               .max_steps = arguments->max_steps};
-    *agreed = true;
     if (!comm_agree(comm, read_configuration(&trainer_options, arguments, error), error))
         return false;
     if (!arguments->out) {
         default_run_directory(run_directory, sizeof run_directory, arguments->config);
         trainer_options.run_directory = run_directory;
     }
-    bool ok = trainer_open(&trainer, comm, &trainer_options, error) && trainer_run(trainer, agreed, error);
-    if (ok || *agreed)
+    bool ok = trainer_open(&trainer, comm, &trainer_options, error) && trainer_run(trainer, error);
+    if (ok || error->shared)
         trainer_close(trainer);
     return ok;
 }
@@ -121,7 +119,6 @@ int main(int argc, char **argv)
     struct comm *comm = NULL;
     const char **overrides = calloc((size_t)argc, sizeof *overrides);
     struct arguments arguments = {.overrides = overrides, .device = "auto", .error = &error};
-    bool agreed = false;
 
     if (!overrides)
         error_runtime(&error, "out of memory");
@@ -129,11 +126,11 @@ int main(int argc, char **argv)
     bool parsed = overrides && command_line_parse(&argp, argc, argv, &arguments, &error) && stop_signal_install(&error);
     struct error open_error;
     if (!comm_open(&comm, &argc, &argv, &open_error))
-        comm_exit(comm, &open_error, false);
+        comm_exit(comm, &open_error);
     if (!comm_agree(comm, parsed, &error))
-        comm_exit(comm, &error, true);
-    if (!train(comm, &arguments, &agreed, &error))
-        comm_exit(comm, &error, agreed);
+        comm_exit(comm, &error);
+    if (!train(comm, &arguments, &error))
+        comm_exit(comm, &error);
     comm_close(comm);
     free(overrides);
     return 0;

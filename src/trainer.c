@@ -7,6 +7,7 @@
 #include "src/clock.h"
 #include "src/crc32c.h"
 #include "src/device.h"
+#include "src/gradient.h"
 #include "src/schedule.h"
 
 /* ---- data ---- */
@@ -311,14 +312,15 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     struct comm_gradient_options gradient = gradient_options(trainer);
     const struct loader_options *loader = &trainer->train_input_options.loader;
     bool ok = loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error);
-    return comm_agree(comm, ok, error) && comm_agree(comm, comm_gradient_plan(comm, &gradient, error), error);
+    return comm_agree(comm, ok, error) &&
+           comm_agree(comm, comm_gradient_open(&trainer->gradient, comm, &gradient, error), error);
 }
 
 void trainer_close(struct trainer *trainer)
 {
     if (!trainer)
         return;
-    comm_gradient_close(trainer->comm);
+    comm_gradient_close(trainer->gradient);
     input_close(trainer->input);
     for (size_t i = 0; i < 2 && trainer->model; i++) {
         struct step_record *record = &trainer->records[i];

@@ -15,6 +15,7 @@
 #include "data_loaders/dataset.h"
 #include "src/comm.h"
 #include "src/config.h"
+#include "src/gradient.h"
 #include "src/gradient_limit.h"
 #include "src/input.h"
 #include "src/model.h"
@@ -56,7 +57,8 @@ struct trainer {
     struct model *model;
     struct input_options train_input_options, val_input_options;
     struct input *input;
-    struct run_log *log; /* rank 0 only, elsewhere NULL */
+    struct comm_gradient *gradient; /* NULL with one rank */
+    struct run_log *log;            /* rank 0 only, elsewhere NULL */
     struct progress progress;
     struct norm_statistics norms;
     struct trainer_diagnosis diagnosis;
@@ -76,16 +78,17 @@ struct trainer {
     } window; /* since the last logged step, times without evaluations and checkpoints */
 };
 
-/* Collective; errors are agreed. */
+/* Collective; errors are shared. */
 bool trainer_open(struct trainer **trainer, struct comm *comm, const struct trainer_options *options,
                   struct error *error);
-/* Runs to the end, --max-steps, or a stop signal. *agreed: whether all ranks return the same error. */
-bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error);
+/* Runs to the end, --max-steps, or a stop signal. */
+bool trainer_run(struct trainer *trainer, struct error *error);
 void trainer_close(struct trainer *trainer);
 
 /* ---- between the trainer's files ---- */
 
-/* Parameters (and, resuming, moments, step and best top-1) from --resume, --init or the seed. Collective, agreed. */
+/* Parameters (and, resuming, moments, step and best top-1) from --resume, --init or the seed. Collective, errors are
+ * shared. */
 bool trainer_load(struct trainer *trainer, struct error *error);
 /* Rank 0 writes a checkpoint of the last finished step and prunes old ones; others wait. A failure is a warning and an
  * event: the run goes on with the previous checkpoint. *saved tells, on every rank. */
@@ -94,16 +97,16 @@ bool trainer_save(struct trainer *trainer, bool *saved, struct error *error);
 bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *error);
 /* Marks the newest checkpoint as the best. */
 void trainer_mark_best(struct trainer *trainer);
-/* Reads a finished step: logs it. One that was not finite is an error (agreed), or where the configuration says so the
+/* Reads a finished step: logs it. One that was not finite is an error (shared), or where the configuration says so the
  * decision to rewind, after which no record is read. */
 bool trainer_finish_record(struct trainer *trainer, struct step_record *record, struct error *error);
 /* Says where the NaN or Inf of `step` came from, in an event and the error; true: the run is to be rewound. */
 bool trainer_report_nonfinite(struct trainer *trainer, uint64_t step, struct error *error);
 /* Parameters, moments, step, best top-1 and gradient norms of the newest valid checkpoint from which step `since` was
- * not the next one, else of the newest before `seen` in the same way. Collective, agreed. */
+ * not the next one, else of the newest before `seen` in the same way. Collective, errors are shared. */
 bool trainer_restore(struct trainer *trainer, uint64_t since, uint64_t seen, struct error *error);
 /* Back to a good checkpoint as the diagnosis has decided, with logs, input, diagnosis and learning rate set for going
- * on from there. Collective, agreed. */
+ * on from there. Collective, errors are shared. */
 bool trainer_rewind(struct trainer *trainer, struct error *error);
 /* Whether the configuration asks for rewinding at all. */
 bool trainer_may_rewind(const struct trainer *trainer);

@@ -35,7 +35,7 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
            trainer->kernels->download(model->context, record->label_rank + first, model->label_rank,
                                       count * sizeof(int32_t), error) &&
            PROFILED("backward",
-                    model_backward(model, count, true, last ? gradient_ready : NULL, trainer->comm, error)) &&
+                    model_backward(model, count, true, last ? gradient_ready : NULL, trainer->gradient, error)) &&
            input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
 }
 
@@ -103,7 +103,7 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
     for (size_t micro = 0; micro < trainer->accumulate; micro++)
         if (!micro_step(trainer, record, micro, error))
             return false;
-    if (!PROFILED("reduction", comm_gradient_finish(trainer->comm, step, &comm_wait_s, error)) ||
+    if (!PROFILED("reduction", comm_gradient_finish(trainer->gradient, step, &comm_wait_s, error)) ||
         !PROFILED("gradient norm", measure_gradient(trainer, record, error)) ||
         !PROFILED("update", update(trainer, record, error)) ||
         (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
@@ -184,7 +184,7 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
 }
 
 /* Evaluation and checkpoint after a step, where they are due. A best model is always kept, so it is saved too. */
-static bool after_step(struct trainer *trainer, bool *agreed, struct error *error)
+static bool after_step(struct trainer *trainer, struct error *error)
 {
     bool evaluate_now = trainer->has_val && is_due(trainer, trainer->step, trainer->config->train.eval_every);
     bool save_now = is_due(trainer, trainer->step, trainer->config->checkpoint.every), is_best = false, saved = false;
@@ -200,12 +200,9 @@ static bool after_step(struct trainer *trainer, bool *agreed, struct error *erro
         return false;
     if (wants_rewind(trainer))
         return true; /* nothing of this state is kept */
-    /* A reduction that was aborted on the device shows only here; its step must not be saved. Others may not know yet.
-     */
-    if (!comm_gradient_progress(trainer->comm, error)) {
-        *agreed = false;
+    /* A reduction that was aborted on the device shows only here; its step must not be saved. */
+    if (!comm_gradient_progress(trainer->gradient, error))
         return false;
-    }
     if (evaluate_now && !run_evaluation(trainer, &is_best, error)) {
         struct error save_error;
         if (save_now) /* what was learned since the last checkpoint is not lost with the evaluation's data */
@@ -230,10 +227,11 @@ static bool stop_early(struct trainer *trainer, struct error *error)
     bool saved = trainer->saved_step == trainer->step;
     if (!finish_records(trainer, error) || (!saved && !trainer_save(trainer, &saved, error)))
         return false;
-    if (!saved)
-        return error_runtime(error,
-                             "stopped at step %llu, but its checkpoint could not be written; the newest is step %llu",
-                             (unsigned long long)trainer->step, (unsigned long long)trainer->saved_step);
+    if (!saved) {
+        error_runtime(error, "stopped at step %llu, but its checkpoint could not be written; the newest is step %llu",
+                      (unsigned long long)trainer->step, (unsigned long long)trainer->saved_step);
+        return error_shared(error);
+    }
     progress_say(&trainer->progress, "stopped at step %llu of %llu; the same command with --resume goes on from there",
                  (unsigned long long)trainer->step, (unsigned long long)trainer->total_steps);
     return true;
@@ -243,11 +241,14 @@ static bool stop_early(struct trainer *trainer, struct error *error)
 static bool stop_by_diagnosis(struct trainer *trainer, struct error *error)
 {
     struct trainer_decision decision = trainer->diagnosis.decision;
-    return stop_early(trainer, error) &&
-           error_runtime(error,
-                         "stopped by the diagnosis of %s (diagnosis.on_warning, diagnosis.on_critical); the checkpoint "
-                         "of step %llu holds this state",
-                         decision.why, (unsigned long long)trainer->saved_step);
+    if (!stop_early(trainer, error))
+        return false;
+    error_runtime(
+        error,
+        "stopped by the diagnosis of %s (diagnosis.on_warning, diagnosis.on_critical); the checkpoint of step "
+        "%llu holds this state",
+        decision.why, (unsigned long long)trainer->saved_step);
+    return error_shared(error);
 }
 
 static bool rewind_or_stop(struct trainer *trainer, struct error *error)
@@ -258,22 +259,23 @@ static bool rewind_or_stop(struct trainer *trainer, struct error *error)
     char why[sizeof decision->why];
     snprintf(why, sizeof why, "%.400s, after %llu rewinds (diagnosis.rewind_max)", decision->why,
              (unsigned long long)trainer->rewinds);
-    if (decision->nonfinite)
-        return error_runtime(error, "%s; the last checkpoint is step %llu in %s", why,
-                             (unsigned long long)trainer->saved_step, trainer->options.run_directory);
+    if (decision->nonfinite) {
+        error_runtime(error, "%s; the last checkpoint is step %llu in %s", why, (unsigned long long)trainer->saved_step,
+                      trainer->options.run_directory);
+        return error_shared(error);
+    }
     memcpy(decision->why, why, sizeof why);
     decision->action = DIAGNOSIS_ACTION_STOP;
     return stop_by_diagnosis(trainer, error);
 }
 
 /* What follows a step that is done. *ended: the run stops here, in good order. */
-static bool after_run_step(struct trainer *trainer, bool stop, bool *ended, bool *agreed, struct error *error)
+static bool after_run_step(struct trainer *trainer, bool stop, bool *ended, struct error *error)
 {
     struct step_record *readable = &trainer->records[(trainer->step - (trainer->asynchronous ? 1 : 0)) % 2];
     bool last = trainer->step == trainer->total_steps;
-    *agreed = true; /* from here on all ranks see the same numbers and fail together */
     *ended = false;
-    if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, agreed, error) ||
+    if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, error) ||
         ((stop || trainer->step == trainer->last_step) && !finish_records(trainer, error)))
         return false;
     if (wants_rewind(trainer))
@@ -284,40 +286,39 @@ static bool after_run_step(struct trainer *trainer, bool stop, bool *ended, bool
     return true;
 }
 
-static bool run_steps(struct trainer *trainer, bool *agreed, struct error *error)
+static bool run_steps(struct trainer *trainer, struct error *error)
 {
     for (bool ended = trainer->step >= trainer->last_step; !ended;) {
         bool stop;
-        *agreed = false;
         if (!comm_any_begin(trainer->comm, stop_signal_raised(), error) ||
             !run_step(trainer, trainer->step + 1, error) || !comm_any_end(trainer->comm, &stop, error))
             return trainer->saved_step > 0
                        ? error_append(error, "; the last checkpoint is step %llu (go on with --resume)",
                                       (unsigned long long)trainer->saved_step)
                        : false;
-        if (!after_run_step(trainer, stop, &ended, agreed, error))
+        if (!after_run_step(trainer, stop, &ended, error))
             return false;
     }
     return true;
 }
 
-bool trainer_run(struct trainer *trainer, bool *agreed, struct error *error)
+bool trainer_run(struct trainer *trainer, struct error *error)
 {
     bool saved;
-    *agreed = true;
     /* Where the run may have to go back there is something to go back to from the first step on. */
     if (trainer->step == 0 && trainer_may_rewind(trainer) && !trainer_save(trainer, &saved, error))
         return false;
     trainer_restart_window(trainer);
-    if (!run_steps(trainer, agreed, error))
+    if (!run_steps(trainer, error))
         return false;
-    *agreed = true;
     if (trainer->step < trainer->total_steps)
         return stop_early(trainer, error);
-    if (trainer->saved_step != trainer->step)
-        return error_runtime(
-            error, "the training is done, but its last checkpoint could not be written; the newest is step %llu",
-            (unsigned long long)trainer->saved_step);
+    if (trainer->saved_step != trainer->step) {
+        error_runtime(error,
+                      "the training is done, but its last checkpoint could not be written; the newest is step %llu",
+                      (unsigned long long)trainer->saved_step);
+        return error_shared(error);
+    }
     progress_say(&trainer->progress, "done: %llu steps; logs and checkpoints in %s", (unsigned long long)trainer->step,
                  trainer->options.run_directory);
     return true;

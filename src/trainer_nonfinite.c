@@ -125,5 +125,5 @@ bool trainer_report_nonfinite(struct trainer *trainer, uint64_t step, struct err
                   "%s; %s; lower optim.lr, set optim.clip_grad_norm, or read norms.jsonl to see which layer grew", what,
                   saved);
     log_event(trainer, step, &finding, error->message);
-    return false;
+    return error_shared(error);
 }

@@ -17,7 +17,7 @@
 
 #define assert_ok(call)                                  \
     do {                                                 \
-        struct error ok_error = {ERROR_NONE, ""};        \
+        struct error ok_error = {.status = ERROR_NONE};  \
         struct error *error = &ok_error;                 \
         if (!(call))                                     \
             fail_msg("%s: %s", #call, ok_error.message); \
@@ -26,7 +26,7 @@
 /* The call fails with this status and a message that contains `text`. */
 #define assert_refused(call, expected_status, text)                                          \
     do {                                                                                     \
-        struct error refused_error = {ERROR_NONE, ""};                                       \
+        struct error refused_error = {.status = ERROR_NONE};                                 \
         struct error *error = &refused_error;                                                \
         assert_false(call);                                                                  \
         assert_int_equal(refused_error.status, expected_status);                             \
