@@ -16,11 +16,11 @@ struct comm_gradient_options {
     enum dtype dtype; /* on the wire */
     double timeout_s;
 };
-/* Cuts the buffer into buckets; scratch for a bf16 wire format is allocated here. With one rank there is nothing to sum:
- * *gradient is NULL, which the functions below take. From here on waits for other ranks end after timeout_s.
+/* Cuts the buffer into buckets; scratch for a bf16 wire format is allocated here. With one rank there is nothing to
+ * sum: *gradient is NULL, which the functions below take. From here on waits for other ranks end after timeout_s.
  * Collective. */
-bool comm_gradient_open(struct comm_gradient **gradient, struct comm *comm,
-                        const struct comm_gradient_options *options, struct error *error);
+bool comm_gradient_open(struct comm_gradient **gradient, struct comm *comm, const struct comm_gradient_options *options,
+                        struct error *error);
 /* Before comm_close. */
 void comm_gradient_close(struct comm_gradient *gradient);
 size_t comm_gradient_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options);

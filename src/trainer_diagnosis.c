@@ -76,7 +76,7 @@ bool trainer_diagnosis_restart(struct trainer_diagnosis *diagnosis, struct error
     diagnosis_close(diagnosis->rules);
     diagnosis->rules = NULL;
     struct diagnosis_options options = options_of(diagnosis->config, diagnosis->tokens);
-    return !diagnosis->enabled || !diagnosis->log ||
+    return !diagnosis->enabled || comm_rank(diagnosis->comm) != 0 ||
            diagnosis_open(&diagnosis->rules, &options, raise_event, diagnosis, error);
 }
 

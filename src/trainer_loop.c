@@ -7,7 +7,10 @@
 #include "src/profile.h"
 #include "src/schedule.h"
 #include "src/stop_signal.h"
-#include "src/trainer.h"
+#include "src/trainer_records.h"
+#include "src/trainer_rewind.h"
+#include "src/trainer_save.h"
+#include "src/update.h"
 
 static bool gradient_ready(void *owner, size_t done, struct error *error)
 {
@@ -39,47 +42,6 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
            input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
 }
 
-/* On the device, of this step; the other half is of the step before, which the host may not have read. */
-static double *sums_of(const struct model *model, uint64_t step)
-{
-    return model->sum_of_squares + step % 2 * (1 + model->depth);
-}
-
-/* Sums of squares of the whole gradient, for clipping, and on logged steps of each block's qkv gradient. */
-static bool measure_gradient(struct trainer *trainer, const struct step_record *record, struct error *error)
-{
-    struct model *model = trainer->model;
-    const struct parameters *parameters = &model->parameters;
-    double *sums = sums_of(model, record->step);
-    for (size_t block = 0; record->with_norms && block < model->depth; block++) {
-        const struct block_offsets *at = &parameters->blocks[block];
-        if (!trainer->kernels->sum_of_squares(model->context, sums + 1 + block, model->gradient + at->qkv_weight,
-                                              at->norm1_weight - at->qkv_weight, error))
-            return false;
-    }
-    return trainer->kernels->sum_of_squares(model->context, sums, model->gradient, parameters->total, error);
-}
-
-static bool update(struct trainer *trainer, const struct step_record *record, struct error *error)
-{
-    struct model *model = trainer->model;
-    const struct config *config = trainer->config;
-    struct adamw adamw = {
-        .lr = (float)record->lr,
-        .beta1 = (float)config->optim.beta1,
-        .beta2 = (float)config->optim.beta2,
-        .eps = (float)config->optim.eps,
-        .weight_decay = (float)config->optim.weight_decay,
-        .step = record->step,
-        .clip_grad_norm = (float)config->optim.clip_grad_norm,
-        .sum_of_squares_limit = record->sum_of_squares_limit,
-        .earlier_sum_of_squares = sums_of(model, record->step - 1),
-    };
-    return trainer->kernels->adamw_update(model->context, model->master, model->m, model->v, model->working,
-                                          model->gradient, model->decay, sums_of(model, record->step),
-                                          model->parameters.total, &adamw, error);
-}
-
 static bool is_logged(const struct trainer *trainer, uint64_t step, int64_t every)
 {
     return every > 0 && (step % (uint64_t)every == 0 || step == 1 || step == trainer->total_steps);
@@ -97,6 +59,7 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
     record->sum_of_squares_limit = limit * limit;
     record->with_norms = is_logged(trainer, step, trainer->config->norms.every);
     record->logged = is_logged(trainer, step, trainer->config->log.every);
+    struct update update = {.step = step, .lr = record->lr, .sum_of_squares_limit = record->sum_of_squares_limit};
     if (!model_zero_gradient(model, error) ||
         (record->with_norms && !norm_statistics_begin(&trainer->norms, model, error)))
         return false;
@@ -104,10 +67,10 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
         if (!micro_step(trainer, record, micro, error))
             return false;
     if (!PROFILED("reduction", comm_gradient_finish(trainer->gradient, step, &comm_wait_s, error)) ||
-        !PROFILED("gradient norm", measure_gradient(trainer, record, error)) ||
-        !PROFILED("update", update(trainer, record, error)) ||
+        !PROFILED("gradient norm", update_measure_gradient(model, step, record->with_norms, error)) ||
+        !PROFILED("update", update_parameters(model, trainer->config, &update, error)) ||
         (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
-        !trainer->kernels->download(model->context, record->sum_of_squares, sums_of(model, step),
+        !trainer->kernels->download(model->context, record->sum_of_squares, update_sums(model, step),
                                     (1 + model->depth) * sizeof(double), error) ||
         !trainer->kernels->mark(model->context, (int)(step % 2), error))
         return false;
@@ -177,9 +140,7 @@ static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error 
                                      .top5 = result.top5,
                                      .loss = result.loss,
                                      .seconds = clock_s() - begin};
-    struct error log_error;
-    if (trainer->log)
-        trainer_log_result(trainer, run_log_metrics(trainer->log, &metrics, &log_error), &log_error);
+    trainer_log_metrics(trainer, &metrics);
     return true;
 }
 

@@ -2,11 +2,10 @@
  * update was made from that moment on (adamw's earlier_sum_of_squares), the faulty step can be run again on its own
  * batch, and searched as it goes. Each rank looks at its own share: nothing is reduced, so no rank waits for another.
  */
+#include "src/trainer_nonfinite.h"
+
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
-
-#include "src/trainer.h"
 
 struct finding {
     char name[128];
@@ -83,8 +82,6 @@ static void describe(const struct trainer *trainer, uint64_t step, const struct 
 
 static void log_event(struct trainer *trainer, uint64_t step, const struct finding *finding, const char *message)
 {
-    if (!trainer->log)
-        return;
     struct event event = {.step = step,
                           .kind = EVENT_NONFINITE,
                           .severity = SEVERITY_CRITICAL,
@@ -92,9 +89,8 @@ static void log_event(struct trainer *trainer, uint64_t step, const struct findi
                           .head = -1,
                           .value = NAN,
                           .threshold = NAN};
-    struct error error;
     snprintf(event.message, sizeof event.message, "%s", message);
-    trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
+    trainer_log_event(trainer, &event);
 }
 
 bool trainer_report_nonfinite(struct trainer *trainer, uint64_t step, struct error *error)

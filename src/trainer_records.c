@@ -1,10 +1,12 @@
 /* What a finished step says. */
+#include "src/trainer_records.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "src/clock.h"
-#include "src/trainer.h"
+#include "src/trainer_nonfinite.h"
 
 /* Sums of this step and of the window, over all ranks; and this rank's own mean loss. */
 static bool reduce_metrics(struct trainer *trainer, const struct step_record *record, double totals[5],
@@ -56,9 +58,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
         progress_warn(&trainer->progress,
                       "damaged or too small images replaced by others: %llu (quest-data verify %s names damaged ones)",
                       (unsigned long long)metrics.skipped_images, trainer->train.path);
-    struct error log_error;
-    if (trainer->log)
-        trainer_log_result(trainer, run_log_metrics(trainer->log, &metrics, &log_error), &log_error);
+    trainer_log_metrics(trainer, &metrics);
     return trainer_diagnosis_step(&trainer->diagnosis, &metrics, own_loss, own_seconds, error);
 }
 
@@ -67,11 +67,10 @@ static bool log_norms(struct trainer *trainer, const struct step_record *record,
     if (!norm_statistics_reduce(&trainer->norms, trainer->comm, error))
         return false;
     double rows = (double)trainer->config->train.batch_size * (double)trainer->model->tokens;
-    for (size_t layer = 0; layer < trainer->model->depth && trainer->log; layer++) {
+    for (size_t layer = 0; layer < trainer->model->depth && trainer_is_first(trainer); layer++) {
         struct norm_record norms =
             norm_statistics_record(&trainer->norms, layer, record->step, rows, sqrt(record->sum_of_squares[1 + layer]));
-        struct error log_error;
-        trainer_log_result(trainer, run_log_norms(trainer->log, &norms, &log_error), &log_error);
+        trainer_log_norms(trainer, &norms);
         trainer_diagnosis_norms(&trainer->diagnosis, &norms);
     }
     return true;
@@ -93,15 +92,12 @@ static void log_skipped(struct trainer *trainer, const struct step_record *recor
                           .head = -1,
                           .value = norm,
                           .threshold = limit};
-    struct error error;
     trainer->window.skipped_updates++;
-    if (!trainer->log)
-        return;
     snprintf(event.message, sizeof event.message,
              "the gradient norm is %.4g, over the limit of %.4g that diagnosis.skip_z %g gives: this update is skipped",
              norm, limit, trainer->config->diagnosis.skip_z);
     progress_say(&trainer->progress, "step %llu: %s", (unsigned long long)record->step, event.message);
-    trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
+    trainer_log_event(trainer, &event);
 }
 
 bool trainer_finish_record(struct trainer *trainer, struct step_record *record, struct error *error)

@@ -1,12 +1,14 @@
 /* Back to the last good checkpoint with a lower learning rate, as diagnosis.on_warning and on_critical may ask. */
+#include "src/trainer_rewind.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "src/checkpoint.h"
-#include "src/trainer.h"
+#include "src/trainer_load.h"
+#include "src/trainer_save.h"
 
 bool trainer_may_rewind(const struct trainer *trainer)
 {
@@ -41,7 +43,6 @@ static void put_aside(struct trainer *trainer, char **directory)
 
 static void tell(struct trainer *trainer, const struct trainer_decision *decision, uint64_t left, const char *directory)
 {
-    struct error error;
     struct event event = {.step = trainer->step,
                           .kind = EVENT_REWIND,
                           .severity = SEVERITY_WARNING,
@@ -57,7 +58,7 @@ static void tell(struct trainer *trainer, const struct trainer_decision *decisio
              (unsigned long long)trainer->rewinds, (long long)trainer->config->diagnosis.rewind_max, decision->why,
              directory ? directory : "no place");
     progress_say(&trainer->progress, "%s", event.message);
-    trainer_log_result(trainer, run_log_event(trainer->log, &event, &error), &error);
+    trainer_log_event(trainer, &event);
 }
 
 bool trainer_rewind(struct trainer *trainer, struct error *error)
@@ -72,7 +73,7 @@ bool trainer_rewind(struct trainer *trainer, struct error *error)
         return error_prefix(error, "the run was to go back, because %s", decision.why);
     trainer->rewinds++;
     trainer->lr_scale = fmax(trainer->lr_scale * trainer->config->diagnosis.rewind_lr_scale, DBL_MIN);
-    if (trainer->log) {
+    if (trainer_is_first(trainer)) {
         put_aside(trainer, &directory);
         tell(trainer, &decision, left, directory);
     }

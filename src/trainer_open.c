@@ -1,40 +1,12 @@
-#include "src/trainer.h"
-
+/* Opening a run, up to the first step, and closing it. */
 #include <stdlib.h>
-#include <string.h>
 
-#include "data_loaders/dataset_classes.h"
-#include "src/clock.h"
-#include "src/crc32c.h"
 #include "src/device.h"
-#include "src/gradient.h"
 #include "src/schedule.h"
+#include "src/trainer_datasets.h"
+#include "src/trainer_load.h"
 
-/* ---- data ---- */
-
-static bool open_datasets(struct trainer *trainer, struct error *error)
-{
-    struct config *config = trainer->config;
-    if (!dataset_open(&trainer->train, config->data.train, error))
-        return false;
-    trainer->has_val = config->data.val[0] != '\0';
-    if (trainer->has_val && !dataset_open(&trainer->val, config->data.val, error))
-        return false;
-    if (config->model.classes == 0)
-        config->model.classes = (int64_t)trainer->train.classes;
-    const struct dataset *sets[] = {&trainer->train, trainer->has_val ? &trainer->val : &trainer->train};
-    for (size_t i = 0; i < 2; i++) {
-        if (sets[i]->classes > (size_t)config->model.classes)
-            return error_input(error, "%s: %zu classes, but model.classes is %lld", sets[i]->path, sets[i]->classes,
-                               (long long)config->model.classes);
-        if (sets[i]->channels != trainer->train.channels)
-            return error_input(error, "%s: %zu channels, but %s has %zu", sets[i]->path, sets[i]->channels,
-                               trainer->train.path, trainer->train.channels);
-    }
-    trainer->class_names = dataset_class_lines(&trainer->train);
-    return !trainer->has_val || dataset_match_classes(&trainer->val, trainer->class_names, trainer->train.classes,
-                                                      trainer->train.path, error);
-}
+/* ---- what the run is made of ---- */
 
 /* A run that never leaves its warm-up would not do what its schedule says. config_check_run knows no epochs' steps. */
 static bool check_warmup(const struct trainer *trainer, struct error *error)
@@ -127,7 +99,7 @@ static bool plan_checkpoint(struct memory_plan *plan, const struct trainer *trai
 {
     struct parameters parameters;
     bool ok = parameters_plan(&parameters, trainer->config, trainer->train.channels, error);
-    if (ok && comm_rank(trainer->comm) == 0)
+    if (ok && trainer_is_first(trainer))
         memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float), false);
     parameters_free(&parameters);
     return ok;
@@ -211,14 +183,14 @@ static bool open_alone(struct trainer *trainer, struct error *error)
 {
     struct trainer_options *options = &trainer->options;
     if (!device_choose(&trainer->kernels, &trainer->device, options->device, trainer->comm, error) ||
-        !open_datasets(trainer, error) || !split_batch(trainer, error))
+        !trainer_open_datasets(trainer, error) || !split_batch(trainer, error))
         return false;
     trainer->total_steps = schedule_total_steps(trainer->config, trainer->train.images);
     if (!check_warmup(trainer, error))
         return false;
     trainer->last_step =
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
-    progress_open(&trainer->progress, comm_rank(trainer->comm) != 0, trainer->total_steps,
+    progress_open(&trainer->progress, !trainer_is_first(trainer), trainer->total_steps,
                   trainer_epoch(trainer, trainer->total_steps));
     set_input_options(trainer);
     if (!loader_check(&trainer->train_input_options.loader, error) ||
@@ -227,59 +199,15 @@ static bool open_alone(struct trainer *trainer, struct error *error)
     struct run_log_options log_options = {.tensorboard = trainer->config->log.tensorboard,
                                           .prometheus = trainer->config->log.prometheus,
                                           .segment_mib = trainer->config->log.segment_mib};
-    if (comm_rank(trainer->comm) == 0 &&
-        (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
-         !run_log_set_options(trainer->log, &log_options, error)))
+    if (trainer_is_first(trainer) && (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
+                                      !run_log_set_options(trainer->log, &log_options, error)))
         return false;
     return open_model(trainer, error) && open_records(trainer, error);
 }
 
-/* ---- the same on every rank ---- */
-
-/* What a dataset teaches, in short. */
-struct dataset_print {
-    uint64_t images, classes;
-    uint32_t labels, moments;
-};
-
-static struct dataset_print print_of(const struct dataset *dataset)
-{
-    float moments[8];
-    memcpy(moments, dataset->mean, sizeof dataset->mean);
-    memcpy(moments + 4, dataset->std, sizeof dataset->std);
-    return (struct dataset_print){dataset->images, dataset->classes,
-                                  crc32c(dataset->labels, dataset->images * sizeof *dataset->labels),
-                                  crc32c(moments, sizeof moments)};
-}
-
-/* A host with an old copy of a file would train on without a word, each rank in its own way. */
-static bool check_same(struct trainer *trainer, struct error *error)
-{
-    struct {
-        struct dataset_print train, val;
-        uint64_t config;
-    } mine = {.train = print_of(&trainer->train)}, first;
-    if (trainer->has_val)
-        mine.val = print_of(&trainer->val);
-    char *yaml = config_format(trainer->config);
-    mine.config = yaml ? crc32c(yaml, strlen(yaml)) : 0;
-    free(yaml);
-    first = mine;
-    if (!comm_broadcast(trainer->comm, &first, sizeof first, 0, error))
-        return false;
-    bool ok = true;
-    if (memcmp(&mine.train, &first.train, sizeof mine.train) != 0)
-        ok = error_input(error, "%s: is not what rank 0 reads under this name", trainer->train.path);
-    else if (memcmp(&mine.val, &first.val, sizeof mine.val) != 0)
-        ok = error_input(error, "%s: is not what rank 0 reads under this name", trainer->val.path);
-    else if (mine.config != first.config)
-        ok = error_input(error, "the configuration differs from rank 0's");
-    return comm_agree(trainer->comm, ok, error);
-}
-
 static bool write_config(struct trainer *trainer, struct error *error)
 {
-    if (!trainer->log)
+    if (!trainer_is_first(trainer))
         return true;
     char *yaml = config_format(trainer->config);
     bool ok = yaml ? run_log_config(trainer->log, yaml, error) : error_runtime(error, "out of memory");
@@ -299,7 +227,7 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     trainer->train.file = trainer->val.file = -1;
     trainer->best_top1 = -1;
     trainer->lr_scale = 1;
-    if (!comm_agree(comm, open_alone(trainer, error), error) || !check_same(trainer, error) ||
+    if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_check_same(trainer, error) ||
         !trainer_load(trainer, error) || !comm_agree(comm, write_config(trainer, error), error))
         return false;
     trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
@@ -344,31 +272,4 @@ void trainer_close(struct trainer *trainer)
     }
     progress_close(&trainer->progress);
     free(trainer);
-}
-
-bool trainer_open_input(struct trainer *trainer, uint64_t first_step, uint64_t steps, struct error *error)
-{
-    input_close(trainer->input);
-    trainer->input = NULL;
-    trainer->train_input_options.loader.first_step = first_step;
-    trainer->train_input_options.loader.steps = steps;
-    return input_open(&trainer->input, &trainer->train_input_options, error);
-}
-
-double trainer_epoch(const struct trainer *trainer, uint64_t step)
-{
-    return (double)step * (double)trainer->config->train.batch_size / (double)trainer->train.images;
-}
-
-void trainer_restart_window(struct trainer *trainer)
-{
-    trainer->window.data_wait_s = trainer->window.comm_wait_s = 0;
-    trainer->window.steps = 0;
-    trainer->window.begin_s = clock_s();
-}
-
-void trainer_log_result(struct trainer *trainer, bool ok, const struct error *error)
-{
-    if (!ok)
-        progress_warn(&trainer->progress, "%s; the training goes on", error->message);
 }
