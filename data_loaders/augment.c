@@ -1,8 +1,7 @@
 #include "data_loaders/augment.h"
+#include "src/random.h"
 
 #include <math.h>
-
-#include "data_loaders/random.h"
 
 enum { CROP_TRIES = 10 };
 

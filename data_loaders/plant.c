@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "data_loaders/made_images.h"
-#include "data_loaders/random.h"
 #include "data_loaders/spurious_pattern.h"
+#include "src/random.h"
 
 struct planting {
     const struct dataset *dataset;

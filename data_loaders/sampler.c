@@ -1,6 +1,5 @@
 #include "data_loaders/sampler.h"
-
-#include "data_loaders/random.h"
+#include "src/random.h"
 
 enum { FEISTEL_ROUNDS = 6 };
 

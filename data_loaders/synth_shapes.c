@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "data_loaders/random.h"
 #include "data_loaders/spurious_pattern.h"
+#include "src/random.h"
 
 enum { CLUTTER_BEHIND = 7, CLUTTER_BEFORE = 2, CLUTTER = CLUTTER_BEHIND + CLUTTER_BEFORE, SAMPLES_A_SIDE = 2 };
 

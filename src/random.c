@@ -1,3 +1,4 @@
+/* Philox4x32-10, the same on host and device. */
 #include "src/random.h"
 
 #include <Random123/philox.h>

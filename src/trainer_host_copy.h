@@ -1,4 +1,5 @@
-/* Parameters and moments as the host sees them, for those who read and write files: in place on the CPU, else copies. */
+/* Parameters and moments as the host sees them, for those who read and write files: in place on the CPU, else copies.
+ */
 #ifndef QUEST_TRAINER_HOST_COPY_H
 #define QUEST_TRAINER_HOST_COPY_H
 

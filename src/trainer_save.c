@@ -63,8 +63,8 @@ bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *erro
     if (!*saved)
         return true;
     trainer->saved_step = trainer->step;
-    if (trainer_is_first(trainer) && !checkpoint_prune(run_log_checkpoints(trainer->log), (size_t)trainer->config->checkpoint.keep,
-                                          trainer->step, &cause))
+    if (trainer_is_first(trainer) && !checkpoint_prune(run_log_checkpoints(trainer->log),
+                                                       (size_t)trainer->config->checkpoint.keep, trainer->step, &cause))
         progress_warn(&trainer->progress, "%s", cause.message);
     return true;
 }

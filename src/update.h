@@ -12,8 +12,8 @@ struct update {
     double sum_of_squares_limit; /* of the gradient: above it nothing is changed; 0 = no limit */
 };
 
-/* The device's sums of squares of a step's gradient, float64 [1 + depth]: of the whole, then of each block's qkv weights
- * and bias. Two steps are kept, since the host may not have read the one before. */
+/* The device's sums of squares of a step's gradient, float64 [1 + depth]: of the whole, then of each block's qkv
+ * weights and bias. Two steps are kept, since the host may not have read the one before. */
 double *update_sums(const struct model *model, uint64_t step);
 /* Queues the sums of a step; those of the blocks only where `with_blocks`. */
 bool update_measure_gradient(struct model *model, uint64_t step, bool with_blocks, struct error *error);

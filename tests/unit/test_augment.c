@@ -11,8 +11,8 @@
 
 #include "data_loaders/augment.h"
 #include "data_loaders/patches.h"
-#include "data_loaders/random.h"
 #include "data_loaders/resample.h"
+#include "src/random.h"
 
 static uint32_t dice(uint64_t item, uint32_t below)
 {
