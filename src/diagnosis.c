@@ -50,11 +50,6 @@ void diagnosis_close(struct diagnosis *diagnosis)
     free(diagnosis);
 }
 
-double diagnosis_log_tokens(const struct diagnosis *diagnosis)
-{
-    return diagnosis->options.tokens > 1 ? log((double)diagnosis->options.tokens) : diagnosis->entropy_seen;
-}
-
 /* ---- hysteresis ---- */
 
 enum { QUIET_UNTIL_CLEARED = 8 };

@@ -3,6 +3,12 @@
 
 #include "src/diagnosis_state.h"
 
+/* log N, or what stands for it. */
+static double log_of_tokens(const struct diagnosis *diagnosis)
+{
+    return diagnosis->options.tokens > 1 ? log((double)diagnosis->options.tokens) : diagnosis->entropy_seen;
+}
+
 static float newest(const struct layer_history *layer, const float *values)
 {
     return values[series_at(&layer->clock, layer->clock.count - 1)];
@@ -57,7 +63,7 @@ struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, con
 {
     const struct diagnosis_options *options = &diagnosis->options;
     const struct head_history *history = &layer->heads[head];
-    double log_tokens = diagnosis_log_tokens(diagnosis), value = (double)newest(layer, history->entropy);
+    double log_tokens = log_of_tokens(diagnosis), value = (double)newest(layer, history->entropy);
     double logit = (double)newest(layer, history->logit), share = value / log_tokens;
     if (isnan(value) || log_tokens <= 0 || share > 0.4)
         return (struct finding){0};
@@ -143,7 +149,7 @@ struct finding diagnosis_query_key_runaway(const struct diagnosis *diagnosis, co
 struct finding diagnosis_dead_head(const struct diagnosis *diagnosis, const struct layer_history *layer, size_t head)
 {
     const float *entropy = layer->heads[head].entropy;
-    double log_tokens = diagnosis_log_tokens(diagnosis), low = INFINITY, high = -INFINITY;
+    double log_tokens = log_of_tokens(diagnosis), low = INFINITY, high = -INFINITY;
     /* Every head begins uniform: only after the first thousand steps is that worth a word. */
     if (layer->clock.count < SERIES_WINDOW || newest_step(layer) < 1000 || diagnosis->options.tokens < 2)
         return (struct finding){0};

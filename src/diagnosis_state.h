@@ -66,7 +66,4 @@ void diagnosis_explain(struct event *event, const struct diagnosis_options *opti
 void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum event_kind rule, uint64_t step,
                       long layer, long rank, const struct finding *finding);
 
-/* log N, or what stands for it. */
-double diagnosis_log_tokens(const struct diagnosis *diagnosis);
-
 #endif
