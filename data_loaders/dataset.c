@@ -1,3 +1,4 @@
+/* The dataset file as HDF5 sees it, checked, and images by pread(2). */
 #include "data_loaders/dataset.h"
 
 #include <errno.h>
@@ -10,119 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data_loaders/h5_chunks.h"
 #include "data_loaders/h5_input.h"
+#include "data_loaders/placement.h"
 
 enum { LARGEST_SIDE = 65535 }; /* what JPEG allows too */
-
-/* How a dataset of bytes lies in the file: `pieces` contiguous runs of `piece_bytes` each (the last may be cut). */
-struct placement {
-    size_t pieces, piece_bytes;
-};
-
-static bool dense_storage(const char *path, const char *name, hid_t dataset, hid_t creation, struct error *error)
-{
-    hid_t type = H5Dget_type(dataset);
-    bool bytes =
-        type >= 0 && H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 1 && H5Tget_sign(type) == H5T_SGN_NONE;
-    if (type >= 0)
-        H5Tclose(type);
-    if (!bytes)
-        return error_input(error, "%s: /%s is not of type uint8", path, name);
-    H5D_layout_t layout = H5Pget_layout(creation);
-    if (H5Pget_nfilters(creation) != 0 || H5Pget_external_count(creation) != 0 ||
-        (layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED))
-        return error_input(error,
-                           "%s: /%s is compressed or stored so that it cannot be read directly; convert it with: "
-                           "h5repack -f NONE -l %s:CONTI IN.h5 OUT.h5",
-                           path, name, name);
-    return true;
-}
-
-/* Runs of bytes that hold whole items (`item_bytes` = the bytes of one index of the first dimension), in order. */
-static bool find_placement(const char *path, const char *name, hid_t creation, int rank, const hsize_t *extents,
-                           struct placement *placement, struct error *error)
-{
-    size_t item_bytes = 1;
-    for (int i = 1; i < rank; i++)
-        item_bytes *= extents[i];
-    if (H5Pget_layout(creation) == H5D_CONTIGUOUS) {
-        *placement = (struct placement){1, extents[0] * item_bytes};
-        return true;
-    }
-    hsize_t chunk[4] = {0};
-    bool whole = H5Pget_chunk(creation, 4, chunk) == rank;
-    for (int i = 1; i < rank; i++)
-        whole = whole && chunk[i] == extents[i];
-    if (!whole || chunk[0] == 0 || chunk[0] > SIZE_MAX / item_bytes)
-        return error_input(error,
-                           "%s: /%s has chunks that cut images into parts; convert it with: "
-                           "h5repack -l %s:CONTI IN.h5 OUT.h5",
-                           path, name, name);
-    *placement = (struct placement){(extents[0] + chunk[0] - 1) / chunk[0], chunk[0] * item_bytes};
-    return true;
-}
-
-/* File offset of every run, each checked to lie inside the file. */
-static bool find_offsets(const char *path, const char *name, hid_t file, hid_t dataset, bool chunked,
-                         size_t items_a_piece, const struct placement *placement, size_t total_bytes,
-                         uint64_t file_bytes, uint64_t *offsets, struct error *error)
-{
-    for (size_t piece = 0; piece < placement->pieces; piece++) {
-        uint64_t address = HADDR_UNDEF, stored;
-        hsize_t start[4] = {piece * items_a_piece, 0, 0, 0};
-        if (!chunked)
-            address = H5Dget_offset(dataset);
-        else if (!h5_chunks_find(file, dataset, start, &address, &stored))
-            address = HADDR_UNDEF;
-        size_t used = total_bytes - piece * placement->piece_bytes;
-        if (used > placement->piece_bytes)
-            used = placement->piece_bytes;
-        if (address == HADDR_UNDEF)
-            return error_input(error, "%s: /%s[%zu] was never written; the file is incomplete, import it again", path,
-                               name, piece * items_a_piece);
-        if (address > file_bytes || used > file_bytes - address)
-            return error_input(error, "%s: /%s[%zu] lies past the end of the file; it is truncated, copy it again",
-                               path, name, piece * items_a_piece);
-        offsets[piece] = address;
-    }
-    return true;
-}
-
-/* Offsets of the runs of a whole dataset of bytes. Caller frees *offsets. */
-static bool locate(const char *path, const char *name, hid_t file, hid_t dataset, int rank, const hsize_t *extents,
-                   uint64_t file_bytes, struct placement *placement, uint64_t **offsets, struct error *error)
-{
-    size_t total_bytes = 1;
-    for (int i = 0; i < rank; i++) {
-        /* Nothing is compressed, so what the header promises must be there: this also bounds all memory taken. */
-        if (extents[i] == 0 || extents[i] > file_bytes / total_bytes)
-            return error_input(error, "%s: /%s is empty or larger than the file; it is truncated, copy it again", path,
-                               name);
-        total_bytes *= extents[i];
-    }
-    hid_t creation = H5Dget_create_plist(dataset);
-    bool ok = creation >= 0 && dense_storage(path, name, dataset, creation, error) &&
-              find_placement(path, name, creation, rank, extents, placement, error);
-    bool chunked = ok && H5Pget_layout(creation) == H5D_CHUNKED;
-    if (creation >= 0)
-        H5Pclose(creation);
-    else
-        error_input(error, "%s: /%s cannot be read; the file is damaged", path, name);
-    if (!ok)
-        return false;
-    *offsets = malloc(placement->pieces * sizeof **offsets);
-    if (!*offsets)
-        return error_runtime(error, "%s: no memory for the places of %zu chunks", path, placement->pieces);
-    size_t item_bytes = total_bytes / extents[0];
-    ok = find_offsets(path, name, file, dataset, chunked, placement->piece_bytes / item_bytes, placement, total_bytes,
-                      file_bytes, *offsets, error);
-    if (!ok) {
-        free(*offsets);
-        *offsets = NULL;
-    }
-    return ok;
-}
 
 static bool open_raw(struct dataset *dataset, const struct h5_input *input, uint64_t file_bytes, struct error *error)
 {
@@ -130,14 +22,14 @@ static bool open_raw(struct dataset *dataset, const struct h5_input *input, uint
     hsize_t extents[4];
     if (!h5_input_dataset(input, "images", 4, extents, &images, error))
         return false;
-    uint64_t *pieces = NULL;
     struct placement placement;
-    bool ok = locate(input->path, "images", input->file, images, 4, extents, file_bytes, &placement, &pieces, error);
+    struct bytes_in_file bytes = {input->path, "images", input->file, images, 4, extents, file_bytes};
+    bool ok = placement_find(&placement, &bytes, error);
     H5Dclose(images);
     if (!ok)
         return false;
     if (extents[1] > LARGEST_SIDE || extents[2] > LARGEST_SIDE || extents[3] != dataset->channels) {
-        free(pieces);
+        free(placement.offsets);
         return error_input(error, "%s: /images has shape [%llu, %llu, %llu, %llu], but mean has %zu channels",
                            input->path, (unsigned long long)extents[0], (unsigned long long)extents[1],
                            (unsigned long long)extents[2], (unsigned long long)extents[3], dataset->channels);
@@ -150,8 +42,8 @@ static bool open_raw(struct dataset *dataset, const struct h5_input *input, uint
     size_t images_a_piece = placement.piece_bytes / image_bytes;
     dataset->offsets = malloc(dataset->images * sizeof *dataset->offsets);
     for (size_t i = 0; dataset->offsets && i < dataset->images; i++)
-        dataset->offsets[i] = pieces[i / images_a_piece] + (i % images_a_piece) * image_bytes;
-    free(pieces);
+        dataset->offsets[i] = placement.offsets[i / images_a_piece] + (i % images_a_piece) * image_bytes;
+    free(placement.offsets);
     return dataset->offsets || error_runtime(error, "%s: no memory for %zu offsets", input->path, dataset->images);
 }
 
@@ -178,9 +70,10 @@ static bool open_jpeg(struct dataset *dataset, const struct h5_input *input, uin
     if (!h5_input_dataset(input, "jpeg/bytes", 1, &total_bytes, &bytes, error))
         return false;
     struct placement placement;
-    bool ok = locate(input->path, "jpeg/bytes", input->file, bytes, 1, &total_bytes, file_bytes, &placement,
-                     &dataset->chunks, error);
+    struct bytes_in_file streams = {input->path, "jpeg/bytes", input->file, bytes, 1, &total_bytes, file_bytes};
+    bool ok = placement_find(&placement, &streams, error);
     H5Dclose(bytes);
+    dataset->chunks = placement.offsets;
     if (!ok || !h5_input_dataset(input, "jpeg/offsets", 1, &offset_count, &offsets, error))
         return false;
     dataset->encoding = ENCODING_JPEG;

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "data_loaders/h5_input.h"
 #include "src/checkpoint.h"
 
 #define CHECKPOINT_FORMAT "quest-checkpoint"
@@ -47,6 +48,11 @@ bool checkpoint_check_seal(const char *path, struct error *error);
 
 /* Reads the file at `path` and compares it with memory, bit for bit. Takes as much scratch as the largest tensor. */
 bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, struct error *error);
+/* Of a file whose damage HDF5 found, `what` cannot be read. An older checkpoint may do, so the status differs from that
+ * of a wrong model: ERROR_RUNTIME. false. */
+bool checkpoint_damaged(const char *path, const char *what, struct error *error);
+/* Whether the root attributes say that this is a checkpoint of a version that is read here. */
+bool checkpoint_check_format(const struct h5_input *input, struct error *error);
 bool checkpoint_has_moments(const struct checkpoint *checkpoint);
 
 #endif
