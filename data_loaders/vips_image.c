@@ -48,8 +48,8 @@ bool vips_file_failed(const struct vips_file *file, struct error *error)
     const char *reason = said && *said ? said : "is no image.";
     const char *name = strstr(reason, file->name);
     const char *rest = name ? name + strlen(file->name) : reason;
-    error_input(error, "%s: %.*s%s%.*s", file->path, name ? (int)(name - reason) : 0, reason,
-                name ? file->path : "", (int)strcspn(rest, "\n"), rest);
+    error_input(error, "%s: %.*s%s%.*s", file->path, name ? (int)(name - reason) : 0, reason, name ? file->path : "",
+                (int)strcspn(rest, "\n"), rest);
     g_free(said);
     return false;
 }
@@ -143,8 +143,8 @@ static VipsImage *apply_profile(VipsImage *image)
 static VipsImage *open_upright(const struct vips_file *file, size_t limit)
 {
     VipsImage *next = NULL;
-    VipsImage *image = vips_image_new_from_file(file->name, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on",
-                                                VIPS_FAIL_ON_TRUNCATED, NULL);
+    VipsImage *image =
+        vips_image_new_from_file(file->name, "access", VIPS_ACCESS_SEQUENTIAL, "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
     if (!image)
         return NULL;
     int shorter = image->Xsize < image->Ysize ? image->Xsize : image->Ysize;

@@ -1,3 +1,4 @@
+/* quest-bench allreduce: sums made-up gradients over the ranks, checks every number, times it. */
 #include "src/bench_allreduce.h"
 
 #include <math.h>
@@ -5,87 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/bench_options.h"
 #include "src/clock.h"
-#include "src/command_line.h"
 #include "src/config.h"
 #include "src/device.h"
 #include "src/gradient.h"
-
-enum {
-    OPTION_MIB = 256,
-    OPTION_BUCKET_MIB,
-    OPTION_DTYPE,
-    OPTION_ITERATIONS,
-    OPTION_WARMUP,
-    OPTION_TIMEOUT,
-    OPTION_DEVICE,
-    OPTION_JSON
-};
-
-static const struct argp_option options[] = {
-    {"mib", OPTION_MIB, "M", 0, "MiB of float32 gradients [84: ViT-S]", 0},
-    {"bucket-mib", OPTION_BUCKET_MIB, "M", 0, "comm.bucket_mib [25]", 0},
-    {"dtype", OPTION_DTYPE, "fp32|bf16", 0, "comm.dtype: what goes over the wire [fp32]", 0},
-    {"iterations", OPTION_ITERATIONS, "I", 0, "Timed reductions [20]", 0},
-    {"warmup", OPTION_WARMUP, "W", 0, "Reductions before them [3]", 0},
-    {"timeout", OPTION_TIMEOUT, "S", 0, "comm.timeout_s [60]", 0},
-    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
-    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
-    {0},
-};
 
 struct arguments {
     size_t mib, bucket_mib, iterations, warmup, timeout_s;
     enum dtype dtype;
     const char *device;
     bool json;
-    struct error *error;
 };
 
-static error_t parse_dtype(struct arguments *arguments, const char *value)
-{
-    for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++)
-        if (strcmp(value, dtype_name((enum dtype)dtype)) == 0) {
-            arguments->dtype = (enum dtype)dtype;
-            return 0;
-        }
-    error_input(arguments->error, "--dtype: '%s' is neither fp32 nor bf16", value);
-    return EINVAL;
-}
+static const struct command_option options[] = {
+    {"mib", "M", "MiB of float32 gradients [84: ViT-S]", command_line_count, INTO(mib)},
+    {"bucket-mib", "M", "comm.bucket_mib [25]", command_line_count, INTO(bucket_mib)},
+    {"dtype", "fp32|bf16", "comm.dtype: what goes over the wire [fp32]", bench_take_dtype, INTO(dtype)},
+    {"iterations", "I", "Timed reductions [20]", command_line_count, INTO(iterations)},
+    {"warmup", "W", "Reductions before them [3]", command_line_count, INTO(warmup)},
+    {"timeout", "S", "comm.timeout_s [60]", command_line_count, INTO(timeout_s)},
+    BENCH_DEVICE,
+    BENCH_JSON,
+    {0},
+};
 
-static error_t parse_count(struct arguments *arguments, size_t *count, const char *option, const char *value)
-{
-    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
-}
-
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_MIB:
-        return parse_count(arguments, &arguments->mib, "--mib", value);
-    case OPTION_BUCKET_MIB:
-        return parse_count(arguments, &arguments->bucket_mib, "--bucket-mib", value);
-    case OPTION_ITERATIONS:
-        return parse_count(arguments, &arguments->iterations, "--iterations", value);
-    case OPTION_WARMUP:
-        return parse_count(arguments, &arguments->warmup, "--warmup", value);
-    case OPTION_TIMEOUT:
-        return parse_count(arguments, &arguments->timeout_s, "--timeout", value);
-    case OPTION_DTYPE:
-        return parse_dtype(arguments, value);
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_JSON:
-        return arguments->json = true, 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp argp = {
-    options, parse, NULL, "Times the gradient all-reduce of a step: MPI on the CPU, NCCL on GPUs.", NULL, NULL, NULL};
+static const struct command_line command_line = {
+    .options = options, .meaning = "Times the gradient all-reduce of a step: MPI on the CPU, NCCL on GPUs."};
 
 struct bench {
     const struct arguments *arguments;
@@ -207,10 +154,10 @@ static void print(const struct bench *bench, double seconds)
 bool bench_allreduce(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {
-        .mib = 84, .bucket_mib = 25, .iterations = 20, .warmup = 3, .timeout_s = 60, .device = "auto", .error = error};
+        .mib = 84, .bucket_mib = 25, .iterations = 20, .warmup = 3, .timeout_s = 60, .device = "auto"};
     struct bench bench = {.arguments = &arguments, .comm = comm};
     double seconds = 0;
-    bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
+    bool ok = comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) &&
               comm_agree(comm, open_bench(&bench, error), error) &&
               comm_agree(comm, comm_gradient_open(&bench.reducer, comm, &bench.gradient, error), error);
     ok = ok && check_sum(&bench, error) && time_reductions(&bench, &seconds, error) &&

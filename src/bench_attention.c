@@ -1,3 +1,4 @@
+/* quest-bench attention: one attention op on random numbers, by the kernels table of any backend. */
 #include "src/bench_attention.h"
 
 #include <math.h>
@@ -5,45 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/command_line.h"
+#include "src/bench_options.h"
 #include "src/config.h"
 #include "src/device.h"
 #include "src/random.h"
 
-enum {
-    OPTION_KIND = 256,
-    OPTION_BATCH,
-    OPTION_HEADS,
-    OPTION_TOKENS,
-    OPTION_HEAD_DIM,
-    OPTION_PRECISION,
-    OPTION_BACKWARD,
-    OPTION_STATISTICS,
-    OPTION_ITERATIONS,
-    OPTION_WARMUP,
-    OPTION_THREADS,
-    OPTION_DEVICE,
-    OPTION_JSON
-};
-
 enum { ROUNDS = 5 };
-
-static const struct argp_option options[] = {
-    {"kind", OPTION_KIND, "K", 0, "Attention kind [quest]", 0},
-    {"batch", OPTION_BATCH, "B", 0, "Images a rank [8]", 0},
-    {"heads", OPTION_HEADS, "H", 0, "[3]", 0},
-    {"tokens", OPTION_TOKENS, "N", 0, "[197]", 0},
-    {"head-dim", OPTION_HEAD_DIM, "D", 0, "A multiple of 16, at most 128 [64]", 0},
-    {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
-    {"backward", OPTION_BACKWARD, NULL, 0, "Time the backward pass instead of the forward one", 0},
-    {"statistics", OPTION_STATISTICS, NULL, 0, "The forward pass takes the statistics of a logged step", 0},
-    {"iterations", OPTION_ITERATIONS, "I", 0, "Timed calls, in up to 5 rounds of which the fastest counts [50]", 0},
-    {"warmup", OPTION_WARMUP, "W", 0, "Calls before them [3]", 0},
-    {"threads", OPTION_THREADS, "T", 0, "CPU threads a rank [OMP_NUM_THREADS, or the cores that it may use]", 0},
-    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
-    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
-    {0},
-};
 
 struct arguments {
     struct attention_shape shape;
@@ -51,71 +19,35 @@ struct arguments {
     const char *device;
     size_t iterations, warmup, threads;
     bool backward, statistics, json;
-    struct error *error;
 };
 
-static error_t count_argument(struct arguments *arguments, size_t *count, const char *option, const char *value)
+static bool take_kind(void *field, const struct command_option *option, const char *text, struct error *error)
 {
-    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
+    (void)option;
+    return attention_kind_from_name(field, text) ||
+           error_input(error, "--kind: '%s' is not standard, quest, qnorm, qknorm, qknorm_hs or qknorm_ds", text);
 }
 
-static error_t kind_argument(struct arguments *arguments, const char *value)
-{
-    if (attention_kind_from_name(&arguments->shape.kind, value))
-        return 0;
-    error_input(arguments->error, "--kind: '%s' is not standard, quest, qnorm, qknorm, qknorm_hs or qknorm_ds", value);
-    return EINVAL;
-}
+static const struct command_option options[] = {
+    {"kind", "K", "Attention kind [quest]", take_kind, INTO(shape.kind)},
+    {"batch", "B", "Images a rank [8]", command_line_count, INTO(shape.batch)},
+    {"heads", "H", "[3]", command_line_count, INTO(shape.heads)},
+    {"tokens", "N", "[197]", command_line_count, INTO(shape.tokens)},
+    {"head-dim", "D", "A multiple of 16, at most 128 [64]", command_line_count, INTO(shape.head_dim)},
+    BENCH_PRECISION,
+    {"backward", NULL, "Time the backward pass instead of the forward one", command_line_flag, INTO(backward)},
+    {"statistics", NULL, "The forward pass takes the statistics of a logged step", command_line_flag, INTO(statistics)},
+    {"iterations", "I", "Timed calls, in up to 5 rounds of which the fastest counts [50]", command_line_count,
+     INTO(iterations)},
+    {"warmup", "W", "Calls before them [3]", command_line_count_or_none, INTO(warmup)},
+    BENCH_THREADS,
+    BENCH_DEVICE,
+    BENCH_JSON,
+    {0},
+};
 
-static error_t precision_argument(struct arguments *arguments, const char *value)
-{
-    for (int dtype = DTYPE_FLOAT32; dtype <= DTYPE_BFLOAT16; dtype++)
-        if (strcmp(value, dtype_name((enum dtype)dtype)) == 0) {
-            arguments->dtype = (enum dtype)dtype;
-            return 0;
-        }
-    error_input(arguments->error, "--precision: '%s' is neither fp32 nor bf16", value);
-    return EINVAL;
-}
-
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_KIND:
-        return kind_argument(arguments, value);
-    case OPTION_BATCH:
-        return count_argument(arguments, &arguments->shape.batch, "--batch", value);
-    case OPTION_HEADS:
-        return count_argument(arguments, &arguments->shape.heads, "--heads", value);
-    case OPTION_TOKENS:
-        return count_argument(arguments, &arguments->shape.tokens, "--tokens", value);
-    case OPTION_HEAD_DIM:
-        return count_argument(arguments, &arguments->shape.head_dim, "--head-dim", value);
-    case OPTION_PRECISION:
-        return precision_argument(arguments, value);
-    case OPTION_ITERATIONS:
-        return count_argument(arguments, &arguments->iterations, "--iterations", value);
-    case OPTION_WARMUP:
-        return command_line_count_or_none(&arguments->warmup, "--warmup", value, arguments->error) ? 0 : EINVAL;
-    case OPTION_THREADS:
-        return count_argument(arguments, &arguments->threads, "--threads", value);
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_BACKWARD:
-        return arguments->backward = true, 0;
-    case OPTION_STATISTICS:
-        return arguments->statistics = true, 0;
-    case OPTION_JSON:
-        return arguments->json = true, 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp argp = {options, parse, NULL, "Times one attention op, forward or backward.",
-                                 NULL,    NULL,  NULL};
+static const struct command_line command_line = {.options = options,
+                                                 .meaning = "Times one attention op, forward or backward."};
 
 /* Device memory of the op, freed in the order of `memory`. */
 enum { QKV, OUT, OUT_GRADIENT, QKV_GRADIENT, LOGSUMEXP, STATISTICS, LEARNED, BIAS, LEARNED_GRADIENTS, MEMORIES };
@@ -332,10 +264,10 @@ static void print(const struct bench *bench, double call_s)
 bool bench_attention(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {
-        .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 50, .warmup = 3, .error = error};
+        .shape = {ATTENTION_QUEST, 8, 197, 3, 64}, .device = "auto", .iterations = 50, .warmup = 3};
     struct bench bench = {.arguments = &arguments};
     double call_s = 0;
-    bool ok = comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) &&
+    bool ok = comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) &&
               comm_agree(comm, open_bench(&bench, comm, error), error) &&
               comm_agree(comm, time_calls(&bench, &call_s, error), error);
     ok = ok && comm_reduce(comm, &call_s, 1, COMM_MAX, error);

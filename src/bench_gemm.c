@@ -1,3 +1,4 @@
+/* quest-bench gemm: the rate of a plain product of two square matrices, on the CPU or through a backend. */
 #include "src/bench_gemm.h"
 
 #include <stdio.h>
@@ -5,61 +6,28 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm_rate.h"
-#include "src/command_line.h"
+#include "src/bench_options.h"
 #include "src/config.h"
 #include "src/device.h"
-
-enum { OPTION_SIZE = 256, OPTION_THREADS, OPTION_PRECISION, OPTION_DEVICE, OPTION_JSON };
-
-static const struct argp_option options[] = {
-    {"size", OPTION_SIZE, "S", 0, "Rows and columns of the matrices [2048]", 0},
-    {"threads", OPTION_THREADS, "T", 0, "CPU threads [OMP_NUM_THREADS, or the cores that it may use]", 0},
-    {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
-    {"device", OPTION_DEVICE, "cpu|cuda", 0, "oneDNN on the CPU, or the CUDA backend's linear op [cpu]", 0},
-    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
-    {0},
-};
 
 struct arguments {
     size_t size, threads;
     enum dtype dtype;
     const char *device;
     bool json;
-    struct error *error;
 };
 
-static error_t parse_precision(struct arguments *arguments, const char *value)
-{
-    if (strcmp(value, "fp32") != 0 && strcmp(value, "bf16") != 0) {
-        error_input(arguments->error, "--precision: '%s' is neither fp32 nor bf16", value);
-        return EINVAL;
-    }
-    arguments->dtype = strcmp(value, "fp32") == 0 ? DTYPE_FLOAT32 : DTYPE_BFLOAT16;
-    return 0;
-}
+static const struct command_option options[] = {
+    {"size", "S", "Rows and columns of the matrices [2048]", command_line_count, INTO(size)},
+    {"threads", "T", "CPU threads [OMP_NUM_THREADS, or the cores that it may use]", command_line_count, INTO(threads)},
+    BENCH_PRECISION,
+    {"device", "cpu|cuda", "oneDNN on the CPU, or the CUDA backend's linear op [cpu]", command_line_text, INTO(device)},
+    BENCH_JSON,
+    {0},
+};
 
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_SIZE:
-        return command_line_count(&arguments->size, "--size", value, arguments->error) ? 0 : EINVAL;
-    case OPTION_THREADS:
-        return command_line_count(&arguments->threads, "--threads", value, arguments->error) ? 0 : EINVAL;
-    case OPTION_PRECISION:
-        return parse_precision(arguments, value);
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_JSON:
-        arguments->json = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp argp = {options, parse, NULL, "Times the product of two square matrices.", NULL, NULL, NULL};
+static const struct command_line command_line = {.options = options,
+                                                 .meaning = "Times the product of two square matrices."};
 
 /* FLOP/s of `calls` products through the backend's linear op, in the fastest of three rounds. */
 static bool time_linear(const struct kernels *kernels, struct context *ctx, void *const matrices[3], size_t size,
@@ -131,9 +99,9 @@ static void print(const struct arguments *arguments, int threads, double flops, 
 
 bool bench_gemm(struct comm *comm, int argc, char **argv, struct error *error)
 {
-    struct arguments arguments = {.size = 2048, .device = "cpu", .error = error};
+    struct arguments arguments = {.size = 2048, .device = "cpu"};
     double flops = 0, peak = 0;
-    if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error))
+    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error))
         return false;
     bool on_cpu = strcmp(arguments.device, "cpu") == 0;
     struct context_options context = {.threads = (int)arguments.threads};

@@ -1,6 +1,6 @@
+/* quest-bench loader: the loader on a dataset (drawn where none is given), beside libturbojpeg alone. */
 #include "src/bench_loader.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,80 +12,36 @@
 #include "data_loaders/dataset_write.h"
 #include "data_loaders/loader.h"
 #include "data_loaders/synth.h"
+#include "src/bench_options.h"
 #include "src/clock.h"
-#include "src/command_line.h"
 
-enum {
-    OPTION_DATA = 256,
-    OPTION_ENCODING,
-    OPTION_IMAGE_SIZE,
-    OPTION_BATCH,
-    OPTION_WORKERS,
-    OPTION_SECONDS,
-    OPTION_JSON
-};
 enum { DRAWN_IMAGES = 512, PATCH = 16, CROP_PADDING = 4, JPEG_QUALITY = 90, ROUNDS = 3 };
-
-static const struct argp_option options[] = {
-    {"data", OPTION_DATA, "F.h5", 0, "Dataset [drawn shapes of the image size, in a temporary file]", 0},
-    {"encoding", OPTION_ENCODING, "raw|jpeg", 0, "Of the drawn images [raw]", 0},
-    {"image-size", OPTION_IMAGE_SIZE, "S", 0, "A multiple of 16 [224]", 0},
-    {"batch", OPTION_BATCH, "B", 0, "Images a batch [64]", 0},
-    {"workers", OPTION_WORKERS, "N", 0, "Threads [1]", 0},
-    {"seconds", OPTION_SECONDS, "T", 0, "Measured time [6]", 0},
-    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
-    {0},
-};
 
 struct arguments {
     const char *data;
     bool jpeg, json;
     size_t image_size, batch, workers, seconds;
-    struct error *error;
 };
+
+static const struct command_option options[] = {
+    {"data", "F.h5", "Dataset [drawn shapes of the image size, in a temporary file]", command_line_text, INTO(data)},
+    {"encoding", "raw|jpeg", "Of the drawn images [raw]", command_line_choice, INTO(jpeg)},
+    {"image-size", "S", "A multiple of 16 [224]", command_line_count, INTO(image_size)},
+    {"batch", "B", "Images a batch [64]", command_line_count, INTO(batch)},
+    {"workers", "N", "Threads [1]", command_line_count, INTO(workers)},
+    {"seconds", "T", "Measured time [6]", command_line_count, INTO(seconds)},
+    BENCH_JSON,
+    {0},
+};
+
+static const struct command_line command_line = {
+    .options = options, .meaning = "Times the loader: reading, decoding, crop, flip, patches."};
 
 /* Images, wall time and CPU time of this process. */
 struct measured {
     size_t images;
     double wall_s, cpu_s;
 };
-
-static error_t count_argument(struct arguments *arguments, size_t *count, const char *option, const char *value)
-{
-    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
-}
-
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_DATA:
-        arguments->data = value;
-        return 0;
-    case OPTION_ENCODING:
-        arguments->jpeg = strcmp(value, "jpeg") == 0;
-        if (arguments->jpeg || strcmp(value, "raw") == 0)
-            return 0;
-        error_input(arguments->error, "--encoding: '%s' is neither raw nor jpeg", value);
-        return EINVAL;
-    case OPTION_IMAGE_SIZE:
-        return count_argument(arguments, &arguments->image_size, "--image-size", value);
-    case OPTION_BATCH:
-        return count_argument(arguments, &arguments->batch, "--batch", value);
-    case OPTION_WORKERS:
-        return count_argument(arguments, &arguments->workers, "--workers", value);
-    case OPTION_SECONDS:
-        return count_argument(arguments, &arguments->seconds, "--seconds", value);
-    case OPTION_JSON:
-        arguments->json = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp argp = {options, parse, NULL, "Times the loader: reading, decoding, crop, flip, patches.",
-                                 NULL,    NULL,  NULL};
 
 static double cpu_s(void)
 {
@@ -307,10 +263,10 @@ static void print(const struct arguments *arguments, const struct dataset *datas
 
 bool bench_loader(struct comm *comm, int argc, char **argv, struct error *error)
 {
-    struct arguments arguments = {.image_size = 224, .batch = 64, .workers = 1, .seconds = 6, .error = error};
+    struct arguments arguments = {.image_size = 224, .batch = 64, .workers = 1, .seconds = 6};
     struct measured loader, decoder;
     struct dataset dataset;
-    if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error))
+    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error))
         return false;
     bool ok = open_dataset(&dataset, &arguments, error);
     if (ok) {

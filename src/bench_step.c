@@ -1,91 +1,39 @@
+/* quest-bench step: whole training steps of a preset on random images, without a loader. */
 #include "src/bench_step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/command_line.h"
+#include "src/bench_options.h"
 #include "src/config_load.h"
 #include "src/device.h"
 #include "src/gradient.h"
 #include "src/model.h"
 #include "src/random.h"
 
-enum {
-    OPTION_PRESET = 256,
-    OPTION_BATCH,
-    OPTION_THREADS,
-    OPTION_PRECISION,
-    OPTION_KIND,
-    OPTION_DEVICE,
-    OPTION_ITERATIONS,
-    OPTION_WARMUP,
-    OPTION_RECOMPUTE,
-    OPTION_JSON
-};
-
-static const struct argp_option options[] = {
-    {"preset", OPTION_PRESET, "P", 0, "vit_tiny, vit_small, vit_base, vit_large or vit_huge, 224x224 [vit_tiny]", 0},
-    {"batch", OPTION_BATCH, "B", 0, "Images a rank and step [8]", 0},
-    {"threads", OPTION_THREADS, "T", 0, "CPU threads a rank [OMP_NUM_THREADS, or the cores that it may use]", 0},
-    {"precision", OPTION_PRECISION, "fp32|bf16", 0, "[fp32]", 0},
-    {"kind", OPTION_KIND, "K", 0, "Attention kind [quest]", 0},
-    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "[auto]", 0},
-    {"iterations", OPTION_ITERATIONS, "I", 0, "Timed steps [5]", 0},
-    {"warmup", OPTION_WARMUP, "W", 0, "Steps before them [2]", 0},
-    {"recompute", OPTION_RECOMPUTE, NULL, 0, "Recompute activations in the backward pass", 0},
-    {"json", OPTION_JSON, NULL, 0, "Print one JSON object", 0},
-    {0},
-};
-
 struct arguments {
     const char *preset, *precision, *kind, *device;
     size_t batch, threads, iterations, warmup;
     bool recompute, json;
-    struct error *error;
 };
 
-static error_t count_argument(struct arguments *arguments, size_t *count, const char *option, const char *value)
-{
-    return command_line_count(count, option, value, arguments->error) ? 0 : EINVAL;
-}
+static const struct command_option options[] = {
+    {"preset", "P", "vit_tiny, vit_small, vit_base, vit_large or vit_huge, 224x224 [vit_tiny]", command_line_text,
+     INTO(preset)},
+    {"batch", "B", "Images a rank and step [8]", command_line_count, INTO(batch)},
+    BENCH_THREADS,
+    {"precision", "fp32|bf16", "[fp32]", command_line_text, INTO(precision)},
+    {"kind", "K", "Attention kind [quest]", command_line_text, INTO(kind)},
+    BENCH_DEVICE,
+    {"iterations", "I", "Timed steps [5]", command_line_count, INTO(iterations)},
+    {"warmup", "W", "Steps before them [2]", command_line_count_or_none, INTO(warmup)},
+    {"recompute", NULL, "Recompute activations in the backward pass", command_line_flag, INTO(recompute)},
+    BENCH_JSON,
+    {0},
+};
 
-static error_t parse(int key, char *value, struct argp_state *state)
-{
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_PRESET:
-        arguments->preset = value;
-        return 0;
-    case OPTION_BATCH:
-        return count_argument(arguments, &arguments->batch, "--batch", value);
-    case OPTION_THREADS:
-        return count_argument(arguments, &arguments->threads, "--threads", value);
-    case OPTION_PRECISION:
-        arguments->precision = value;
-        return 0;
-    case OPTION_KIND:
-        arguments->kind = value;
-        return 0;
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_ITERATIONS:
-        return count_argument(arguments, &arguments->iterations, "--iterations", value);
-    case OPTION_WARMUP:
-        return command_line_count_or_none(&arguments->warmup, "--warmup", value, arguments->error) ? 0 : EINVAL;
-    case OPTION_RECOMPUTE:
-        arguments->recompute = true;
-        return 0;
-    case OPTION_JSON:
-        arguments->json = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp argp = {options, parse, NULL, "Times whole training steps.", NULL, NULL, NULL};
+static const struct command_line command_line = {.options = options, .meaning = "Times whole training steps."};
 
 struct bench {
     struct comm *comm;
@@ -265,11 +213,10 @@ bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
                                   .device = "auto",
                                   .batch = 8,
                                   .iterations = 5,
-                                  .warmup = 2,
-                                  .error = error};
+                                  .warmup = 2};
     struct bench bench = {.comm = comm, .arguments = &arguments};
     double step_s = 0;
-    if (!comm_agree(comm, command_line_parse(&argp, argc, argv, &arguments, error), error) ||
+    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) ||
         !comm_agree(comm, open_bench(&bench, error), error)) {
         model_close(bench.model);
         return false;

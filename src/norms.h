@@ -5,8 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "src/error.h"
-
 enum { NORMS_RUNS_MAX = 8 };
 
 struct norms_arguments {
@@ -16,16 +14,13 @@ struct norms_arguments {
     const char *layer, *head; /* as given; NULL: all */
     bool json, logarithmic, plain;
     double interval_s;
-    struct error *error; /* what is wrong with the command line */
 };
 
-int norms_diagnose(const struct norms_arguments *arguments);
-int norms_report(const struct norms_arguments *arguments);
-int norms_watch(const struct norms_arguments *arguments);
-int norms_plot(const struct norms_arguments *arguments);
-int norms_export(const struct norms_arguments *arguments);
-
-/* "error: ..." on stderr; returns the exit status. */
-int norms_fail(const struct error *error);
+/* Each takes a struct norms_arguments. */
+int norms_diagnose(const void *arguments);
+int norms_report(const void *arguments);
+int norms_watch(const void *arguments);
+int norms_plot(const void *arguments);
+int norms_export(const void *arguments);
 
 #endif

@@ -5,16 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/command_line.h"
 #include "src/norms.h"
 #include "src/norms_findings.h"
 
 enum { STATUS_HEALTHY = 0, STATUS_WARNINGS = 3, STATUS_CRITICAL = 4 };
-
-int norms_fail(const struct error *error)
-{
-    fprintf(stderr, "error: %s\n", error->message);
-    return (int)error->status;
-}
 
 static void print_event(const struct event *event)
 {
@@ -80,8 +75,9 @@ static bool print_json(const struct norms_findings *findings, const struct norms
     return ok;
 }
 
-int norms_diagnose(const struct norms_arguments *arguments)
+int norms_diagnose(const void *from)
 {
+    const struct norms_arguments *arguments = from;
     struct error error;
     struct norms_run run;
     struct norms_findings findings = {0};
@@ -103,6 +99,6 @@ int norms_diagnose(const struct norms_arguments *arguments)
     norms_findings_close(&findings);
     norms_run_close(&run);
     if (!ok)
-        return norms_fail(&error);
+        return command_line_fail(&error);
     return worst == SEVERITY_CRITICAL ? STATUS_CRITICAL : worst == SEVERITY_WARNING ? STATUS_WARNINGS : STATUS_HEALTHY;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "src/file_output.h"
+#include "src/command_line.h"
 #include "src/norms.h"
 #include "src/norms_reading.h"
 #include "src/norm_lists.h"
@@ -206,13 +207,14 @@ static bool export_tensorboard(const struct norms_arguments *arguments, struct e
     return ok;
 }
 
-int norms_export(const struct norms_arguments *arguments)
+int norms_export(const void *from)
 {
+    const struct norms_arguments *arguments = from;
     struct error error;
     bool ok = arguments->csv || arguments->prometheus || arguments->tensorboard ||
               error_input(&error, "nothing to write: give --csv FILE, --prometheus FILE or --tensorboard DIR");
     ok = ok && (!arguments->csv || export_csv(arguments, &error));
     ok = ok && (!arguments->prometheus || export_prometheus(arguments, &error));
     ok = ok && (!arguments->tensorboard || export_tensorboard(arguments, &error));
-    return ok ? 0 : norms_fail(&error);
+    return ok ? 0 : command_line_fail(&error);
 }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/command_line.h"
 #include "src/norms.h"
 #include "src/norms_field.h"
 #include "src/norms_reading.h"
@@ -220,8 +221,9 @@ static bool draw(const struct plot *plot, const struct norms_reading *readings, 
     return ok;
 }
 
-int norms_plot(const struct norms_arguments *arguments)
+int norms_plot(const void *from)
 {
+    const struct norms_arguments *arguments = from;
     struct error error;
     struct plot plot;
     struct norms_reading *readings = NULL;
@@ -229,5 +231,5 @@ int norms_plot(const struct norms_arguments *arguments)
               norms_readings_open(&readings, arguments->runs, arguments->run_count, &error) &&
               draw(&plot, readings, arguments->run_count, arguments->out, &error);
     norms_readings_close(readings, arguments->run_count);
-    return ok ? 0 : norms_fail(&error);
+    return ok ? 0 : command_line_fail(&error);
 }

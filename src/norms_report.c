@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "src/config.h"
+#include "src/command_line.h"
 #include "src/norms.h"
 #include "src/norms_assets.h"
 #include "src/norms_reading.h"
@@ -201,13 +202,14 @@ static bool write_report(const char *path, const struct norms_reading *runs, siz
     return ok;
 }
 
-int norms_report(const struct norms_arguments *arguments)
+int norms_report(const void *from)
 {
+    const struct norms_arguments *arguments = from;
     struct error error;
     struct norms_reading *runs = NULL;
     bool ok = arguments->out || error_input(&error, "--out FILE.html is missing: where shall the report go?");
     ok = ok && norms_readings_open(&runs, arguments->runs, arguments->run_count, &error) &&
          write_report(arguments->out, runs, arguments->run_count, &error);
     norms_readings_close(runs, arguments->run_count);
-    return ok ? 0 : norms_fail(&error);
+    return ok ? 0 : command_line_fail(&error);
 }

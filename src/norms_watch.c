@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/command_line.h"
 #include "src/norms.h"
 #include "src/norms_reading.h"
 #include "src/norms_screen.h"
@@ -117,13 +118,14 @@ static bool watch_plain(struct watch *watch, double interval_s, struct error *er
     return ok;
 }
 
-int norms_watch(const struct norms_arguments *arguments)
+int norms_watch(const void *from)
 {
+    const struct norms_arguments *arguments = from;
     struct error error;
     struct watch watch = {.directory = arguments->runs[0], .view = {.layer = -1, .head = -1, .statistic = LOGIT_MAX}};
     setlocale(LC_CTYPE, "");
     bool ok = stop_signal_install(&error) && norms_readings_open(&watch.reading, &watch.directory, 1, &error) &&
               (arguments->plain ? watch_plain : watch_screen)(&watch, arguments->interval_s, &error);
     norms_readings_close(watch.reading, 1);
-    return ok ? 0 : norms_fail(&error);
+    return ok ? 0 : command_line_fail(&error);
 }

@@ -19,79 +19,42 @@
 #include "src/logits_file.h"
 #include "src/stop_signal.h"
 
-enum {
-    OPTION_CHECKPOINT = 256,
-    OPTION_DATA,
-    OPTION_JSON,
-    OPTION_LOGITS,
-    OPTION_DEVICE,
-    OPTION_BATCH,
-    OPTION_PRECISION
-};
-
-static const struct argp_option options[] = {
-    {"checkpoint", OPTION_CHECKPOINT, "C.h5", 0, "The model to evaluate", 0},
-    {"data", OPTION_DATA, "F.h5", 0, "The images to evaluate it on", 0},
-    {"json", OPTION_JSON, "OUT.json", 0, "Also write the results here (- for standard output)", 0},
-    {"logits", OPTION_LOGITS, "OUT.h5", 0, "Write float32 /logits [images, classes] in the order of the file", 0},
-    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "Where to compute [auto: a GPU where there is one]", 0},
-    {"batch", OPTION_BATCH, "N", 0, "Images a rank computes at once [64]", 0},
-    {"precision", OPTION_PRECISION, "fp32|bf16", 0, "Instead of the precision that the model was trained in", 0},
-    {0},
-};
-
 struct arguments {
     const char *checkpoint, *data, *json, *logits, *device, *precision;
     size_t batch;
-    struct error *error;
+};
+#define INTO(member) .field = offsetof(struct arguments, member)
+
+static const struct command_option options[] = {
+    {"checkpoint", "C.h5", "The model to evaluate", command_line_text, INTO(checkpoint)},
+    {"data", "F.h5", "The images to evaluate it on", command_line_text, INTO(data)},
+    {"json", "OUT.json", "Also write the results here (- for standard output)", command_line_text, INTO(json)},
+    {"logits", "OUT.h5", "Write float32 /logits [images, classes] in the order of the file", command_line_text,
+     INTO(logits)},
+    {"device", "auto|cpu|cuda", "Where to compute [auto: a GPU where there is one]", command_line_text, INTO(device)},
+    {"batch", "N", "Images a rank computes at once [64]", command_line_count, INTO(batch)},
+    {"precision", "fp32|bf16", "Instead of the precision that the model was trained in", command_line_text,
+     INTO(precision)},
+    {0},
 };
 
-static error_t parse(int key, char *value, struct argp_state *state)
+static bool refuse_operand(void *arguments, const char *text, struct error *error)
 {
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_CHECKPOINT:
-        arguments->checkpoint = value;
-        return 0;
-    case OPTION_DATA:
-        arguments->data = value;
-        return 0;
-    case OPTION_JSON:
-        arguments->json = value;
-        return 0;
-    case OPTION_LOGITS:
-        arguments->logits = value;
-        return 0;
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_BATCH:
-        return command_line_count(&arguments->batch, "--batch", value, arguments->error) ? 0 : EINVAL;
-    case OPTION_PRECISION:
-        arguments->precision = value;
-        return 0;
-    case ARGP_KEY_ARG:
-        error_input(arguments->error, "'%s': quest-eval takes options only (--checkpoint C.h5 --data F.h5)", value);
-        return EINVAL;
-    case ARGP_KEY_END:
-        if (arguments->checkpoint && arguments->data)
-            return 0;
-        error_input(arguments->error, "--checkpoint C.h5 and --data F.h5 are needed");
-        return EINVAL;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    (void)arguments;
+    return error_input(error, "'%s': quest-eval takes options only (--checkpoint C.h5 --data F.h5)", text);
 }
 
-static const struct argp argp = {
-    options,
-    parse,
-    NULL,
-    "Evaluates a checkpoint. Under mpirun each rank takes its span of the images; every image "
-    "counts exactly once.",
-    NULL,
-    NULL,
-    NULL};
+static bool has_files(void *from, struct error *error)
+{
+    const struct arguments *arguments = from;
+    return (arguments->checkpoint && arguments->data) ||
+           error_input(error, "--checkpoint C.h5 and --data F.h5 are needed");
+}
+
+static const struct command_line command_line = {
+    options, NULL,
+    "Evaluates a checkpoint. Under mpirun each rank takes its span of the images; every image counts exactly once.",
+    refuse_operand, has_files};
 
 struct job {
     const struct arguments *arguments;
@@ -305,10 +268,10 @@ int main(int argc, char **argv)
 {
     H5dont_atexit(); /* a file that a full disk keeps from closing would be closed again at exit, and crash there */
     struct error error, open_error;
-    struct arguments arguments = {.device = "auto", .batch = 64, .error = &error};
+    struct arguments arguments = {.device = "auto", .batch = 64};
     struct job job = {.arguments = &arguments, .data = {.file = -1}};
 
-    bool parsed = command_line_parse(&argp, argc, argv, &arguments, &error);
+    bool parsed = command_line_parse(&command_line, argc, argv, &arguments, &error);
     if (!comm_open(&job.comm, &argc, &argv, &open_error))
         comm_exit(job.comm, &open_error);
     bool ok = comm_agree(job.comm, parsed, &error) && run(&job, &error);

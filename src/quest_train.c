@@ -9,72 +9,55 @@
 #include "src/stop_signal.h"
 #include "src/trainer.h"
 
-enum { OPTION_SET = 256, OPTION_OUT, OPTION_INIT, OPTION_RESUME, OPTION_DEVICE, OPTION_MAX_STEPS };
-
-static const struct argp_option options[] = {
-    {"set", OPTION_SET, "KEY.PATH=VALUE", 0, "Override a key of the configuration; may be repeated", 0},
-    {"out", OPTION_OUT, "RUN_DIR", 0, "Directory for logs and checkpoints [runs/<name of the configuration>]", 0},
-    {"init", OPTION_INIT, "W.h5", 0, "Start from the parameters of this file", 0},
-    {"resume", OPTION_RESUME, NULL, 0, "Continue RUN_DIR from its newest valid checkpoint", 0},
-    {"device", OPTION_DEVICE, "auto|cpu|cuda", 0, "Where to compute [auto: a GPU where there is one]", 0},
-    {"max-steps", OPTION_MAX_STEPS, "N", 0, "Stop, with a checkpoint, when step N of the schedule is done", 0},
-    {0},
-};
-
 struct arguments {
     const char *config, **overrides;
     size_t override_count, max_steps;
     const char *out, *init, *device;
     bool resume;
-    struct error *error;
 };
+#define INTO(member) .field = offsetof(struct arguments, member)
 
-static error_t parse(int key, char *value, struct argp_state *state)
+static bool take_override(void *into, const struct command_option *option, const char *text, struct error *error)
 {
-    struct arguments *arguments = state->input;
-    switch (key) {
-    case OPTION_SET:
-        arguments->overrides[arguments->override_count++] = value;
-        return 0;
-    case OPTION_OUT:
-        arguments->out = value;
-        return 0;
-    case OPTION_INIT:
-        arguments->init = value;
-        return 0;
-    case OPTION_RESUME:
-        arguments->resume = true;
-        return 0;
-    case OPTION_DEVICE:
-        arguments->device = value;
-        return 0;
-    case OPTION_MAX_STEPS:
-        return command_line_count(&arguments->max_steps, "--max-steps", value, arguments->error) ? 0 : EINVAL;
-    case ARGP_KEY_ARG:
-        if (arguments->config) {
-            error_input(arguments->error, "'%s': one configuration is expected, and %s is given already", value,
-                        arguments->config);
-            return EINVAL;
-        }
-        arguments->config = value;
-        return 0;
-    case ARGP_KEY_NO_ARGS:
-        error_input(arguments->error, "which configuration? quest-train CONFIG.yaml [options]");
-        return EINVAL;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    struct arguments *arguments = into;
+    (void)option, (void)error;
+    arguments->overrides[arguments->override_count++] = text;
+    return true;
 }
 
-static const struct argp argp = {
-    options,
-    parse,
-    "CONFIG.yaml",
+static bool take_config(void *into, const char *text, struct error *error)
+{
+    struct arguments *arguments = into;
+    if (arguments->config)
+        return error_input(error, "'%s': one configuration is expected, and %s is given already", text,
+                           arguments->config);
+    arguments->config = text;
+    return true;
+}
+
+static bool has_config(void *arguments, struct error *error)
+{
+    return ((struct arguments *)arguments)->config ||
+           error_input(error, "which configuration? quest-train CONFIG.yaml [options]");
+}
+
+static const struct command_option options[] = {
+    {"set", "KEY.PATH=VALUE", "Override a key of the configuration; may be repeated", take_override, .field = 0},
+    {"out", "RUN_DIR", "Directory for logs and checkpoints [runs/<name of the configuration>]", command_line_text,
+     INTO(out)},
+    {"init", "W.h5", "Start from the parameters of this file", command_line_text, INTO(init)},
+    {"resume", NULL, "Continue RUN_DIR from its newest valid checkpoint", command_line_flag, INTO(resume)},
+    {"device", "auto|cpu|cuda", "Where to compute [auto: a GPU where there is one]", command_line_text, INTO(device)},
+    {"max-steps", "N", "Stop, with a checkpoint, when step N of the schedule is done", command_line_count,
+     INTO(max_steps)},
+    {0},
+};
+
+static const struct command_line command_line = {
+    options, "CONFIG.yaml",
     "Trains a Vision Transformer. Under mpirun each rank takes its share of every batch.\v"
     "Ctrl-C finishes the step, writes a checkpoint and says how to resume; a second one ends at once.",
-    NULL,
-    NULL,
-    NULL};
+    take_config, has_config};
 
 /* runs/<name> for configs/<name>.yaml. */
 static void default_run_directory(char *path, size_t path_bytes, const char *config)
@@ -118,12 +101,13 @@ int main(int argc, char **argv)
     struct error error;
     struct comm *comm = NULL;
     const char **overrides = calloc((size_t)argc, sizeof *overrides);
-    struct arguments arguments = {.overrides = overrides, .device = "auto", .error = &error};
+    struct arguments arguments = {.overrides = overrides, .device = "auto"};
 
     if (!overrides)
         error_runtime(&error, "out of memory");
     /* Signals from here on: a stop while MPI starts is not lost. */
-    bool parsed = overrides && command_line_parse(&argp, argc, argv, &arguments, &error) && stop_signal_install(&error);
+    bool parsed =
+        overrides && command_line_parse(&command_line, argc, argv, &arguments, &error) && stop_signal_install(&error);
     struct error open_error;
     if (!comm_open(&comm, &argc, &argv, &open_error))
         comm_exit(comm, &open_error);
