@@ -26,6 +26,18 @@ struct diagnosis_options diagnosis_defaults(void)
     };
 }
 
+void diagnosis_set_limits(struct diagnosis_options *options, const struct diagnosis_limits *limits)
+{
+    options->horizon_steps = limits->horizon_steps;
+    options->logit_critical = limits->logit_critical;
+    options->logit_warning = 0.1 * limits->logit_critical;
+    options->entropy_critical = limits->entropy_critical;
+    options->entropy_warning = 5 * limits->entropy_critical;
+    options->key_outlier_warning = limits->key_outlier;
+    options->key_outlier_critical = 4 * limits->key_outlier;
+    options->spike_z = limits->spike_z;
+}
+
 bool diagnosis_open(struct diagnosis **out, const struct diagnosis_options *options, diagnosis_raise *raise,
                     void *owner, struct error *error)
 {

@@ -1,6 +1,7 @@
 /* The diagnosis: reads what a run logs, step by step, and says which layer and head goes wrong, since when, why, and
  * what to change. A pure library: no files, no clock, no ranks; the trainer feeds it as it logs and quest-norms feeds
- * it from a log, so both say the same. Rules, defaults and their sources: docs/diagnosis.md.
+ * it from a log with the limits of the run's config.yaml, so both say the same. (After a resume or a rewind the trainer
+ * begins with empty windows, which a log does not show.) Rules, defaults and their sources: docs/diagnosis.md.
  *
  * Cost: windows of fixed size, no allocation after a layer's first record; about 1 us a head and record. */
 #ifndef QUEST_DIAGNOSIS_H
@@ -32,6 +33,12 @@ struct diagnosis_options {
 };
 /* The defaults of docs/diagnosis.md. */
 struct diagnosis_options diagnosis_defaults(void);
+
+/* The limits that are keys of a run's configuration (diagnosis.*); the warnings that go with them follow from them. */
+struct diagnosis_limits {
+    double horizon_steps, logit_critical, entropy_critical, key_outlier, spike_z;
+};
+void diagnosis_set_limits(struct diagnosis_options *options, const struct diagnosis_limits *limits);
 
 /* Called while a step is fed; the event lives only for the call. */
 typedef void diagnosis_raise(void *owner, const struct event *event);

@@ -1,8 +1,10 @@
+/* A log goes through the rules line by line; what they raise is kept, sorted and summed up. */
 #include "src/norms_findings.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/config_schema.h"
 #include "src/record_read.h"
 
 enum { EVENTS_MAX = 20000 };
@@ -27,12 +29,33 @@ static void keep(void *owner, const struct event *event)
     findings->events[findings->count++] = *event;
 }
 
+/* As the run's config.yaml gives it; the default where it does not, or not as a configuration may. */
+static double limit_of(const struct norms_run *run, const char *path)
+{
+    struct config config;
+    struct error error;
+    double limit;
+    const struct config_key *key = &config_keys[config_key_find(&config_schema, path)];
+    const char *text = norms_run_setting(run, path);
+    if (!text || !config_value_set(&config, key, text, false, &error))
+        config_value_set(&config, key, key->initial, false, &error);
+    memcpy(&limit, (const char *)&config + key->offset, sizeof limit);
+    return limit;
+}
+
 bool norms_findings_open(struct norms_findings *findings, const struct norms_run *run, struct error *error)
 {
     *findings = (struct norms_findings){0};
     struct diagnosis_options options = diagnosis_defaults();
     options.kind = run->kind;
     options.tokens = run->tokens;
+    diagnosis_set_limits(&options, &(struct diagnosis_limits){
+                                       .horizon_steps = limit_of(run, "diagnosis.horizon_steps"),
+                                       .logit_critical = limit_of(run, "diagnosis.logit_critical"),
+                                       .entropy_critical = limit_of(run, "diagnosis.entropy_critical"),
+                                       .key_outlier = limit_of(run, "diagnosis.key_outlier"),
+                                       .spike_z = limit_of(run, "diagnosis.spike_z"),
+                                   });
     return diagnosis_open(&findings->diagnosis, &options, keep, findings, error);
 }
 

@@ -10,14 +10,11 @@ static struct diagnosis_options options_of(const struct config *config, size_t t
     struct diagnosis_options options = diagnosis_defaults();
     options.kind = config->attention.kind;
     options.tokens = tokens;
-    options.horizon_steps = config->diagnosis.horizon_steps;
-    options.logit_critical = config->diagnosis.logit_critical;
-    options.logit_warning = 0.1 * config->diagnosis.logit_critical;
-    options.entropy_critical = config->diagnosis.entropy_critical;
-    options.entropy_warning = 5 * config->diagnosis.entropy_critical;
-    options.key_outlier_warning = config->diagnosis.key_outlier;
-    options.key_outlier_critical = 4 * config->diagnosis.key_outlier;
-    options.spike_z = config->diagnosis.spike_z;
+    diagnosis_set_limits(&options, &(struct diagnosis_limits){.horizon_steps = config->diagnosis.horizon_steps,
+                                                              .logit_critical = config->diagnosis.logit_critical,
+                                                              .entropy_critical = config->diagnosis.entropy_critical,
+                                                              .key_outlier = config->diagnosis.key_outlier,
+                                                              .spike_z = config->diagnosis.spike_z});
     return options;
 }
 

@@ -160,3 +160,27 @@ rising=(--set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_
         one_error 1 "step 3 met a NaN or Inf: layer 1: the first tensor that holds it is blocks\.1\.mlp\.fc1 output \(rank $speaker\)"
     done
 }
+
+# ---- afterwards ----
+
+@test "all five limits changed: quest-norms finds in the log what was found while training" {
+    limits=(horizon_steps=40 logit_critical=1.5 entropy_critical=0.195 key_outlier=1.2 spike_z=1)
+    quest-train "$config" --set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_norm=0 --set norms.every=1 \
+        --set train.steps=60 "${limits[@]/#/--set=diagnosis.}" --out run
+    quest-norms diagnose --json run >found.json || [ $? -eq 4 ]
+    /usr/bin/python3 - <<'PYTHON'
+import json
+def same(event):
+    return json.dumps({key: event.get(key) for key in ("step", "kind", "severity", "layer", "head", "since", "predicted_step", "advice")})
+trained = [json.loads(line) for line in open("run/events.jsonl")]
+found = json.load(open("found.json"))["events"]
+print(*(f"{event['step']} {event['kind']} {event['severity']}" for event in found), sep="\n")
+assert sorted(map(same, found)) == sorted(map(same, trained))
+kinds = {event["kind"] for event in found}
+assert {"logit_explosion", "key_norm_outlier", "gradient_spike"} <= kinds, kinds
+PYTHON
+    # by the default limits these numbers are healthy
+    sed -i '/horizon_steps:\|logit_critical:\|entropy_critical:\|key_outlier:\|spike_z:/d' run/config.yaml
+    run quest-norms diagnose run
+    [ "$status" -eq 0 ]
+}

@@ -166,13 +166,14 @@ YAML
     grep -q '"kind":"logit_explosion","severity":"critical"' "$BATS_TEST_TMPDIR/run/events.jsonl"
 }
 
-@test "quest-train: diagnosis.on_critical: checkpoint goes on; log raises the same events" {
+@test "quest-train: diagnosis.on_critical: checkpoint goes on; the log raises the same events" {
     train --set diagnosis.on_critical=checkpoint --set diagnosis.logit_critical=0.02
     [ "$status" -eq 0 ]
     [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000001.h5" ]
     [ -f "$BATS_TEST_TMPDIR/run/checkpoints/step_00000006.h5" ]
     run quest-norms diagnose "$BATS_TEST_TMPDIR/run"
-    [ "$status" -eq 0 ]
+    [ "$status" -eq 4 ]
+    [[ "$output" == *"step 1 "*"critical logit_explosion   layer 0"*"step 1 "*"critical logit_explosion   layer 1"* ]]
 }
 
 @test "report: one offline page that draws, follows clicks, and is silent on console and network" {
