@@ -1,3 +1,4 @@
+/* Puts the report page into the program at assembly time; no installed file has to be found at run time. */
 #include "src/norms_assets.h"
 
 #define EMBED(symbol, path) \

@@ -1,3 +1,4 @@
+/* Reads one field, of metrics.jsonl or of norms.jsonl, into buckets: whatever a run may have logged under its name. */
 #include "src/norms_field.h"
 
 #include <math.h>

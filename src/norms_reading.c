@@ -1,3 +1,4 @@
+/* Opens several runs and reads each whole: its findings and its series. */
 #include "src/norms_reading.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Draws the screen of quest-norms watch from a reading: layers, one chart, the newest events. */
 #include "src/norms_screen.h"
 
 #include <curses.h>

@@ -1,3 +1,4 @@
+/* The keys of a retrieval run, read as any configuration is, and the grid: every combination of the listed values. */
 #include "src/retrieval_config.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Draws the tokens, classes and answers of the retrieval task, in vectors, from counters alone. */
 #include "src/retrieval_data.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* A logged step's counts and norms as the lines of metrics.jsonl and norms.jsonl. */
 #include "src/retrieval_log.h"
 
 #include <math.h>

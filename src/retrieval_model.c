@@ -1,3 +1,4 @@
+/* Forward and backward pass of the one-layer model: its 16 x 16 products by hand, its attention by the CPU backend. */
 #include "src/retrieval_model.h"
 
 #include <math.h>

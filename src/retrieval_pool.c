@@ -1,3 +1,4 @@
+/* Starts the grid's runs as processes, as many at a time as asked for, and collects what each hands back. */
 #include "src/retrieval_pool.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* result.json: written whole or not at all, and read back with every field checked. */
 #include "src/retrieval_result.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* One run from its configuration to its result: the directory, the training, the tests on new samples. */
 #include "src/retrieval_run.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* quest-retrieval table: counts the results under --out and prints them beside the published figures. */
 #include "src/retrieval_table.h"
 
 #include <dirent.h>
