@@ -241,6 +241,21 @@ static void without_a_configuration_the_log_is_judged_by_defaults(void **state)
     assert_true(log_says(&with_usual));
 }
 
+/* Which warnings follow from a limit is said twice, in diagnosis_defaults and diagnosis_set_limits. */
+static void default_limits_give_the_defaults(void **state)
+{
+    struct diagnosis_options expected = diagnosis_defaults(), options = diagnosis_defaults();
+    (void)state;
+    diagnosis_set_limits(&options, &changed);
+    assert_true(options.horizon_steps == 300 && options.spike_z == 3);
+    assert_true(options.logit_critical == 2e3 && fabs(options.logit_warning - 200) < 1e-9);
+    assert_true(options.entropy_critical == 0.05 && fabs(options.entropy_warning - 0.25) < 1e-9);
+    assert_true(options.key_outlier_warning == 3 && options.key_outlier_critical == 12);
+    diagnosis_set_limits(&options, &usual);
+    size_t first = offsetof(struct diagnosis_options, horizon_steps); /* from there on doubles, without padding */
+    assert_memory_equal((char *)&options + first, (char *)&expected + first, sizeof options - first);
+}
+
 static int make_run(void **state)
 {
     if (make_scratch(state) != 0)
@@ -256,6 +271,7 @@ int main(void)
         cmocka_unit_test(all_five_at_once),
         cmocka_unit_test(what_is_not_given_is_the_default),
         cmocka_unit_test(without_a_configuration_the_log_is_judged_by_defaults),
+        cmocka_unit_test(default_limits_give_the_defaults),
     };
     return cmocka_run_group_tests(tests, make_run, remove_scratch);
 }
