@@ -81,7 +81,7 @@ struct config {
 
 /* The resolved configuration as YAML with every key, readable by config_load. Caller frees. */
 char *config_format(const struct config *config);
-/* A table of all keys: type, default, range, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
+/* A list of all keys: range, default, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
 char *config_reference(void);
 
 /* Width of the MLP's hidden layer: mlp_ratio * dim, rounded down as timm's int(). */

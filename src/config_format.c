@@ -48,6 +48,20 @@ char *config_format(const struct config *config)
     return config_format_schema(&config_schema, config);
 }
 
+/* Text in lines of at most 110 columns, each behind two blanks: an item's second line and on. */
+static void put_wrapped(FILE *out, const char *text)
+{
+    while (*text) {
+        size_t length = strlen(text);
+        if (length > 108)
+            for (length = 108; length > 1 && text[length] != ' ';)
+                length--;
+        fprintf(out, "  %.*s\n", (int)length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+}
+
 char *config_reference(void)
 {
     char *text = NULL;
@@ -55,13 +69,19 @@ char *config_reference(void)
     FILE *out = open_memstream(&text, &bytes);
     if (!out)
         return NULL;
-    fputs("| key | allowed | default | unit | meaning |\n|---|---|---|---|---|\n", out);
+    const char *section = "";
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
         char allowed[256];
         config_value_allowed(key, allowed, sizeof allowed);
         const char *initial = !key->initial ? "the preset's" : key->initial[0] ? key->initial : "none";
-        fprintf(out, "| `%s` | %s | %s | %s | %s |\n", key->path, allowed, initial, key->unit, key->meaning);
+        size_t section_length = strcspn(key->path, ".") + 1;
+        if (strncmp(key->path, section, section_length) != 0)
+            fprintf(out, "%s### %.*s\n\n", i ? "\n" : "", (int)section_length - 1, key->path);
+        section = key->path;
+        fprintf(out, "- **`%s`**: %s%s%s%s; default %s\\\n", key->path, allowed, key->unit[0] ? " (" : "", key->unit,
+                key->unit[0] ? ")" : "", initial);
+        put_wrapped(out, key->meaning);
     }
     if (fclose(out) != 0) {
         free(text);

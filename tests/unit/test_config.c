@@ -316,7 +316,7 @@ static void the_documentation_holds_the_schema(void **state)
     char *documented = read_file("docs/configuration.md"), *reference = config_reference();
     assert_non_null(reference);
     if (!strstr(documented, reference))
-        fail_msg("docs/configuration.md does not hold this table; put it there:\n%s", reference);
+        fail_msg("docs/configuration.md does not hold this list; put it there:\n%s", reference);
     free(reference);
     free(documented);
 }
