@@ -1,12 +1,10 @@
-/* One function a kind of record; docs/logs.md says what the fields mean. */
+/* One function a kind of record: appended to its file, and given to the sinks. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "src/json_line.h"
-#include "src/metric.h"
-#include "src/norm_lists.h"
+#include "src/record_write.h"
 #include "src/run_log_files.h"
 
 /* Where the disk is full a part of a line may have been written: it is cut off again, so that a later line starts
@@ -40,19 +38,7 @@ bool run_log_metrics(struct run_log *log, const struct metrics_record *record, s
 {
     struct json_line line;
     json_line_begin(&line);
-    json_line_whole(&line, "step", (int64_t)record->step);
-    if (record->split[0])
-        json_line_text(&line, "split", record->split);
-    for (const struct metric *metric = metrics_of(record); metric->name; metric++) {
-        double value = metric_value(record, metric);
-        if (metric->whole)
-            json_line_whole(&line, metric->name, (int64_t)value);
-        else
-            json_line_number(&line, metric->name, value);
-    }
-    for (size_t i = 0; i < record->more_count; i++)
-        json_line_number(&line, record->more[i].name, *record->more[i].values);
-    json_line_time(&line, "time");
+    metrics_record_write(&line, record);
     bool logged = append(log, RUN_LOG_METRICS, &line, error);
     return run_log_sinks_metrics(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
 }
@@ -67,44 +53,16 @@ bool run_log_norms_and(struct run_log *log, const struct norm_record *record, co
 {
     struct json_line line;
     json_line_begin(&line);
-    json_line_whole(&line, "step", (int64_t)record->step);
-    json_line_whole(&line, "layer", (int64_t)record->layer);
-    for (size_t i = 0; i < NORM_LISTS; i++)
-        json_line_numbers(&line, norm_lists[i].name, norm_record_list(record, i), record->heads);
-    json_line_number(&line, "qkv_grad_norm", record->qkv_grad_norm);
-    for (size_t i = 0; i < more_count; i++)
-        json_line_numbers(&line, more[i].name, more[i].values, record->heads);
+    norm_record_write(&line, record, more, more_count);
     bool logged = append(log, RUN_LOG_NORMS, &line, error);
     return run_log_sinks_norms(&log->sinks, record, logged ? error : &(struct error){0}) && logged;
-}
-
-static void place(struct json_line *line, const char *key, long value)
-{
-    if (value < 0)
-        json_line_null(line, key);
-    else
-        json_line_whole(line, key, value);
 }
 
 bool run_log_event(struct run_log *log, const struct event *event, struct error *error)
 {
     struct json_line line;
     json_line_begin(&line);
-    json_line_whole(&line, "step", (int64_t)event->step);
-    json_line_text(&line, "kind", event_kind_name(event->kind));
-    json_line_text(&line, "severity", severity_name(event->severity));
-    place(&line, "layer", event->layer);
-    place(&line, "head", event->head);
-    json_line_number(&line, "value", event->value);
-    json_line_number(&line, "threshold", event->threshold);
-    json_line_text(&line, "message", event->message);
-    if (event->since > 0)
-        json_line_whole(&line, "since", (int64_t)event->since);
-    if (event->predicted > 0)
-        json_line_whole(&line, "predicted_step", (int64_t)event->predicted);
-    if (event->advice[0])
-        json_line_text(&line, "advice", event->advice);
-    json_line_time(&line, "time");
+    event_write(&line, event);
     run_log_sinks_event(&log->sinks, event);
     return append(log, RUN_LOG_EVENTS, &line, error);
 }
