@@ -70,10 +70,9 @@ static void reference_backward(double *in_gradient, double *weight_gradient, dou
         }
 }
 
-static void backward_trial(struct op_test *test)
+static void backward_of(struct op_test *test, struct shape shape)
 {
     struct error error;
-    struct shape shape = random_shape(test);
     size_t weights = shape.out_dim * shape.in_dim;
     struct tensor *in = tensor_random(test, shape.rows * shape.in_dim, test->dtype, 1);
     struct tensor *weight = tensor_random(test, weights, test->dtype, 1);
@@ -107,6 +106,21 @@ static void backward_trial(struct op_test *test)
                                        in->data, weight->data, shape.rows, shape.in_dim, shape.out_dim, &error),
               &error);
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
+}
+
+static void backward_trial(struct op_test *test)
+{
+    backward_of(test, random_shape(test));
+}
+
+/* The weight gradient takes 256 rows at a time at most: the last chunk full, of one row, one of several. */
+static void many_rows_trial(struct op_test *test)
+{
+    const size_t rows[] = {255, 256, 257, 300, 512, 513, 600};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        backward_of(test, (struct shape){rows[i], 40, 24});
+        op_test_release_tensors(test);
+    }
 }
 
 struct loss {
@@ -152,6 +166,12 @@ static void backward_matches_float64(void **state)
 {
     (void)state;
     op_test_each(backward_trial, 12);
+}
+
+static void backward_of_many_rows_matches_float64(void **state)
+{
+    (void)state;
+    op_test_each(many_rows_trial, 1);
 }
 
 static void reference_matches_central_differences(void **state)
@@ -283,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_matches_float64),
         cmocka_unit_test(backward_matches_float64),
+        cmocka_unit_test(backward_of_many_rows_matches_float64),
         cmocka_unit_test(reference_matches_central_differences),
         cmocka_unit_test(many_shapes_are_remade),
         cmocka_unit_test(smaller_batches_fit),
