@@ -218,6 +218,23 @@ static void crops_that_do_not_fit_are_centred(void **state)
     assert_in_range(centred, 6920, 7120); /* 9 tries: 7270, 11: 6770 */
 }
 
+static void crops_may_fill_the_picture_but_not_vanish(void **state)
+{
+    (void)state;
+    const struct augment most = {.random_resized_crop = true, .crop_scale_min = 0.9, .crop_scale_max = 1};
+    const struct augment least = {.random_resized_crop = true, .crop_scale_min = 0.01, .crop_scale_max = 0.2};
+    size_t full_height = 0, full_width = 0;
+    for (uint64_t p = 0; p < 2000; p++) {
+        struct rectangle wide = view_augmented(&most, 5, p, 100, 125).part;
+        struct rectangle high = view_augmented(&most, 5, p, 125, 100).part;
+        full_height += wide.height == 100 && wide.width > 100;
+        full_width += high.width == 100 && high.height > 100;
+        struct rectangle part = view_augmented(&least, 5, p, 3, 2).part;
+        assert_true(part.height >= 1 && part.width >= 1);
+    }
+    assert_true(full_height > 100 && full_width > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +244,7 @@ int main(void)
         cmocka_unit_test(crops_stay_inside_and_keep_their_range),
         cmocka_unit_test(crops_reach_every_edge_and_shape),
         cmocka_unit_test(crops_that_do_not_fit_are_centred),
+        cmocka_unit_test(crops_may_fill_the_picture_but_not_vanish),
         cmocka_unit_test(padded_crops_reach_every_shift),
         cmocka_unit_test(a_view_depends_on_seed_and_position_alone),
     };

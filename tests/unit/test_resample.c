@@ -103,6 +103,16 @@ static void a_flat_picture_stays_flat(void **state)
             for (size_t i = 0; i < sizeof out; i++)
                 assert_int_equal(out[i], value);
         }
+        /* So many pixels under one triangle that most of its weights round to nothing. */
+        uint8_t *strip = malloc(40000 + PIXELS_SLACK_BYTES);
+        memset(strip, value, 40000 + PIXELS_SLACK_BYTES);
+        assert_true(
+            resample(resampler, out, 1, &(struct pixels){strip, 40000, 1, 1, 1}, &(struct rectangle){0, 0, 40000, 1}));
+        assert_int_equal(out[0], value);
+        assert_true(resample(resampler, out, 1, &(struct pixels){strip, 1, 40000, 1, 40000},
+                             &(struct rectangle){0, 0, 1, 40000}));
+        assert_int_equal(out[0], value);
+        free(strip);
     }
     resampler_close(resampler);
 }

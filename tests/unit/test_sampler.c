@@ -77,10 +77,12 @@ static void orders_are_those_of_earlier_versions(void **state)
     const uint64_t start[] = {375, 739, 990, 516, 76, 178, 141, 648, 544, 423};
     const uint64_t across[] = {663, 947, 135, 756, 123, 568, 133, 339, 635, 955}; /* the end of the first epoch */
     const uint64_t late[] = {1194693, 888947, 492110, 1162715, 1046556, 1262209, 448717, 209923, 1224071, 1192971};
-    struct sampler small = {1000, 1, true}, imagenet = {1281167, 42, true};
+    const uint64_t power[] = {375, 739, 990, 516, 76, 178, 141, 648, 544, 423};
+    struct sampler small = {1000, 1, true}, imagenet = {1281167, 42, true}, exact = {1024, 1, true};
     for (uint64_t i = 0; i < 10; i++) {
         assert_int_equal(sampler_image(&small, i), start[i]);
         assert_int_equal(sampler_image(&small, 995 + i), across[i]);
+        assert_int_equal(sampler_image(&exact, i), power[i]);
         assert_int_equal(sampler_image(&imagenet, 300 * imagenet.images + i), late[i]);
     }
 }
