@@ -1,7 +1,12 @@
-/* The loader: the same samples on any number of ranks and workers, every image once in an evaluation. */
+/* The loader (damaged files: test_loader_damage.c): the same samples on any number of ranks and workers, every image
+ * once in an evaluation. */
 #include "data_test.h"
 
+#include <dirent.h>
+#include <signal.h>
+
 #include "data_loaders/loader.h"
+#include "data_loaders/sampler.h"
 
 enum { IMAGES = 29, SIDE = 16, PATCH = 4, IMAGE_BYTES = SIDE * SIDE * 3 };
 
@@ -170,6 +175,219 @@ static void images_that_do_not_fit_are_refused(void **state)
     assert_refused(loader_open(&loader, &options, error), ERROR_INPUT, "rank 1 of 1");
 }
 
+/* Step s, micro-step a, rank r: the positions from s * G + (a * world_size + r) * batch on. */
+static void positions_are_as_the_header_says(void **state)
+{
+    (void)state;
+    struct loader_options options = training(2, 3, 4, 2);
+    struct sampler sampler = {IMAGES, 3, true};
+    struct loader *loader;
+    struct batch *batch;
+    options.accumulate = 2;
+    options.first_step = 5;
+    options.steps = 4;
+    assert_ok(loader_open(&loader, &options, error));
+    for (uint64_t number = 0; number < 4 * 2; number++) {
+        assert_ok(loader_next(loader, &batch, NULL, error));
+        assert_int_equal(batch->count, 4);
+        for (size_t i = 0; i < 4; i++) {
+            uint64_t position = (5 + number / 2) * 24 + (number % 2 * 3 + 2) * 4 + i;
+            assert_int_equal(batch->positions[i], position);
+            assert_int_equal(batch->images[i], sampler_image(&sampler, position));
+        }
+        loader_release(loader, batch);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_ok(loader_next(loader, &batch, NULL, error));
+        assert_null(batch);
+    }
+    loader_close(loader);
+}
+
+/* Rank r of n has the images from r * IMAGES / n on, in order, in whole batches but for the last. */
+static void spans_of_an_evaluation_are_in_order(void **state)
+{
+    (void)state;
+    const size_t begins[4] = {0, 9, 19, 29};
+    for (size_t rank = 0; rank < 3; rank++) {
+        struct loader_options options = training(rank, 3, 4, 2);
+        struct loader *loader;
+        struct batch *batch;
+        uint64_t next = begins[rank];
+        options.evaluation = true;
+        options.accumulate = 0; /* there are no steps */
+        assert_ok(loader_open(&loader, &options, error));
+        for (;;) {
+            assert_ok(loader_next(loader, &batch, NULL, error));
+            if (!batch)
+                break;
+            assert_int_equal(batch->count, begins[rank + 1] - next < 4 ? begins[rank + 1] - next : 4);
+            for (size_t i = 0; i < batch->count; i++) {
+                assert_int_equal(batch->positions[i], next);
+                assert_int_equal(batch->images[i], next++);
+            }
+            loader_release(loader, batch);
+        }
+        assert_int_equal(next, begins[rank + 1]);
+        loader_close(loader);
+    }
+}
+
+struct buffers {
+    size_t given, taken_back, bytes;
+};
+
+static bool give(void *owner, void **memory, size_t bytes, struct error *error)
+{
+    struct buffers *buffers = owner;
+    *memory = malloc(bytes);
+    buffers->given++;
+    buffers->bytes = bytes;
+    return *memory || error_runtime(error, "no memory");
+}
+
+static void take_back(void *owner, void *memory)
+{
+    ((struct buffers *)owner)->taken_back++;
+    free(memory);
+}
+
+/* prefetch ready ones and two that are held; all of them the caller's, and all given back. */
+static void buffers_are_the_caller_s(void **state)
+{
+    (void)state;
+    for (size_t prefetch = 0; prefetch < 4; prefetch++) {
+        struct loader_options options = training(0, 1, 8, 2), larger;
+        struct buffers buffers = {0};
+        struct loader *loader;
+        options.prefetch = prefetch;
+        options.allocate = give;
+        options.release = take_back;
+        options.owner = &buffers;
+        assert_ok(loader_open(&loader, &options, error));
+        assert_int_equal(buffers.given, (prefetch ? prefetch : 1) + 2);
+        assert_int_equal(buffers.bytes, 8 * IMAGE_BYTES);
+        assert_int_equal(buffers.taken_back, 0);
+        loader_close(loader);
+        assert_int_equal(buffers.taken_back, buffers.given);
+        larger = options;
+        larger.prefetch++;
+        size_t more = loader_memory_bytes(&larger) - loader_memory_bytes(&options);
+        if (prefetch > 0) /* one batch and what is known of it */
+            assert_in_range(more, 8 * (IMAGE_BYTES + 20), 8 * (IMAGE_BYTES + 20) + 4096);
+        larger = options;
+        larger.workers++;
+        more = loader_memory_bytes(&larger) - loader_memory_bytes(&options);
+        assert_in_range(more, 2 * IMAGE_BYTES, 3 * IMAGE_BYTES); /* an image as stored, a picture, rows of patches */
+    }
+}
+
+/* While others are filled and used around it. */
+static void a_held_batch_stays_as_it_is(void **state)
+{
+    (void)state;
+    struct loader_options options = training(0, 1, 8, 3);
+    struct loader *loader;
+    struct batch *held, *batch;
+    uint8_t *copy = malloc(8 * IMAGE_BYTES);
+    uint64_t images[8];
+    assert_ok(loader_open(&loader, &options, error));
+    for (int round = 0; round < 20; round++) {
+        assert_ok(loader_next(loader, &held, NULL, error));
+        memcpy(copy, held->patches, 8 * IMAGE_BYTES);
+        memcpy(images, held->images, sizeof images);
+        for (size_t others = 0; others < 3; others++) {
+            assert_ok(loader_next(loader, &batch, NULL, error));
+            assert_ptr_not_equal(batch, held);
+            assert_int_equal(batch->positions[0], held->positions[0] + 8 * (others + 1));
+            loader_release(loader, batch);
+        }
+        usleep(500);
+        assert_memory_equal(copy, held->patches, 8 * IMAGE_BYTES);
+        assert_memory_equal(images, held->images, sizeof images);
+        loader_release(loader, held);
+    }
+    free(copy);
+    loader_close(loader);
+}
+
+static void bounds_of_options_are_exact(void **state)
+{
+    (void)state;
+    struct loader_options good = training(1, 2, 4, 1), options;
+    struct dataset low = dataset, narrow = dataset;
+    low.height = SIDE - 1;
+    narrow.width = SIDE - 1;
+    assert_ok(loader_check(&good, error));
+    options = good, options.dataset = &low;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "images have 16 x 15 pixels");
+    options = good, options.dataset = &narrow;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "images have 15 x 16 pixels");
+    options = good, low.encoding = narrow.encoding = ENCODING_JPEG, options.dataset = &narrow;
+    assert_ok(loader_check(&options, error)); /* each has its own size */
+    options = good, options.rank = 2;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "rank 2 of 2");
+    options = good, options.batch = 0;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "batch 0");
+    options = good, options.accumulate = 0;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "accumulate 0");
+    options = good, options.rank = options.world_size = 0;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "rank 0 of 0");
+    options = good, options.patch_size = 0;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "patch_size 0");
+    options = good, options.image_size = 0;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "image_size 0");
+    options = good, options.augment.crop_padding = SIDE;
+    assert_refused(loader_check(&options, error), ERROR_INPUT, "crop_padding 16 is not smaller than image_size 16");
+    options.augment.crop_padding = SIDE - 1;
+    assert_ok(loader_check(&options, error));
+    const struct {
+        double least, most;
+        bool ok;
+    } scales[] = {{0.1, 1, true},   {0.5, 0.5, true},  {0, 1, false},
+                  {-0.1, 1, false}, {0.6, 0.5, false}, {0.1, 1.01, false}};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        options = good;
+        options.augment.crop_scale_min = scales[i].least;
+        options.augment.crop_scale_max = scales[i].most;
+        assert_ok(loader_check(&options, error)); /* nobody asks for these crops */
+        options.augment.random_resized_crop = true;
+        if (scales[i].ok)
+            assert_ok(loader_check(&options, error));
+        else
+            assert_refused(loader_check(&options, error), ERROR_INPUT, "not an increasing range");
+    }
+}
+
+/* Signals are the trainer's, whose own mask stays. */
+static void workers_take_no_signals(void **state)
+{
+    (void)state;
+    struct loader_options options = training(0, 1, 8, 3);
+    struct loader *loader;
+    size_t workers = 0, blocking = 0;
+    sigset_t mask;
+    assert_ok(loader_open(&loader, &options, error));
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        char path[300], line[200];
+        unsigned long long blocked = 0;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        FILE *status = atoi(entry->d_name) > 0 && atoi(entry->d_name) != getpid() ? fopen(path, "r") : NULL;
+        while (status && fgets(line, sizeof line, status))
+            sscanf(line, "SigBlk: %llx", &blocked);
+        if (status)
+            fclose(status);
+        workers += status != NULL;
+        blocking += (blocked >> (SIGINT - 1) & 1) && (blocked >> (SIGTERM - 1) & 1) && (blocked >> (SIGUSR1 - 1) & 1);
+    }
+    closedir(tasks);
+    loader_close(loader);
+    assert_true(workers >= 3 && blocking >= 3); /* a sanitizer may have a thread of its own */
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+    assert_false(sigismember(&mask, SIGINT) || sigismember(&mask, SIGTERM));
+}
+
 static int open_shapes(void **state)
 {
     if (make_scratch(state) != 0)
@@ -195,6 +413,13 @@ int main(void)
         cmocka_unit_test(evaluation_gives_every_image_once),
         cmocka_unit_test(a_damaged_stream_is_skipped_or_named),
         cmocka_unit_test(images_that_do_not_fit_are_refused),
+        cmocka_unit_test(positions_are_as_the_header_says),
+        cmocka_unit_test(spans_of_an_evaluation_are_in_order),
+        cmocka_unit_test(buffers_are_the_caller_s),
+        cmocka_unit_test(a_held_batch_stays_as_it_is),
+        cmocka_unit_test(bounds_of_options_are_exact),
+        cmocka_unit_test(workers_take_no_signals),
     };
+    alarm(120); /* what goes wrong among threads mostly hangs */
     return cmocka_run_group_tests_name("loader", tests, open_shapes, close_shapes);
 }
