@@ -1,0 +1,90 @@
+/* Verifying: every damaged image is counted, and mean and std are compared with the pixels. */
+#include "data_test.h"
+
+#include <hdf5.h>
+
+#include "data_loaders/verify.h"
+
+static void verify_names_the_damaged_stream(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("cut.h5");
+    write_shapes(path, ENCODING_JPEG, 12, 32, 7);
+    assert_ok(dataset_open(&dataset, path, error));
+    assert_refused(dataset_verify(&dataset, error), ERROR_INPUT, "1 of 12 images are damaged, the first is image 7");
+    dataset_close(&dataset);
+}
+
+static void every_damaged_stream_is_counted(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("several.h5");
+    write_shapes(path, ENCODING_JPEG, 20, 32, 19); /* the last is cut; two more lose their start of image */
+    assert_ok(dataset_open(&dataset, path, error));
+    dataset.offsets[5]++;
+    dataset.offsets[12]++;
+    assert_refused(dataset_verify(&dataset, error), ERROR_INPUT, "3 of 20 images are damaged, the first is image 5");
+    dataset_close(&dataset);
+}
+
+static void a_whole_file_passes(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("whole.h5");
+    for (int encoding = ENCODING_RAW; encoding <= ENCODING_JPEG; encoding++) {
+        write_shapes(path, encoding, 40, 32, SIZE_MAX);
+        assert_ok(dataset_open(&dataset, path, error));
+        assert_ok(dataset_verify(&dataset, error));
+        dataset_close(&dataset);
+    }
+}
+
+/* Each moment of each channel, up or down: off by 0.0019 it passes, by 0.0021 not. */
+static void mean_and_std_are_compared_with_the_pixels(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("moments.h5");
+    write_shapes(path, ENCODING_RAW, 15, 16, SIZE_MAX);
+    assert_ok(dataset_open(&dataset, path, error));
+    for (size_t c = 0; c < 3; c++)
+        for (int which = 0; which < 4; which++) {
+            char message[64];
+            float *moment = which & 1 ? &dataset.std[c] : &dataset.mean[c], right = *moment;
+            float sign = which & 2 ? -1.0f : 1.0f;
+            *moment = right + sign * 0.0019f;
+            assert_ok(dataset_verify(&dataset, error));
+            *moment = right + sign * 0.0021f;
+            snprintf(message, sizeof message, "channel %zu has mean", c);
+            assert_refused(dataset_verify(&dataset, error), ERROR_INPUT, message);
+            *moment = right;
+        }
+    dataset_close(&dataset);
+}
+
+static void a_file_that_has_become_shorter_is_no_damage(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    const char *path = scratch_path("shorter.h5");
+    write_shapes(path, ENCODING_RAW, 20, 16, SIZE_MAX);
+    assert_ok(dataset_open(&dataset, path, error));
+    assert_int_equal(truncate(path, (off_t)dataset.offsets[11] + 5), 0);
+    assert_refused(dataset_verify(&dataset, error), ERROR_RUNTIME, "image 11 cannot be read");
+    dataset_close(&dataset);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(verify_names_the_damaged_stream),
+        cmocka_unit_test(every_damaged_stream_is_counted),
+        cmocka_unit_test(a_whole_file_passes),
+        cmocka_unit_test(mean_and_std_are_compared_with_the_pixels),
+        cmocka_unit_test(a_file_that_has_become_shorter_is_no_damage),
+    };
+    return cmocka_run_group_tests_name("verify", tests, make_scratch, remove_scratch);
+}
