@@ -1,9 +1,9 @@
 /* Decoding streams: a damaged one is named, and the next whole one is not the worse for it. */
-#include "tests/unit/data_test.h"
+#include "tests/unit/jpeg_test.h"
 
-#include <math.h>
 #include <jpeglib.h>
 
+#include "data_loaders/image_read.h"
 #include "data_loaders/jpeg_convert.h"
 #include "data_loaders/jpeg_stream.h"
 
@@ -176,11 +176,115 @@ static void damage_shows_whatever_the_window(void **state)
     jpeg_stream_close(stream);
 }
 
+/* A stream of four colours, plain CMYK or Adobe's YCCK. */
+static void encode_cmyk(unsigned char **bytes, unsigned long *count, J_COLOR_SPACE space)
+{
+    struct jpeg_compress_struct encoder;
+    struct jpeg_error_mgr errors;
+    uint8_t line[8 * 4] = {1, 2, 3, 4};
+    encoder.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&encoder);
+    jpeg_mem_dest(&encoder, bytes, count);
+    encoder.image_width = encoder.image_height = 8;
+    encoder.input_components = 4;
+    encoder.in_color_space = JCS_CMYK;
+    jpeg_set_defaults(&encoder);
+    jpeg_set_colorspace(&encoder, space);
+    jpeg_start_compress(&encoder, TRUE);
+    while (encoder.next_scanline < 8)
+        jpeg_write_scanlines(&encoder, &(JSAMPROW){line}, 1);
+    jpeg_finish_compress(&encoder);
+    jpeg_destroy_compress(&encoder);
+}
+
+/* Writes another size into a stream's frame header. */
+static void claim_size(unsigned char *stream, unsigned long count, unsigned height, unsigned width)
+{
+    unsigned long at = 0;
+    while (at + 9 < count && !(stream[at] == 0xFF && stream[at + 1] == 0xC0))
+        at++;
+    assert_true(at + 9 < count);
+    stream[at + 5] = (unsigned char)(height >> 8), stream[at + 6] = (unsigned char)height;
+    stream[at + 7] = (unsigned char)(width >> 8), stream[at + 8] = (unsigned char)width;
+}
+
+static void streams_that_are_no_use_are_named(void **state)
+{
+    (void)state;
+    enum { COUNT = 5 };
+    unsigned char *streams[COUNT] = {NULL};
+    unsigned long bytes[COUNT] = {0};
+    size_t height, width;
+    struct dataset dataset;
+    struct image_reader *reader;
+    encode_cmyk(&streams[0], &bytes[0], JCS_CMYK);
+    encode_cmyk(&streams[1], &bytes[1], JCS_YCCK);
+    for (size_t i = 2; i < COUNT; i++) {
+        streams[i] = malloc(whole_bytes);
+        bytes[i] = whole_bytes;
+        memcpy(streams[i], whole, whole_bytes);
+    }
+    claim_size(streams[2], bytes[2], 16384, 16385);
+    claim_size(streams[3], bytes[3], 16384, 16384); /* 2^28 pixels are allowed */
+    streams[4][0] = 0;
+    make_scratch(state);
+    write_streams(scratch_path("odd.h5"), streams, bytes, COUNT, 3);
+    assert_ok(dataset_open(&dataset, scratch_path("odd.h5"), error));
+    assert_ok(image_reader_open(&reader, &dataset, error));
+    assert_refused(image_load(reader, 0, &height, &width, error), ERROR_INPUT, "image 0 is a CMYK JPEG stream");
+    assert_refused(image_load(reader, 1, &height, &width, error), ERROR_INPUT, "image 1 is a CMYK JPEG stream");
+    assert_refused(image_load(reader, 2, &height, &width, error), ERROR_INPUT, "says 16385 x 16384 pixels");
+    assert_ok(image_load(reader, 3, &height, &width, error));
+    assert_true(height == 16384 && width == 16384);
+    assert_refused(image_load(reader, 4, &height, &width, error), ERROR_INPUT, "image 4 is a damaged JPEG stream: Not");
+    image_reader_close(reader);
+    dataset_close(&dataset);
+    for (size_t i = 0; i < COUNT; i++)
+        free(streams[i]);
+    remove_scratch(state);
+}
+
+/* As small as the part allows, and no smaller: the decoded picture's size says at which scale. */
+static void parts_keep_the_pixels_that_they_need(void **state)
+{
+    (void)state;
+    const struct {
+        struct rectangle part;
+        size_t size, height, width;
+    } cases[] = {
+        {{0, 0, 64, 90}, 64, 64, 90}, {{0, 0, 64, 90}, 33, 64, 90}, {{0, 0, 64, 90}, 32, 32, 45},
+        {{0, 0, 64, 64}, 16, 16, 23}, {{0, 0, 64, 64}, 17, 32, 45}, {{0, 0, 64, 64}, 8, 8, 12},
+        {{0, 0, 64, 64}, 4, 8, 12},   {{9, 9, 20, 60}, 20, 64, 90}, {{9, 9, 60, 20}, 20, 64, 90},
+        {{9, 9, 20, 60}, 10, 32, 45}, {{9, 9, 60, 20}, 11, 64, 90},
+    };
+    const struct picture_size size = {64, 90};
+    struct dataset dataset;
+    struct image_reader *reader;
+    struct pixels pixels;
+    size_t height, width;
+    make_scratch(state);
+    write_pictures(scratch_path("part.h5"), &size, 1);
+    assert_ok(dataset_open(&dataset, scratch_path("part.h5"), error));
+    assert_ok(image_reader_open(&reader, &dataset, error));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_ok(image_load(reader, 0, &height, &width, error));
+        assert_true(height == 64 && width == 90);
+        assert_ok(image_decode(reader, &cases[i].part, cases[i].size, &pixels, error));
+        assert_int_equal(pixels.height, cases[i].height);
+        assert_int_equal(pixels.width, cases[i].width);
+    }
+    image_reader_close(reader);
+    dataset_close(&dataset);
+    remove_scratch(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cut_streams_do_not_harm_the_next),
                                        cmocka_unit_test(windows_match_libturbojpeg),
                                        cmocka_unit_test(windows_of_a_quarter_of_the_colour_match_the_whole),
-                                       cmocka_unit_test(damage_shows_whatever_the_window)};
+                                       cmocka_unit_test(damage_shows_whatever_the_window),
+                                       cmocka_unit_test(streams_that_are_no_use_are_named),
+                                       cmocka_unit_test(parts_keep_the_pixels_that_they_need)};
     return cmocka_run_group_tests_name("image_read", tests, encode_stream, free_stream);
 }
