@@ -1,5 +1,6 @@
 /* The loader (damaged files: test_loader_damage.c): the same samples on any number of ranks and workers, every image
  * once in an evaluation. */
+#include "brief.h"
 #include "data_test.h"
 
 #include <dirent.h>
@@ -420,6 +421,6 @@ int main(void)
         cmocka_unit_test(bounds_of_options_are_exact),
         cmocka_unit_test(workers_take_no_signals),
     };
-    alarm(120); /* what goes wrong among threads mostly hangs */
+    alarm(test_is_brief() ? 550 : 120); /* what goes wrong among threads mostly hangs */
     return cmocka_run_group_tests_name("loader", tests, open_shapes, close_shapes);
 }

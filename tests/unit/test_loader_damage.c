@@ -1,4 +1,5 @@
 /* The loader among damaged images and files: what is skipped is counted and named the same, whatever the threads do. */
+#include "tests/unit/brief.h"
 #include "tests/unit/jpeg_test.h"
 
 #include <unistd.h>
@@ -24,10 +25,10 @@ static struct loader_options options_for(const struct dataset *dataset, size_t b
  * in half where damaged[i] is 'x'. */
 static void open_damaged(struct dataset *dataset, const char *damaged, size_t slow_from, size_t slow_end)
 {
-    const size_t count = strlen(damaged);
-    const struct picture_size small = {SIDE, SIDE}, large = {700, 700};
+    const size_t count = strlen(damaged), side = test_is_brief() ? 150 : 700;
+    const struct picture_size small = {SIDE, SIDE}, large = {side, side};
     const char *path = scratch_path("damaged.h5");
-    uint8_t *pixels = draw_picture(700, 700, 1);
+    uint8_t *pixels = draw_picture(side, side, 1);
     unsigned long small_bytes = 0, large_bytes = 0, *bytes = calloc(count, sizeof *bytes);
     unsigned char *small_stream = encode_picture(pixels, small, 0, &small_bytes);
     unsigned char *large_stream = encode_picture(pixels, large, 0, &large_bytes);
@@ -79,7 +80,8 @@ static void the_first_damaged_image_is_named_whoever_is_faster(void **state)
 static void every_batch_is_counted_anew(void **state)
 {
     (void)state;
-    enum { BATCH = 12, STEPS = 300 };
+    enum { BATCH = 12 };
+    const size_t steps = test_is_brief() ? 12 : 300;
     struct dataset dataset;
     struct loader *loader;
     struct batch *batch;
@@ -87,9 +89,9 @@ static void every_batch_is_counted_anew(void **state)
     const size_t skipped[3] = {1, 3, 11}, first[3] = {2, 12, 24};
     for (size_t workers = 1; workers <= 8; workers += 7) {
         struct loader_options options = options_for(&dataset, BATCH, workers);
-        options.steps = STEPS;
+        options.steps = steps;
         assert_ok(loader_open(&loader, &options, error));
-        for (size_t step = 0; step < STEPS; step++) {
+        for (size_t step = 0; step < steps; step++) {
             assert_ok(loader_next(loader, &batch, NULL, error));
             assert_int_equal(batch->skipped, skipped[step % 3]);
             assert_int_equal(batch->skipped_image, first[step % 3]);
@@ -253,6 +255,6 @@ int main(void)
         cmocka_unit_test(an_evaluation_leaves_damaged_images_out),
         cmocka_unit_test(a_file_that_cannot_be_read_any_more_ends_the_run),
     };
-    alarm(120); /* what goes wrong among threads mostly hangs */
+    alarm(test_is_brief() ? 550 : 120); /* what goes wrong among threads mostly hangs */
     return cmocka_run_group_tests_name("loader_damage", tests, make_scratch, remove_scratch);
 }

@@ -15,6 +15,7 @@
 
 #include "data_loaders/ordered_work.h"
 #include "src/stop_signal.h"
+#include "tests/unit/brief.h"
 
 enum { ITEMS = 200, AHEAD = 8 /* items a worker, as ordered_work.c has it */, WORKERS_MOST = 4 };
 
@@ -211,6 +212,6 @@ int main(void)
         cmocka_unit_test(cpus_are_those_of_this_process),
         cmocka_unit_test(a_stop_signal_ends_the_work), /* the last: the signal stays raised */
     };
-    alarm(120); /* what goes wrong among threads mostly hangs */
+    alarm(test_is_brief() ? 550 : 120); /* what goes wrong among threads mostly hangs */
     return cmocka_run_group_tests_name("ordered_work", tests, NULL, NULL);
 }
