@@ -1,6 +1,6 @@
-"""A copy of the checkout in build/mutation/tree, built without CUDA, and beside it a slot for each mutant that is at work:
-the same files once more (hard links), but with the tests and programs that have the mutant in them. Objects are made from the
-tree, which never changes."""
+"""A copy of the checkout in build/mutation/tree, built without CUDA, and beside it a slot for each mutant at work: the
+same files once more (hard links), but with the tests and programs that have the mutant in them. Objects are made from
+the tree, which never changes."""
 import fcntl
 import os
 import re
@@ -27,8 +27,8 @@ def lock():
 
 
 def copy_checkout():
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
-                            capture_output=True, text=True).stdout.split("\0")
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            check=True, capture_output=True, text=True).stdout.split("\0")
     wanted = {file for file in listed if file and os.path.lexists(os.path.join(ROOT, file))}
     for file in wanted:
         source, copy = os.path.join(ROOT, file), os.path.join(TREE, file)
@@ -61,7 +61,8 @@ class Commands:
         environment = dict(os.environ)
         if "CC" not in os.environ and shutil.which("ccache"):
             environment["CC"] = "ccache gcc"
-        built = subprocess.run([*MAKE, f"-j{jobs}", "all", "unit"], cwd=TREE, env=environment, capture_output=True, text=True)
+        built = subprocess.run([*MAKE, f"-j{jobs}", "all", "unit"], cwd=TREE, env=environment, capture_output=True,
+                               text=True)
         if built.returncode != 0:
             raise SystemExit(f"{built.stdout}{built.stderr}error: the build of {TREE} failed")
         shown = subprocess.run([*MAKE, "-nB", "V=1", "all", "unit"], cwd=TREE, env=environment, check=True,
@@ -102,8 +103,8 @@ class Slot:
             os.symlink(os.path.join(TREE, target), link)
 
     def compile(self, file, text):
-        """The object's bytes, or None where it does not compile. The text has the original's name and no line more or less,
-        so equal code gives equal bytes."""
+        """The object's bytes, or None where it does not compile. The text has the original's name and no line more or
+        less, so equal code gives equal bytes."""
         source = os.path.join(self.path, "build", os.path.basename(file))
         with open(source, "w") as out:
             out.write(text)

@@ -1,5 +1,5 @@
-"""C source as tokens: what the mutators look at. Comments, preprocessor lines (with those they go on in) and everything
-within a struct, union or enum, an attribute, a sizeof or a static assertion are left out: nothing there is worth a fault."""
+"""C source as tokens: what the mutators look at. Comments and preprocessor lines (with those they go on in) are no
+tokens; what stands in a struct, union or enum, an attribute, a sizeof or a static assertion is not worth a fault."""
 import re
 from dataclasses import dataclass
 

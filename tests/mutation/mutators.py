@@ -13,7 +13,8 @@ SWAPS = {
     "boolean": {"true": ["false"], "false": ["true"]},
 }
 # Calls that only give something back: leaks are for Valgrind. (fclose stays: it writes.)
-NEEDLESS = re.compile(r"^(free|close|closedir|H5\w*close|va_(start|end|copy)|assert\w*|\w*_(free|destroy)|profile_\w+)$")
+NEEDLESS = re.compile(r"^(free|close|closedir|H5\w*close|va_(start|end|copy)|assert\w*|\w*_(free|destroy)|"
+                      r"profile_\w+)$")
 KEYWORDS = {"if", "for", "while", "switch", "return", "else", "do", "case", "goto", "break", "continue", "default",
             "sizeof"}
 MINMAX = re.compile(r"(?:(?<=^)|(?<=_)|(?<=^f))(min|max|MIN|MAX)(?=$|_|[fl]$)")

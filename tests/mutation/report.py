@@ -39,7 +39,7 @@ def judged_equivalent():
         if not lines:
             continue
         if len(lines) < 4 or not lines[1].startswith("- ") or not lines[2].startswith("+ "):
-            raise SystemExit(f"error: {path}: a file, a line '- original', a line '+ mutated' and a reason are expected:\n{block}")
+            raise SystemExit(f"error: {path}: a file, '- original', '+ mutated' and a reason are expected:\n{block}")
         reasons[lines[0], lines[1][2:].strip(), lines[2][2:].strip()] = " ".join(lines[3:])
     return reasons
 

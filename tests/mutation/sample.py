@@ -102,8 +102,8 @@ def mutants_of(file):
 
 
 def drawing_order(files, seed):
-    """For each wing its mutants in the order in which they are drawn: a line at random, then one of its faults at random;
-    no line comes twice before all have come once."""
+    """For each wing its mutants in the order in which they are drawn: a line at random, then one of its faults at
+    random; no line comes twice before all have come once."""
     by_wing = {}
     for file in files:
         by_wing.setdefault(wing_of(file), []).append(file)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from build_copy import HOME, TREE
 from sample import layout_path, table
 
 # What a suite prints when a test is done, and when it failed; cmocka, TAP (bats) and parity.
-DONE = re.compile(rb"^(?:\[       OK \] |ok \d+ |not ok )", re.MULTILINE)
+DONE = re.compile(rb"^(?:\[       OK \] |ok \d+ |not ok )(.*?)(?: in \d+ms)?(?: # skip.*)?$", re.MULTILINE)
 FAILED = re.compile(rb"^(?:\[  FAILED  \] |not ok (?:\d+ )?)(.*?)(?: in \d+ms)?$", re.MULTILINE)
 SLACK_S = 10  # for a machine that others use too
 
@@ -37,7 +38,7 @@ def entries_of(file):
 class Outcome:
     failed: str = ""  # the test that failed, or how it ended
     hung: bool = False
-    gaps: tuple = ()  # seconds to each test's end
+    gaps: tuple = ()  # (test, seconds to its end) for each
     seconds: float = 0.0
 
 
@@ -65,7 +66,8 @@ class Entry:
             if target not in slot.commands.symbols:
                 raise SystemExit(f"error: tests/mutation/suites names {self.suite}, which is not built")
             return [target] if slot.reaches(target) else []
-        programs = [target for target in slot.commands.symbols if target.startswith("build/bin/") and slot.reaches(target)]
+        programs = [target for target in slot.commands.symbols
+                    if target.startswith("build/bin/") and slot.reaches(target)]
         if self.bats:
             text = "".join(read(os.path.join(TREE, name)) for name in (self.bats, "tests/e2e/helpers.bash"))
             if "launch/" not in text:
@@ -85,7 +87,8 @@ def environment_of(slot, temporary):
     script = ". tests/environment.sh && env -0"
     given = {**os.environ, "QUEST_MUTATION": slot.path, "TMPDIR": temporary, "PYTHONUNBUFFERED": "1"}
     given.pop("QUEST_BIN", None)
-    output = subprocess.run(["bash", "-c", script], cwd=slot.path, env=given, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(["bash", "-c", script], cwd=slot.path, env=given, check=True, capture_output=True,
+                            text=True).stdout
     return dict(line.split("=", 1) for line in output.split("\0") if line)
 
 
@@ -124,8 +127,8 @@ def marked(pid, mark):
         return False
 
 
-def run(slot, entry, baseline=None, only=None):
-    """Runs it to its end or its first failed test. baseline: the unmutated run's gaps, from which the time limits come."""
+def run(slot, entry, limits=None, only=None):
+    """Runs it to its end or its first failed test. limits: seconds that each test in turn may take."""
     begin = last = time.monotonic()
     temporary = tempfile.mkdtemp(prefix="mutant")
     process = subprocess.Popen(entry.command(only), cwd=slot.path, env=environment_of(slot, temporary),
@@ -135,9 +138,9 @@ def run(slot, entry, baseline=None, only=None):
     try:
         while True:
             allowed = None
-            if baseline:
-                longest = max(baseline) if only or not entry.bats else baseline[min(len(gaps), len(baseline) - 1)]
-                allowed = last + 3 * longest + SLACK_S - time.monotonic()
+            if limits:
+                limit = max(limits) if only else limits[min(len(gaps), len(limits) - 1)]
+                allowed = last + limit - time.monotonic()
             if allowed is not None and (allowed <= 0 or not select.select([process.stdout], [], [], allowed)[0]):
                 outcome.failed, outcome.hung = f"no end within {time.monotonic() - last:.0f} s", True
                 break
@@ -150,9 +153,8 @@ def run(slot, entry, baseline=None, only=None):
             *whole, tail = (tail + chunk).split(b"\n")
             tail = tail[-65536:]
             lines = b"\n".join(whole)
-            done = len(DONE.findall(lines))
-            if done:
-                gaps += [time.monotonic() - last] + [0.0] * (done - 1)
+            for name in DONE.findall(lines):
+                gaps.append((name.decode(errors="replace"), time.monotonic() - last))
                 last = time.monotonic()
             failed = FAILED.search(lines)
             if failed:
@@ -162,17 +164,17 @@ def run(slot, entry, baseline=None, only=None):
         end_all(slot, process)
         process.stdout.close()
         shutil.rmtree(temporary, ignore_errors=True)
-    outcome.gaps, outcome.seconds = tuple(gaps) + (time.monotonic() - last,), time.monotonic() - begin
+    outcome.gaps, outcome.seconds = (*gaps, ("", time.monotonic() - last)), time.monotonic() - begin
     return outcome
 
 
-def run_twice(slot, entry, baseline):
+def run_twice(slot, entry, limits=None):
     """A test of programs that fails must fail again by itself: on a busy machine some fail now and then."""
-    outcome = run(slot, entry, baseline)
+    outcome = run(slot, entry, limits)
     if not outcome.failed or outcome.hung or not entry.bats:
         return outcome
-    again = run(slot, entry, baseline, "^" + re.escape(outcome.failed) + "$")
-    return outcome if again.failed else run(slot, entry, baseline)
+    again = run(slot, entry, limits, "^" + re.escape(outcome.failed) + "$")
+    return outcome if again.failed else run(slot, entry, limits)
 
 
 class Baselines:
@@ -190,22 +192,50 @@ class Baselines:
                     self.state.update(path.encode() + b"\0")
                     with open(path, "rb") as content:
                         self.state.update(content.read())
-        self.gaps = {}
+        self.gaps, self.lock = {}, threading.Lock()
         if os.path.exists(self.path):
             known = json.loads(read(self.path))
             if known["state"] == self.state.hexdigest():
                 self.gaps = known["gaps"]
 
-    def measure(self, slot, texts):
-        """Runs what is not known yet; a test that fails unmutated ends everything."""
-        for text in texts:
-            if text in self.gaps:
-                continue
-            outcome = run_twice(slot, Entry(text), None)
-            print(f"unmutated: {text}: {outcome.seconds:.1f} s", flush=True)
-            if outcome.failed:
-                raise SystemExit(f"error: {text} fails unmutated: {outcome.failed}")
+    def measure(self, slots, texts):
+        """Runs each suite once, with all tests that any of the entries takes; one that fails ends everything."""
+        filters = {}
+        for entry in map(Entry, texts):
+            filters.setdefault(entry.suite, set()).add(entry.filter)
+        missing = [suite if "" in chosen or suite == "parity" else f"{suite}:{'|'.join(sorted(chosen))}"
+                   for suite, chosen in filters.items()]
+        missing = [text for text in missing if text not in self.gaps]
+        failures = []
+
+        def work(slot):
+            while missing and not failures:
+                self.measure_one(slot, missing.pop(0), failures)
+
+        workers = [threading.Thread(target=work, args=(slot,)) for slot in slots]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        if failures:
+            raise SystemExit(failures[0])
+
+    def measure_one(self, slot, text, failures):
+        outcome = run_twice(slot, Entry(text))
+        print(f"unmutated: {text}: {outcome.seconds:.1f} s", flush=True)
+        if outcome.failed:
+            failures.append(f"error: {text} fails unmutated: {outcome.failed}")
+            return
+        with self.lock:
             self.gaps[text] = outcome.gaps
             with open(self.path + ".new", "w") as out:
                 json.dump({"state": self.state.hexdigest(), "gaps": self.gaps}, out)
             os.rename(self.path + ".new", self.path)
+
+    def limits(self, entry):
+        """Three times what it took, and some seconds. The first test's time has the preparations of all in it."""
+        gaps = next(gaps for text, gaps in self.gaps.items() if text.split(":")[0] == entry.suite)
+        if not entry.bats:
+            return [3 * max(seconds for _, seconds in gaps) + SLACK_S]
+        tests = [seconds for name, seconds in gaps if name == "" or re.search(entry.filter, name)]
+        return [3 * (seconds + gaps[0][1]) + SLACK_S for seconds in tests]
