@@ -98,13 +98,18 @@ def limit_resources():
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
 
 
-def end_all(slot, process):
-    """The suite and all it left: mpirun's ranks are in process groups of their own, but carry the slot's mark."""
+def end_suite(slot, process):
     try:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(1)
     except (ProcessLookupError, subprocess.TimeoutExpired):
         pass
+    end_marked(slot)
+    process.wait()
+
+
+def end_marked(slot):
+    """All that a suite left: mpirun's ranks are in process groups of their own, but carry the slot's mark."""
     mark = f"QUEST_MUTATION={slot.path}".encode()
     for _ in range(3):
         left = [int(name) for name in os.listdir("/proc") if name.isdigit() and marked(name, mark)]
@@ -116,7 +121,6 @@ def end_all(slot, process):
         if not left:
             break
         time.sleep(0.05)
-    process.wait()
 
 
 def marked(pid, mark):
@@ -161,7 +165,7 @@ def run(slot, entry, limits=None, only=None):
                 outcome.failed = failed.group(1).decode(errors="replace").strip() or "a test"
                 break
     finally:
-        end_all(slot, process)
+        end_suite(slot, process)
         process.stdout.close()
         shutil.rmtree(temporary, ignore_errors=True)
     outcome.gaps, outcome.seconds = (*gaps, ("", time.monotonic() - last)), time.monotonic() - begin
