@@ -123,6 +123,14 @@ def end_marked(slot):
         time.sleep(0.05)
 
 
+def remove(temporary):
+    """With the small file systems that the tests of a full disk mount in it, and unmount if they come to their end."""
+    for line in read("/proc/mounts").splitlines():
+        if line.split()[1].startswith(temporary + "/"):
+            subprocess.run(["umount", line.split()[1]], check=False)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def marked(pid, mark):
     try:
         with open(f"/proc/{pid}/environ", "rb") as environment:
@@ -167,7 +175,7 @@ def run(slot, entry, limits=None, only=None):
     finally:
         end_suite(slot, process)
         process.stdout.close()
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
     outcome.gaps, outcome.seconds = (*gaps, ("", time.monotonic() - last)), time.monotonic() - begin
     return outcome
 
