@@ -1,9 +1,9 @@
 /* dK and dV of attention in bfloat16, and dQ where one block holds all keys of a head.
  *
  * A block takes up to 16 warps x 16 keys of one head (not fused: 12, and 8 where head_dim > 64); queries and dO pass by
- * in chunks of 48, or 96 where shared memory has room. A warp keeps its values and its dK and dV in registers and works
- * on transposed logits, [16 keys, queries]: the probabilities, rounded, are then the left operand of dV += P^T dO as
- * they stand, and likewise dS for dK.
+ * in chunks of 48 (not fused: 32 to 208, as shared memory has room). A warp keeps its values and its dK and dV in
+ * registers and works on transposed logits, [16 keys, queries]: the probabilities, rounded, are then the left operand
+ * of dV += P^T dO as they stand, and likewise dS for dK.
  *
  *   shared memory (W warps; head_dim 64, W = 13: 93 KiB)
  *   +-----------------------+
@@ -24,7 +24,7 @@
  * Cost of a head of N tokens, n = 16 ceil(N / 16): 10 n n D tensor FLOP fused, else 8; 7 (else 6) N D * 2 bytes, Q and
  * dO again for every further block of keys. Blocks a multiprocessor at head_dim 64, 13 warps: one on sm_80 and sm_90
  * (registers: 128 of 416 threads). */
-#include "kernels/cuda/attention_backward.cuh"
+#include "kernels/cuda/attention_backward_fused.cuh"
 
 /* CHUNK queries pass at a time. */
 template <int D, bool FUSED, int CHUNK> struct backward_layout {
@@ -108,73 +108,6 @@ static __device__ __forceinline__ void differentiate(key_rows<D, FUSED> &own, ui
     }
 }
 
-/* dS^T of 16 keys and 16 queries, as C fragments, to the warp's rows of 48 queries; `to` is the first word of the lane.
- */
-static __device__ __forceinline__ void store_slopes(uint32_t to, const uint32_t (&slopes)[4])
-{
-    constexpr int eight_rows = 8 * rows_of<FUSED_CHUNK>::bytes;
-    asm volatile(
-        "st.shared.b32 [%0], %2; st.shared.b32 [%0 + %6], %3; st.shared.b32 [%1], %4; st.shared.b32 [%1 + %6], %5;" ::
-            "r"(to),
-        "r"(to ^ 16), "r"(slopes[0]), "r"(slopes[1]), "r"(slopes[2]), "r"(slopes[3]), "n"(eight_rows)
-        : "memory");
-}
-
-/* Two neighbouring C tiles, one of their two rows: a lane has two columns of each, 4 bytes when rounded. Lanes exchange
- * them so that each writes 8 bytes and together they fill sectors of 32. */
-static __device__ __forceinline__ void write_halves(bfloat16 *to, uint32_t left, uint32_t right, bool wanted,
-                                                    lane_position at)
-{
-    int from = at.group * 4 + at.pair % 2 * 2;
-    uint32_t lefts[2], rights[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        lefts[h] = __shfl_sync(0xffffffffu, left, from + h);
-        rights[h] = __shfl_sync(0xffffffffu, right, from + h);
-    }
-    if (wanted)
-        *reinterpret_cast<uint2 *>(to + at.pair * 4) =
-            at.pair < 2 ? make_uint2(lefts[0], lefts[1]) : make_uint2(rights[0], rights[1]);
-}
-
-/* dQ of a chunk's queries, first of which is token `first`: the slopes of all keys times all keys, PART columns and 16
- * queries a warp. */
-template <int D>
-static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride, uint32_t slopes, uint32_t keys,
-                                                       int first, int tokens, int warp, int warps, lane_position at)
-{
-    constexpr int part_columns = D % 32 == 0 ? 32 : 16, parts = D / part_columns, loads = part_columns / 16;
-    slopes += matrix_offset<FUSED_CHUNK>(ACROSS, at.lane);
-    keys += matrix_offset<D>(DOWN, at.lane);
-    int tiles = (unsigned)min(FUSED_CHUNK, tokens - first + 15) / 16;
-    for (int task = warp; task < tiles * parts; task += warps) {
-        int tile = task / parts, part = task % parts, row = first + tile * 16 + at.group;
-        uint32_t slopes_at = matrix_column<FUSED_CHUNK>(slopes, tile), keys_at = matrix_column<D>(keys, part * loads);
-        float sum[2 * loads][4] = {};
-#pragma unroll 4
-        for (int w = 0; w < warps; w++) {
-            uint32_t a[4], b[4];
-            load_matrices_transposed(a, slopes_at);
-#pragma unroll
-            for (int l = 0; l < loads; l++) {
-                load_matrices_transposed(b, keys_at ^ (l * 32));
-                multiply_add(sum[2 * l], a, b[0], b[1]);
-                multiply_add(sum[2 * l + 1], a, b[2], b[3]);
-            }
-            slopes_at += 16 * rows_of<FUSED_CHUNK>::bytes;
-            keys_at += 16 * rows_of<D>::bytes;
-        }
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-#pragma unroll
-            for (int l = 0; l < loads; l++)
-                write_halves(to + (row + i * 8) * stride + part * part_columns + l * 16,
-                             pack_bf16(sum[2 * l][2 * i] * LN_2, sum[2 * l][2 * i + 1] * LN_2),
-                             pack_bf16(sum[2 * l + 1][2 * i] * LN_2, sum[2 * l + 1][2 * i + 1] * LN_2),
-                             row + i * 8 < tokens, at);
-    }
-}
-
 /* What the normalisation of a key takes from its gradient: the part along the key. `keys` is the warp's rows; `unit` is
  * the factor of a key of length 1. */
 template <int D, bool FUSED>
@@ -216,50 +149,73 @@ static __device__ __forceinline__ void load_rows(float *rows, int queries, const
     }
 }
 
+extern __shared__ __align__(128) uint8_t shared[];
+
+/* Where a thread works. */
+template <int D, bool FUSED, int CHUNK> struct keys_place {
+    typedef backward_layout<D, FUSED, CHUNK> layout;
+    lane_position at;
+    int warp, warps, head, image;
+    int first_key; /* of the warp */
+    int width;     /* elements of a row of dO */
+    size_t image_rows, of_head;
+    const bfloat16 *query, *out_gradient; /* of the head */
+    uint8_t *after_keys, *own_keys;
+    uint32_t stages, slopes; /* addresses in shared memory */
+
+    __device__ __forceinline__ keys_place(const attention_operands<bfloat16> &in,
+                                          const attention_derivatives<bfloat16> &derivatives)
+        : at(lane_of_thread()), warp(threadIdx.x / 32), warps(blockDim.x / 32), head(blockIdx.y), image(blockIdx.z),
+          first_key((blockIdx.x * warps + warp) * 16), width(in.heads * D), image_rows((size_t)image * in.tokens),
+          of_head(((size_t)image * in.heads + head) * in.tokens), query(in.query + image_rows * in.row + head * D),
+          out_gradient(derivatives.out_gradient + image_rows * width + head * D),
+          after_keys(shared + warps * layout::own_bytes), own_keys(shared + warp * layout::own_bytes),
+          stages(shared_address(after_keys)), slopes(stages + layout::slopes_at)
+    {
+    }
+};
+
+/* Starts the copy of a chunk's queries and dO, by all warps of the block, and copies what else is known of them. */
 template <int D, bool FUSED, int CHUNK>
-__global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
-    attention_backward_keys_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
+static __device__ __forceinline__ void copy_chunk(int chunk, const attention_operands<bfloat16> &in,
+                                                  const attention_derivatives<bfloat16> &derivatives,
+                                                  const keys_place<D, FUSED, CHUNK> &place)
 {
     typedef backward_layout<D, FUSED, CHUNK> layout;
-    extern __shared__ __align__(128) uint8_t shared[];
-    lane_position at = lane_of_thread();
-    int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
-    int first_key = (blockIdx.x * warps + warp) * 16, width = in.heads * D;
-    size_t image_rows = (size_t)image * in.tokens, of_head = ((size_t)image * in.heads + head) * in.tokens;
-    size_t gradient_at = image_rows * derivatives.gradient_row + head * D;
-    const bfloat16 *query = in.query + image_rows * in.row + head * D;
-    const bfloat16 *out_gradient = derivatives.out_gradient + image_rows * width + head * D;
-    uint8_t *after_keys = shared + warps * layout::own_bytes, *own_keys = shared + warp * layout::own_bytes;
-    uint32_t all_keys = shared_address(shared), stages = shared_address(after_keys);
-    uint32_t slopes = stages + layout::slopes_at, own_values = slopes + warp * layout::own_bytes;
-    int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
+    uint32_t to = place.stages + chunk % 2 * 2 * layout::rows_bytes;
+    for (int tile = place.warp; tile < layout::chunk / 16; tile += place.warps) {
+        int first = chunk * layout::chunk + tile * 16, inside = in.tokens - first;
+        if (inside <= 0)
+            break;
+        uint32_t rows = to + tile * layout::own_bytes;
+        copy_tile<D>(rows, place.query + first * in.row, in.row, inside, place.at.lane);
+        copy_tile<D>(rows + layout::rows_bytes, place.out_gradient + first * place.width, place.width, inside,
+                     place.at.lane);
+    }
+    load_rows(reinterpret_cast<float *>(place.after_keys + layout::rows_at) + chunk % 2 * layout::chunk * 2,
+              layout::chunk, derivatives.logsumexp + place.of_head, derivatives.delta + place.of_head,
+              chunk * layout::chunk, in.tokens);
+}
 
-    auto copy_chunk = [&](int chunk) {
-        uint32_t to = stages + chunk % 2 * 2 * layout::rows_bytes;
-        for (int tile = warp; tile < layout::chunk / 16; tile += warps) {
-            int first = chunk * layout::chunk + tile * 16, inside = in.tokens - first;
-            if (inside <= 0)
-                break;
-            uint32_t rows = to + tile * layout::own_bytes;
-            copy_tile<D>(rows, query + first * in.row, in.row, inside, at.lane);
-            copy_tile<D>(rows + layout::rows_bytes, out_gradient + first * width, width, inside, at.lane);
-        }
-        load_rows(reinterpret_cast<float *>(after_keys + layout::rows_at) + chunk % 2 * layout::chunk * 2,
-                  layout::chunk, derivatives.logsumexp + of_head, derivatives.delta + of_head, chunk * layout::chunk,
-                  in.tokens);
-    };
-    copy_tile<D>(shared_address(own_keys), in.key + (image_rows + first_key) * in.row + head * D, in.row,
-                 in.tokens - first_key, at.lane);
-    copy_tile<D>(own_values, in.value + (image_rows + first_key) * in.value_row + head * D, in.value_row,
-                 in.tokens - first_key, at.lane);
-    copy_commit();
-    copy_chunk(0);
-    copy_commit();
-    copy_wait<1>();
-    __syncwarp();
+/* Starts the copy of the warp's keys and values. */
+template <int D, bool FUSED, int CHUNK>
+static __device__ __forceinline__ void copy_own(uint32_t own_values, const attention_operands<bfloat16> &in,
+                                                const keys_place<D, FUSED, CHUNK> &place)
+{
+    size_t first = place.image_rows + place.first_key;
+    int inside = in.tokens - place.first_key, column = place.head * D;
+    copy_tile<D>(shared_address(place.own_keys), in.key + first * in.row + column, in.row, inside, place.at.lane);
+    copy_tile<D>(own_values, in.value + first * in.value_row + column, in.value_row, inside, place.at.lane);
+}
 
-    key_rows<D, FUSED> own;
-    uint32_t keys = shared_address(own_keys) + matrix_offset<D>(DOWN, at.lane);
+/* The warp's keys and values, which have arrived, to registers; gradients start from 0. */
+template <int D, bool FUSED, int CHUNK>
+static __device__ __forceinline__ void load_own(key_rows<D, FUSED> &own, uint32_t own_values,
+                                                const attention_operands<bfloat16> &in,
+                                                const keys_place<D, FUSED, CHUNK> &place)
+{
+    lane_position at = place.at;
+    uint32_t keys = shared_address(place.own_keys) + matrix_offset<D>(DOWN, at.lane);
     float squares[2] = {};
     if (in.normalise_keys) {
         uint32_t rows[D / 16][4];
@@ -277,61 +233,101 @@ __global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         own.factor[i] = key_factor(in, squares[i]);
-        own.bias[i] = first_key + i * 8 + at.group < in.tokens ? 0 : MASKED;
+        own.bias[i] = place.first_key + i * 8 + at.group < in.tokens ? 0 : MASKED;
     }
 #pragma unroll
     for (int j = 0; j < D / 8; j++)
 #pragma unroll
         for (int c = 0; c < 4; c++)
             own.key_gradient[j][c] = own.value_gradient[j][c] = 0;
+}
 
-    for (int chunk = 0; chunk <= chunks; chunk++) {
-        copy_wait<0>();
-        __syncthreads();
-        if (chunk + 1 < chunks)
-            copy_chunk(chunk + 1);
-        copy_commit();
-        if (FUSED && chunk > 0)
-            query_gradients<D>(derivatives.query_gradient + gradient_at, derivatives.gradient_row,
-                               slopes + (chunk - 1) % 2 * warps * layout::slopes_bytes, all_keys,
-                               (chunk - 1) * layout::chunk, in.tokens, warp, warps, at);
-        if (chunk == chunks || first_key >= in.tokens)
-            continue;
-        uint32_t queries = stages + chunk % 2 * 2 * layout::rows_bytes;
-        uint32_t across = queries + matrix_offset<D>(ACROSS, at.lane), down = queries + matrix_offset<D>(DOWN, at.lane);
-        const float4 *rows =
-            reinterpret_cast<const float4 *>(after_keys + layout::rows_at) + chunk % 2 * layout::chunk / 2 + at.pair;
-        int steps = (unsigned)min(layout::chunk, in.tokens - chunk * layout::chunk + 15) / 16;
-        uint32_t own_slopes = slopes + (chunk % 2 * warps + warp) * layout::slopes_bytes + at.pair * 4 +
-                              rows_of<FUSED_CHUNK>::offset(at.group, 0);
+/* A chunk that has arrived, 16 queries at a time; fused, its slopes go to shared memory. */
+template <int D, bool FUSED, int CHUNK>
+static __device__ __forceinline__ void meet_chunk(key_rows<D, FUSED> &own, int chunk, int tokens,
+                                                  const keys_place<D, FUSED, CHUNK> &place)
+{
+    typedef backward_layout<D, FUSED, CHUNK> layout;
+    lane_position at = place.at;
+    uint32_t keys = shared_address(place.own_keys) + matrix_offset<D>(DOWN, at.lane);
+    uint32_t queries = place.stages + chunk % 2 * 2 * layout::rows_bytes;
+    uint32_t across = queries + matrix_offset<D>(ACROSS, at.lane), down = queries + matrix_offset<D>(DOWN, at.lane);
+    const float4 *rows =
+        reinterpret_cast<const float4 *>(place.after_keys + layout::rows_at) + chunk % 2 * layout::chunk / 2 + at.pair;
+    int steps = (unsigned)min(layout::chunk, tokens - chunk * layout::chunk + 15) / 16;
+    uint32_t own_slopes = place.slopes + (chunk % 2 * place.warps + place.warp) * layout::slopes_bytes + at.pair * 4 +
+                          rows_of<FUSED_CHUNK>::offset(at.group, 0);
 #pragma unroll 1
-        for (int step = 0; step < steps; step++) {
-            float4 row[2] = {rows[0], rows[4]};
-            uint32_t dS[4];
-            differentiate<D, FUSED>(own, dS, keys, across, down, layout::rows_bytes, row);
-            if (FUSED)
-                store_slopes(own_slopes, dS);
-            across += layout::own_bytes;
-            down += layout::own_bytes;
-            own_slopes += 32;
-            rows += 8;
-        }
+    for (int step = 0; step < steps; step++) {
+        float4 row[2] = {rows[0], rows[4]};
+        uint32_t dS[4];
+        differentiate<D, FUSED>(own, dS, keys, across, down, layout::rows_bytes, row);
+        if (FUSED)
+            store_slopes(own_slopes, dS);
+        across += layout::own_bytes;
+        down += layout::own_bytes;
+        own_slopes += 32;
+        rows += 8;
     }
+}
 
-    if (FUSED)
-        __syncthreads(); /* the last dQ has been made of all keys: their rows are free */
+/* dK and dV to memory, by way of the rows of the warp's keys. */
+template <int D, bool FUSED, int CHUNK>
+static __device__ __forceinline__ void
+finish_own(key_rows<D, FUSED> &own, size_t gradient_at, const attention_operands<bfloat16> &in,
+           const attention_derivatives<bfloat16> &derivatives, const keys_place<D, FUSED, CHUNK> &place)
+{
 #pragma unroll
     for (int j = 0; !FUSED && j < D / 8; j++) /* fused, the slopes have been multiplied */
 #pragma unroll
         for (int c = 0; c < 4; c++)
             own.key_gradient[j][c] *= own.factor[c / 2];
     if (in.normalise_keys)
-        remove_along<D, FUSED>(own, own_keys, in.scale * LOG2_E, at);
-    size_t to = gradient_at + (size_t)first_key * derivatives.gradient_row;
-    write_gradient<D>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2, own_keys,
-                      in.tokens - first_key, at);
-    write_gradient<D>(derivatives.value_gradient + to, derivatives.gradient_row, own.value_gradient, 1, own_keys,
-                      in.tokens - first_key, at);
+        remove_along<D, FUSED>(own, place.own_keys, in.scale * LOG2_E, place.at);
+    size_t to = gradient_at + (size_t)place.first_key * derivatives.gradient_row;
+    write_gradient<D>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2, place.own_keys,
+                      in.tokens - place.first_key, place.at);
+    write_gradient<D>(derivatives.value_gradient + to, derivatives.gradient_row, own.value_gradient, 1, place.own_keys,
+                      in.tokens - place.first_key, place.at);
+}
+
+template <int D, bool FUSED, int CHUNK>
+__global__ void __launch_bounds__(32 * backward_warps<D, FUSED>)
+    attention_backward_keys_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
+{
+    typedef backward_layout<D, FUSED, CHUNK> layout;
+    keys_place<D, FUSED, CHUNK> place(in, derivatives);
+    lane_position at = place.at;
+    size_t gradient_at = place.image_rows * derivatives.gradient_row + place.head * D;
+    uint32_t own_values = place.slopes + place.warp * layout::own_bytes;
+    int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
+    copy_own(own_values, in, place);
+    copy_commit();
+    copy_chunk(0, in, derivatives, place);
+    copy_commit();
+    copy_wait<1>();
+    __syncwarp();
+
+    key_rows<D, FUSED> own;
+    load_own(own, own_values, in, place);
+
+    for (int chunk = 0; chunk <= chunks; chunk++) {
+        copy_wait<0>();
+        __syncthreads();
+        if (chunk + 1 < chunks)
+            copy_chunk(chunk + 1, in, derivatives, place);
+        copy_commit();
+        if (FUSED && chunk > 0)
+            query_gradients<D>(derivatives.query_gradient + gradient_at, derivatives.gradient_row,
+                               place.slopes + (chunk - 1) % 2 * place.warps * layout::slopes_bytes,
+                               shared_address(shared), (chunk - 1) * layout::chunk, in.tokens, at);
+        if (chunk != chunks && place.first_key < in.tokens)
+            meet_chunk(own, chunk, in.tokens, place);
+    }
+
+    if (FUSED)
+        __syncthreads(); /* the last dQ has been made of all keys: their rows are free */
+    finish_own(own, gradient_at, in, derivatives, place);
 }
 
 /* ---- launch ---- */
