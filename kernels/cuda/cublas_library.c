@@ -1,3 +1,4 @@
+/* Loads cuBLAS and cuBLASLt and finds their functions by name. */
 #include "kernels/cuda/cublas_library.h"
 
 #include <dlfcn.h>

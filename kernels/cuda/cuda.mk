@@ -5,7 +5,7 @@ CUDA_HOME    ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUDA_ARCHS   ?= 80 86 89 90 100 120
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/o/%.cu.o)
-SOURCES      += $(filter-out kernels/cuda/absent.c,$(wildcard kernels/cuda/*.c))
+SOURCES      += $(wildcard kernels/cuda/*.c)
 OUR_CFLAGS   += -isystem $(CUDA_HOME)/include
 NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -cudart shared -I. -Xcompiler -Wall,-Wextra -Xptxas -v \
 	$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80

@@ -122,17 +122,11 @@ static bool describe(const struct cublas_library *blas, struct plan *plan, struc
            BLAS_TRY(cublasLtMatrixLayoutCreate(&plan->d, d, p->m, p->n, (int64_t)p->ldd), error);
 }
 
-/* Asks cuBLASLt; plan->offered says whether it has an algorithm. */
-static bool choose(struct matmul *matmul, struct plan *plan, const void *bias, struct error *error)
+/* What an algorithm may rely on: the workspace and the alignments of the product. */
+static bool set_preference(const struct cublas_library *blas, cublasLtMatmulPreference_t preference,
+                           const struct product *p, struct error *error)
 {
-    const struct cublas_library *blas = &matmul->blas;
-    const struct product *p = &plan->product;
     size_t workspace_bytes = LIBRARY_WORKSPACE_BYTES;
-    cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t result;
-    int found = 0;
-    if (!BLAS_TRY(cublasLtMatmulPreferenceCreate(&preference), error))
-        return false;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         const void *value;
@@ -144,14 +138,27 @@ static bool choose(struct matmul *matmul, struct plan *plan, const void *bias, s
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &p->align_d, sizeof p->align_d},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &p->align_d, sizeof p->align_d},
     };
-    bool ok = true;
-    for (size_t i = 0; ok && i < sizeof attributes / sizeof *attributes; i++)
-        ok = BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, attributes[i].name, attributes[i].value,
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++)
+        if (!BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, attributes[i].name, attributes[i].value,
                                                            attributes[i].bytes),
-                      error);
-    ok = ok && (!bias || BLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                                 &bias, sizeof bias),
-                                  error));
+                      error))
+            return false;
+    return true;
+}
+
+/* Asks cuBLASLt; plan->offered says whether it has an algorithm. */
+static bool choose(struct matmul *matmul, struct plan *plan, const void *bias, struct error *error)
+{
+    const struct cublas_library *blas = &matmul->blas;
+    cublasLtMatmulPreference_t preference = NULL;
+    cublasLtMatmulHeuristicResult_t result;
+    int found = 0;
+    if (!BLAS_TRY(cublasLtMatmulPreferenceCreate(&preference), error))
+        return false;
+    bool ok = set_preference(blas, preference, &plan->product, error) &&
+              (!bias || BLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                                &bias, sizeof bias),
+                                 error));
     if (ok) {
         cublasStatus_t status = blas->cublasLtMatmulAlgoGetHeuristic(matmul->lt, plan->operation, plan->a, plan->b,
                                                                      plan->d, plan->d, preference, 1, &result, &found);
