@@ -1,5 +1,5 @@
-/* What the files of the CUDA backend share: the context, checked calls, and the ops that each file gives to the table
- * in backend.c. Plain C, so that host code is compiled by the C compiler and only kernels by nvcc. */
+/* What the files of the CUDA backend share: the context, checked calls, and the functions that each file gives to the
+ * table in backend.c. Plain C, so that host code is compiled by the C compiler and only kernels by nvcc. */
 #ifndef QUEST_KERNELS_CUDA_H
 #define QUEST_KERNELS_CUDA_H
 
@@ -73,6 +73,32 @@ size_t cuda_linear_workspace_bytes(const struct context_options *options);
 size_t cuda_attention_workspace_bytes(const struct context_options *options);
 size_t cuda_column_sum_workspace_bytes(const struct context_options *options); /* LayerNorm and GELU too */
 size_t cuda_optimiser_workspace_bytes(const struct context_options *options);
+
+/* ---- the context (context.c): as kernels.h says ---- */
+
+int cuda_device_count(void);
+size_t cuda_workspace_bytes(const struct context_options *options);
+bool cuda_open(struct context **opened, const struct context_options *options, struct error *error);
+void cuda_close(struct context *ctx);
+void cuda_describe(struct context *ctx, char *text, size_t text_bytes);
+void cuda_limits(struct context *ctx, double *flops, double *bytes_per_s);
+bool cuda_memory_available(struct context *ctx, size_t *bytes, struct error *error);
+bool cuda_allocate(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
+void cuda_release(struct context *ctx, void *memory);
+const void *cuda_host_view(struct context *ctx, const void *device);
+bool cuda_allocate_host(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
+void cuda_release_host(struct context *ctx, void *memory);
+bool cuda_zero(struct context *ctx, void *memory, size_t bytes, struct error *error);
+bool cuda_upload(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error);
+bool cuda_download(struct context *ctx, void *host, const void *device, size_t bytes, struct error *error);
+bool cuda_prefetch_begin(struct context *ctx, struct error *error);
+bool cuda_prefetch(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error);
+bool cuda_prefetch_end(struct context *ctx, struct error *error);
+bool cuda_mark(struct context *ctx, int slot, struct error *error);
+bool cuda_wait_mark(struct context *ctx, int slot, struct error *error);
+bool cuda_elapsed(struct context *ctx, int from, int to, double *seconds, struct error *error);
+bool cuda_synchronise(struct context *ctx, struct error *error);
+void *cuda_stream(struct context *ctx);
 
 /* ---- ops: as kernels.h says ---- */
 
