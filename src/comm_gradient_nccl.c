@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda_streams.h"
 #include "src/clock.h"
 #include "src/comm_mpi.h"
 #include "src/gradient_backend.h"
@@ -34,6 +34,7 @@ struct reduction {
 struct gradient_state {
     struct comm *comm;
     struct comm_gradient_options options;
+    struct cuda_streams streams;
     ncclComm_t nccl;
     void *wire; /* bfloat16 [count], NULL for float32 */
     size_t buckets, started;
@@ -118,7 +119,7 @@ static bool exchange_places(struct gradient_state *state, struct error *error)
     struct place mine = {{0}, 0}, *all = calloc((size_t)comm_world_size(comm), sizeof *all);
     if (!all)
         return error_runtime(error, "out of memory for the list of GPUs");
-    bool ok = CUDA_TRY(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, state->options.context->device), error);
+    bool ok = CUDA_TRY(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, state->streams.device), error);
     ncclResult_t version = ncclGetVersion(&mine.nccl_version);
     if (ok && version != ncclSuccess)
         ok = nccl_failed("ncclGetVersion", version, NULL, error);
@@ -176,7 +177,7 @@ static ncclResult_t inspect(struct gradient_state *state)
 static void *watch(void *argument)
 {
     struct gradient_state *state = argument;
-    (void)cudaSetDevice(state->options.context->device); /* it was set in the main thread: cannot fail here */
+    (void)cudaSetDevice(state->streams.device); /* it was set in the main thread: cannot fail here */
     pthread_mutex_lock(&state->lock);
     while (!state->stop && !state->failed) {
         struct timespec until;
@@ -288,6 +289,7 @@ static bool nccl_open(struct gradient_state **out, struct comm *comm, const stru
         return error_runtime(error, "out of memory for the gradient buckets");
     state->comm = comm;
     state->options = *options;
+    state->streams = cuda_streams_of(options->context);
     state->buckets = bucket_count(options);
     pthread_mutex_init(&state->lock, NULL);
     pthread_cond_init(&state->wake, NULL);
@@ -306,7 +308,7 @@ static bool reduce_bucket(struct gradient_state *state, void *data, size_t count
         error_runtime(error, "NCCL had failed before");
     } else {
         ncclResult_t result = ncclAllReduce(data, data, count, state->wire ? ncclBfloat16 : ncclFloat32, ncclSum,
-                                            state->nccl, state->options.context->communication);
+                                            state->nccl, state->streams.communication);
         ok = result == ncclSuccess || result == ncclInProgress
                  ? nccl_done(state->nccl, result, state->options.timeout_s, "ncclAllReduce", error)
                  : nccl_failed("ncclAllReduce", result, state->nccl, error);
@@ -322,8 +324,8 @@ static bool start_bucket(struct gradient_state *state, size_t bucket, struct err
     size_t count = bucket_start(&state->options, bucket + 1) - start;
     float *gradient = state->options.gradient + start;
     void *data = gradient;
-    if (!CUDA_TRY(cudaEventRecord(state->bucket_done, ctx->compute), error) ||
-        !CUDA_TRY(cudaStreamWaitEvent(ctx->communication, state->bucket_done, 0), error))
+    if (!CUDA_TRY(cudaEventRecord(state->bucket_done, state->streams.compute), error) ||
+        !CUDA_TRY(cudaStreamWaitEvent(state->streams.communication, state->bucket_done, 0), error))
         return false;
     if (state->wire) {
         data = (uint16_t *)state->wire + start;
@@ -362,14 +364,13 @@ static double held_up_s(const struct reduction *last)
 
 static bool nccl_finish(struct gradient_state *state, uint64_t step, double *wait_s, struct error *error)
 {
-    struct context *ctx = state->options.context;
     struct reduction *now = &state->reductions[state->current], *last = &state->reductions[1 - state->current];
     if (!healthy(state, error))
         return false;
     *wait_s = held_up_s(last);
-    if (!CUDA_TRY(cudaEventRecord(now->backward_done, ctx->compute), error) ||
-        !CUDA_TRY(cudaEventRecord(now->reduced, ctx->communication), error) ||
-        !CUDA_TRY(cudaStreamWaitEvent(ctx->compute, now->reduced, 0), error))
+    if (!CUDA_TRY(cudaEventRecord(now->backward_done, state->streams.compute), error) ||
+        !CUDA_TRY(cudaEventRecord(now->reduced, state->streams.communication), error) ||
+        !CUDA_TRY(cudaStreamWaitEvent(state->streams.compute, now->reduced, 0), error))
         return false;
     pthread_mutex_lock(&state->lock);
     now->step = step;

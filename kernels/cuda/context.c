@@ -300,3 +300,8 @@ void *cuda_stream(struct context *ctx)
 {
     return ctx->compute;
 }
+
+struct cuda_streams cuda_streams_of(const struct context *ctx)
+{
+    return (struct cuda_streams){ctx->device, ctx->compute, ctx->communication};
+}

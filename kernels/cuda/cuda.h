@@ -1,11 +1,10 @@
 /* What the files of the CUDA backend share: the context, checked calls, and the functions that each file gives to the
- * table in backend.c. Plain C, so that host code is compiled by the C compiler and only kernels by nvcc. */
+ * table in backend.c. Plain C, so that host code is compiled by the C compiler
+ * and only kernels by nvcc. */
 #ifndef QUEST_KERNELS_CUDA_H
 #define QUEST_KERNELS_CUDA_H
 
-#include <cuda_runtime_api.h>
-
-#include "kernels/kernels.h"
+#include "kernels/cuda_streams.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,11 +36,7 @@ struct context {
     const char *last_kernel; /* newest launch, for the message when an earlier one failed */
 };
 
-/* ---- checked calls: `if (!CUDA_TRY(cudaMalloc(...), error)) return false;` ---- */
-
-#define CUDA_TRY(call, error) cuda_check((call), #call, __FILE__, __LINE__, (error))
-/* false with the call, its place and CUDA's own words in `error` unless status is cudaSuccess. */
-bool cuda_check(cudaError_t status, const char *call, const char *file, int line, struct error *error);
+/* ---- checked launches (for calls: CUDA_TRY) and scratch ---- */
 
 /* After a launch, `return cuda_launched(ctx, "layernorm_forward", error);`: false where the launch was refused. A
  * kernel that fails while it runs is reported by whichever call waits next, which can only name the newest launch. */
@@ -165,12 +160,6 @@ bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, v
 bool cuda_round_parameters(struct context *ctx, void *working, const float *master, size_t count, struct error *error);
 bool cuda_find_nonfinite(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
                          struct error *error);
-
-/* ---- gradients on the wire, for src/comm_gradient_nccl.c; on the communication stream ---- */
-
-/* wire bfloat16 [count] = gradient float32 [count], and back; both start on a multiple of 16 bytes. */
-bool cuda_wire_pack(struct context *ctx, void *wire, const float *gradient, size_t count, struct error *error);
-bool cuda_wire_unpack(struct context *ctx, float *gradient, const void *wire, size_t count, struct error *error);
 
 #ifdef __cplusplus
 }
