@@ -154,6 +154,8 @@ struct finding diagnosis_dead_head(const struct diagnosis *diagnosis, const stru
     if (layer->clock.count < SERIES_WINDOW || newest_step(layer) < 1000 || diagnosis->options.tokens < 2)
         return (struct finding){0};
     for (size_t i = 0; i < SERIES_WINDOW; i++) {
+        if (isnan(entropy[i]))
+            return (struct finding){0};
         low = fmin(low, (double)entropy[i]);
         high = fmax(high, (double)entropy[i]);
     }
