@@ -81,7 +81,7 @@ rising=(--set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_
     warned=$(json run/events.jsonl '[x for x in d if x["kind"] == "logit_explosion"][0]["step"]')
     since=$(json run/events.jsonl '[x for x in d if x["kind"] == "rewind"][0]["since"]')
     echo "warned at $warned, since $since, back to $back"
-    [ "$back" = 2 ] && [ "$since" = 4 ] && [ "$warned" = 8 ]
+    [ "$back $since $warned" = "2 4 8" ]
     [ "$(grep -c '"rewind"' run/events.jsonl)" = 1 ]
     # what was cut is kept
     [ "$(json run/rewound/1/metrics.jsonl '[x["step"] for x in d]')" = "$(json run/rewound/1/metrics.jsonl "list(range($back + 1, $warned + 1))")" ]

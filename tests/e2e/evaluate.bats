@@ -60,7 +60,7 @@ PYTHON
     run quest-eval --checkpoint "$checkpoint" --data images.h5 --json out --logits out
     one_error 2 'both'
     cmp images.h5 "$val"
-    quest-eval --checkpoint "$checkpoint" --data images.h5 --json out && quest-eval --checkpoint "$checkpoint" --data images.h5 --json out
+    for _ in once again; do quest-eval --checkpoint "$checkpoint" --data images.h5 --json out; done
 }
 
 @test "classes go by their names: a file that numbers them differently is evaluated alike, unknown ones are refused" {

@@ -51,6 +51,7 @@ with h5py.File("start/checkpoints/step_00000001.h5") as f, h5py.File("poisoned.h
 PYTHON
     run ranks 2 quest-train config.yaml --init poisoned.h5 --out poisoned
     one_error 1 'step 1.*(layer|block)s?[ .]*1.*mlp\.fc1'
+    [ -d poisoned/checkpoints ]
     [ -z "$(find poisoned/checkpoints -name 'step_*')" ]
 }
 
@@ -58,9 +59,9 @@ PYTHON
     write_config config.yaml
     cp "$BATS_FILE_TMPDIR/val.h5" val.h5
     quest-train config.yaml --set data.val=val.h5 --set train.steps=150 --set train.eval_every=150 \
-        --set checkpoint.every=150 --out run >log 2>&1 &
+        --set checkpoint.every=150 --out run >log 2>&1 3>&- &
     trainer=$!
-    until [ -s run/metrics.jsonl ]; do sleep 0.05; done
+    wait_for 30 test -s run/metrics.jsonl
     truncate -s 5000 val.h5
     status=0
     wait $trainer || status=$?
@@ -73,9 +74,7 @@ PYTHON
 @test "a run that diverges stops within the step, and its checkpoints are finite" {
     run ranks 2 quest-train config.yaml --set optim.lr=1e30 --set optim.clip_grad_norm=0 --set checkpoint.every=1 --out run
     one_error 1 'step [0-9]+'
-    for checkpoint in run/checkpoints/step_*.h5; do
-        [ ! -e "$checkpoint" ] || finite "$checkpoint"
-    done
+    for checkpoint in run/checkpoints/step_*.h5; do finite "$checkpoint"; done
     json run/events.jsonl '[x["severity"] for x in d]' | grep -q critical
 }
 
@@ -107,9 +106,9 @@ with open(sys.argv[1], "r+b") as file:
 
 @test "a run killed before its first checkpoint starts from the beginning with --resume; a directory that is no run does not" {
     quest-train config.yaml --out whole
-    quest-train config.yaml --set train.steps=100000 --set checkpoint.every=100000 --out run >log 2>&1 &
+    quest-train config.yaml --set train.steps=100000 --set checkpoint.every=100000 --out run >log 2>&1 3>&- &
     trainer=$!
-    until [ -s run/metrics.jsonl ]; do sleep 0.05; done
+    wait_for 30 test -s run/metrics.jsonl
     kill -KILL $trainer
     run quest-train config.yaml --out run
     one_error 2 'holds a run already'
@@ -146,7 +145,7 @@ with open(sys.argv[1], "r+b") as file:
     df small
     [ "$status" -le 1 ]
     grep -qiE 'space|full' <<<"$output"
-    [ -z "$(find small/run/checkpoints -name '*.tmp*')" ]
+    [ -z "$(find small/run/checkpoints -name '*.new')" ]
     ls -l small/run/checkpoints
     for checkpoint in small/run/checkpoints/step_*.h5; do finite "$checkpoint"; done
     cp -r small/run roomy
@@ -160,8 +159,8 @@ with open(sys.argv[1], "r+b") as file:
     run ranks 2 quest-train config.yaml --out file/run
     one_error '1|2' 'file'
     mkdir sealed
-    mount -t tmpfs -o ro tmpfs sealed 2>/dev/null || skip "mounting a read-only file system is not allowed here"
-    mounted=$PWD/sealed
+    if mount -t tmpfs -o ro tmpfs sealed 2>/dev/null; then mounted=$PWD/sealed; else chmod 500 sealed; fi
+    [ ! -w sealed ] || skip "mounting a read-only file system is not allowed here"
     run ranks 2 quest-train config.yaml --out sealed/run
     one_error '1|2' 'sealed/run'
 }

@@ -63,13 +63,14 @@ assert worst <= tolerance
 PYTHON
 }
 
-# json FILE EXPRESSION: python over `d` (the object, or the list of a .jsonl file's objects)
+# json FILE EXPRESSION: python over `d` (the object, or the list of a .jsonl file's objects). Where that fails it prints what no
+# other call prints: two failures are not equal.
 json() {
     /usr/bin/python3 -c '
 import json, sys
 text = open(sys.argv[1]).read()
 d = [json.loads(line) for line in text.splitlines()] if sys.argv[1].endswith("l") else json.loads(text)
-print(eval(sys.argv[2]))' "$1" "$2"
+print(eval(sys.argv[2]))' "$1" "$2" || { echo "no answer for process $BASHPID" && return 1; }
 }
 
 # edit_h5 FILE STATEMENT: python over `f`, the file opened for writing, and numpy as np

@@ -10,7 +10,7 @@ load helpers
     share=share/quest-train
     [ -e $share/configs/demo.yaml ]
     for file in mpirun.sh slurm/train.sbatch; do [ -e $share/launch/$file ]; done
-    [ ! -e $share/launch/demo ] && [ ! -e $share/launch/test ] # they build a checkout
+    for file in demo test; do [ ! -e $share/launch/$file ]; done # they build a checkout
     # its own programs, wherever it lies
     cd /
     run -0 env PATH=/usr/bin:/bin "$BATS_TEST_TMPDIR/root/opt/quest/$share/launch/mpirun.sh" -n 1 --dry-run quest-train x.yaml

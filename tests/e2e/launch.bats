@@ -23,6 +23,7 @@ fake() { # NAME BODY: a command of that name, first on PATH
     fake dpkg-query 'for p; do [ "$p" = bats ] || echo "installed $p"; done'
     fake apt-get 'echo "apt-get $*" >>calls'
     fake sudo 'echo "sudo $*" >>calls'
+    fake id 'echo 0'
     run -0 env PATH="$PWD/fakes:$PATH" "$QUEST_ROOT/launch/install-deps" --tests
     [[ $output == "install-deps: installing "*": bats"* ]]
     [ "$(cat calls)" = $'apt-get update -q\napt-get install -q -y --no-install-recommends bats' ]
@@ -129,6 +130,9 @@ fake() { # NAME BODY: a command of that name, first on PATH
 }
 
 @test "every script is clean under bash -n and says its usage" {
-    for script in mpirun.sh install-deps; do run -0 "$QUEST_ROOT/launch/$script" --help && [[ $output == *launch/$script* ]]; done
+    for script in mpirun.sh install-deps; do
+        run -0 "$QUEST_ROOT/launch/$script" --help
+        [[ $output == *launch/$script* ]]
+    done
     for script in "$QUEST_ROOT"/launch/{demo,test,install-deps,mpirun.sh,slurm/train.sbatch}; do bash -n "$script"; done
 }

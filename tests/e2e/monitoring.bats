@@ -8,8 +8,12 @@ setup_file() {
     # Stopped at step 17 in the middle of lines, its checkpoint lost: goes on from an earlier one.
     board() { quest-train config.yaml --set log.tensorboard=true --set log.segment_mib=0.005 --set norms.every=1 --set train.eval_every=4 \
         --set checkpoint.every=10 --set log.prometheus="$PWD/run.prom" --out run "$@"; }
-    board --max-steps 17 && cp run.prom stopped.prom && rm run/checkpoints/step_00000017.h5 run/checkpoints/best.h5 &&
-        printf '{"step":18,"layer":0,"q_no' >>run/norms.jsonl && printf '{"step":18,"lo' >>run/metrics.jsonl && board --resume
+    board --max-steps 17
+    cp run.prom stopped.prom
+    rm run/checkpoints/step_00000017.h5 run/checkpoints/best.h5
+    printf '{"step":18,"layer":0,"q_no' >>run/norms.jsonl
+    printf '{"step":18,"lo' >>run/metrics.jsonl
+    board --resume
     install_tensorboard
 }
 setup() { cd "$BATS_TEST_TMPDIR" && ln -s "$BATS_FILE_TMPDIR/run" run && mounted=; }
@@ -170,6 +174,7 @@ PYTHON
     wait_for 30 logged live 3
     for _ in $(seq 200); do tail -n 1 live.prom; done | sort | uniq -c | tee ends
     kill $trainer && wait $trainer || true
+    [ -s ends ]
     [ "$(grep -vc 'severity="critical"} [0-9]*$' ends)" = 0 ]
 }
 

@@ -40,7 +40,7 @@ stop_and_resume() { # SIGNAL COMMAND...: sends it to the command's process once 
     last=$(json run/metrics.jsonl 'max(x["step"] for x in d)')
     [ "$last" -lt 3000 ]
     [ -e "run/checkpoints/step_$(printf %08d "$last").h5" ]
-    [ -z "$(find run -name '*.tmp*')" ]
+    [ -z "$(find run -name '*.new')" ]
 }
 
 @test "SIGINT finishes the step, writes a checkpoint, exits 0 and says how to go on; resuming loses nothing" {

@@ -17,7 +17,7 @@ setup() {
     grep -qE '^shapes +quest +1e-3 +[0-9.]+ +[0-9.]+ +[01] of 1 ' runs/table.txt
     grep -qE '^shapes +standard +1e-3 ' runs/table.txt
     [ "$(quest-data info data/spurious_shapes_marked.h5 --json | json /dev/stdin 'd["images"]')" = 40 ]
-    [ -s runs/shapes_report.html ] && [ -s runs/shapes_logit_max.png ]
+    for file in shapes_report.html shapes_logit_max.png; do [ -s runs/$file ]; done
     run -0 "$launcher" "${small[@]}" --kinds quest,standard --rates 1e-3 --seeds 2 --out runs
     [ "$(grep -c ', top-1 0.* on clean test images' <<<"$output")" = 2 ] # the second seed alone
     grep -qE '^shapes +quest +1e-3 .* of 2 ' runs/table.txt
