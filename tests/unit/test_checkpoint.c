@@ -1,130 +1,10 @@
-/* Checkpoints: what is written is read back bit for bit, by us and by h5py; damage is found; a full disk is survived.
+/* Checkpoints: what is written is read back bit for bit, by us and by h5py; damage is found.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <math.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "tests/unit/brief.h"
-#include "tests/unit/scratch.h"
-#include "src/checkpoint.h"
-
-/* ---- a small model in memory ---- */
-
-enum { TENSORS = 4, NUMBERS = 600 };
-
-struct memory {
-    float parameter[NUMBERS], m[NUMBERS], v[NUMBERS];
-    struct checkpoint_tensor tensors[TENSORS];
-    struct checkpoint checkpoint;
-};
-
-static void lay_out(struct memory *memory)
-{
-    static const struct checkpoint_tensor shapes[TENSORS] = {
-        {.name = "cls_token", .rank = 3, .shape = {1, 1, 8}},
-        {.name = "patch_embed.proj.weight", .rank = 4, .shape = {8, 3, 4, 4}},
-        {.name = "blocks.0.attn.scale", .rank = 1, .shape = {3}},
-        {.name = "head.weight", .rank = 2, .shape = {10, 8}},
-    };
-    size_t offset = 0;
-    for (size_t i = 0; i < TENSORS; i++) {
-        memory->tensors[i] = shapes[i];
-        memory->tensors[i].parameter = memory->parameter + offset;
-        memory->tensors[i].m = memory->m + offset;
-        memory->tensors[i].v = memory->v + offset;
-        size_t count = 1;
-        for (size_t d = 0; d < shapes[i].rank; d++)
-            count *= shapes[i].shape[d];
-        offset += count;
-    }
-    assert_true(offset <= NUMBERS);
-    memory->checkpoint =
-        (struct checkpoint){.tensors = memory->tensors, .tensor_count = TENSORS, .best_top1 = -1, .lr_scale = 1};
-}
-
-static char config_text[] = "model: {dim: 48}\n# \xc3\xbc\nattention: {kind: quest}\n";
-
-static char class_names[] = "cat\nd\xc3\xb6g\n";
-
-static void fill(struct memory *memory, uint64_t step)
-{
-    memset(memory, 0, sizeof *memory);
-    lay_out(memory);
-    for (size_t i = 0; i < NUMBERS; i++) {
-        memory->parameter[i] = sinf((float)(i + step));
-        memory->m[i] = 1e-30f * cosf((float)(i + step));
-        memory->v[i] = (float)i * 1e-12f;
-    }
-    memory->parameter[5] = -0.0f;
-    memory->parameter[6] = 1e-42f; /* subnormal */
-    memory->checkpoint.step = step;
-    memory->checkpoint.epoch = 3;
-    memory->checkpoint.world_size = 2;
-    memory->checkpoint.config = config_text;
-    memory->checkpoint.class_names = class_names;
-    memory->checkpoint.best_top1 = 0.625;
-    memory->checkpoint.lr_scale = 0.25;
-    memory->checkpoint.rewinds = 2;
-    memory->checkpoint.gradient_norm_count = CHECKPOINT_NORMS_MAX;
-    for (size_t i = 0; i < CHECKPOINT_NORMS_MAX; i++)
-        memory->checkpoint.gradient_norms[i] = 1.0 / (double)(i + 3);
-    memory->checkpoint.channels = 3;
-    for (size_t i = 0; i < 3; i++) {
-        memory->checkpoint.mean[i] = 0.1f * (float)(i + 1);
-        memory->checkpoint.std[i] = 0.2f;
-    }
-}
-
-static void write_step(struct memory *memory, uint64_t step)
-{
-    struct error error;
-    fill(memory, step);
-    if (!checkpoint_write(scratch, &memory->checkpoint, &error))
-        fail_msg("%s", error.message);
-}
-
-/* Header and tensors as a resumed run reads them. */
-static bool read_all(struct memory *memory, const char *path, struct error *error)
-{
-    memset(memory, 0, sizeof *memory);
-    lay_out(memory);
-    struct checkpoint header;
-    if (!checkpoint_read_header(&header, path, error))
-        return false;
-    header.tensors = memory->tensors;
-    header.tensor_count = TENSORS;
-    memory->checkpoint = header;
-    if (checkpoint_read_tensors(path, &header, true, true, error))
-        return true;
-    checkpoint_free(&memory->checkpoint);
-    return false;
-}
-
-static bool same(const struct memory *a, const struct memory *b)
-{
-    const struct checkpoint *x = &a->checkpoint, *y = &b->checkpoint;
-    size_t numbers = 8 + 8 * 3 * 4 * 4 + 3 + 10 * 8;
-    return memcmp(a->parameter, b->parameter, numbers * sizeof(float)) == 0 &&
-           memcmp(a->m, b->m, numbers * sizeof(float)) == 0 && memcmp(a->v, b->v, numbers * sizeof(float)) == 0 &&
-           x->step == y->step && x->epoch == y->epoch && x->world_size == y->world_size && x->lr_scale == y->lr_scale &&
-           x->rewinds == y->rewinds && x->gradient_norm_count == y->gradient_norm_count &&
-           memcmp(x->gradient_norms, y->gradient_norms, sizeof x->gradient_norms) == 0 &&
-           strcmp(x->config, y->config) == 0 && strcmp(x->class_names, y->class_names) == 0 &&
-           x->best_top1 == y->best_top1 && x->channels == y->channels &&
-           memcmp(x->mean, y->mean, sizeof x->mean) == 0 && memcmp(x->std, y->std, sizeof x->std) == 0;
-}
+#include "tests/unit/checkpoint_test.h"
 
 /* ---- whole files ---- */
 
@@ -312,27 +192,6 @@ static void what_is_no_checkpoint_is_named(void **state)
 
 /* ---- damage ---- */
 
-static unsigned char *load(const char *path, size_t *bytes)
-{
-    struct stat status;
-    assert_int_equal(stat(path, &status), 0);
-    *bytes = (size_t)status.st_size;
-    unsigned char *contents = malloc(*bytes);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fread(contents, 1, *bytes, file), *bytes);
-    fclose(file);
-    return contents;
-}
-
-static void store(const char *path, const unsigned char *contents, size_t bytes)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(contents, 1, bytes, file), bytes);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* In a child with a time limit, because HDF5 may fall over a hostile byte: 0 = an error, 1 = the same contents. */
 static int outcome_of(const struct memory *written, const char *path)
 {
@@ -392,86 +251,6 @@ static void a_truncated_file_is_an_error(void **state)
     free(contents);
 }
 
-/* ---- a full disk ---- */
-
-static void a_full_disk_leaves_the_previous_checkpoint_whole(void **state)
-{
-    (void)state;
-    static struct memory memory, read;
-    struct error error;
-    write_step(&memory, 1);
-    static const rlim_t limits[] = {0, 1000, 4096, 9000};
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        pid_t child = fork();
-        if (child == 0) {
-            struct rlimit limit = {limits[i], limits[i]};
-            signal(SIGXFSZ, SIG_IGN); /* then write(2) says EFBIG, as it says ENOSPC on a full disk */
-            fill(&memory, 2);
-            bool refused = setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
-                           !checkpoint_write(scratch, &memory.checkpoint, &error) && error.status == ERROR_RUNTIME &&
-                           strstr(error.message, "step_00000002.h5: the checkpoint cannot be written");
-            _exit(refused ? 0 : 1);
-        }
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_int_equal(status, 0);
-        assert_int_not_equal(access(scratch_path("step_00000002.h5"), F_OK), 0);
-        assert_int_not_equal(access(scratch_path("step_00000002.h5.new"), F_OK), 0);
-    }
-    assert_true(read_all(&read, scratch_path("step_00000001.h5"), &error));
-    fill(&memory, 1);
-    assert_true(same(&memory, &read));
-    checkpoint_free(&read.checkpoint);
-}
-
-static void a_directory_that_is_gone_is_named(void **state)
-{
-    (void)state;
-    static struct memory memory;
-    struct error error;
-    fill(&memory, 1);
-    assert_false(checkpoint_write("/tmp/quest_no_such_directory", &memory.checkpoint, &error));
-    assert_int_equal(error.status, ERROR_RUNTIME);
-    assert_non_null(strstr(error.message, "/tmp/quest_no_such_directory/step_00000001.h5"));
-}
-
-/* ---- the directory ---- */
-
-static void the_newest_and_the_best_are_kept(void **state)
-{
-    (void)state;
-    static struct memory memory;
-    struct error error;
-    for (uint64_t step = 10; step <= 60; step += 10)
-        write_step(&memory, step);
-    store(scratch_path("step_00000099.h5.new"), (const unsigned char *)"cut", 3);
-    store(scratch_path("notes.h5"), (const unsigned char *)"mine", 4);
-    assert_true(checkpoint_mark_best(scratch, 50, &error));
-    assert_true(checkpoint_mark_best(scratch, 20, &error));
-    assert_true(checkpoint_prune(scratch, 2, UINT64_MAX, &error));
-    char **paths;
-    size_t count;
-    assert_true(checkpoint_list(&paths, &count, scratch, &error));
-    assert_int_equal(count, 3);
-    assert_string_equal(paths[0], scratch_path("step_00000060.h5"));
-    assert_string_equal(paths[1], scratch_path("step_00000050.h5"));
-    assert_string_equal(paths[2], scratch_path("step_00000020.h5"));
-    checkpoint_list_free(paths, count);
-    struct checkpoint header;
-    assert_true(checkpoint_read_header(&header, scratch_path("best.h5"), &error));
-    assert_int_equal(header.step, 20);
-    checkpoint_free(&header);
-    /* A run that went on from step 50, because 60 is damaged, keeps what it writes. */
-    write_step(&memory, 55);
-    assert_true(checkpoint_prune(scratch, 1, 55, &error));
-    assert_int_equal(access(scratch_path("step_00000055.h5"), F_OK), 0);
-    assert_int_equal(access(scratch_path("step_00000060.h5"), F_OK), 0);
-    assert_int_not_equal(access(scratch_path("step_00000050.h5"), F_OK), 0);
-    assert_int_equal(access(scratch_path("notes.h5"), F_OK), 0);
-    write_step(&memory, 70); /* and sweeps what a crash left */
-    assert_int_not_equal(access(scratch_path("step_00000099.h5.new"), F_OK), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,9 +266,6 @@ int main(void)
         TEST(what_is_no_checkpoint_is_named),
         TEST(no_flipped_byte_goes_unnoticed),
         TEST(a_truncated_file_is_an_error),
-        TEST(a_full_disk_leaves_the_previous_checkpoint_whole),
-        TEST(a_directory_that_is_gone_is_named),
-        TEST(the_newest_and_the_best_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
