@@ -190,6 +190,30 @@ static void rewind_keeps_what_is_before_and_drops_a_cut_line(void **state)
     assert_int_not_equal(access(scratch_path("run/metrics.jsonl.new"), F_OK), 0);
 }
 
+/* A crash may cut a line right before its end: a whole record, but the next one would stand on the same line. */
+static void a_last_line_without_its_end_is_dropped(void **state)
+{
+    (void)state;
+    struct run_log *log = open_run(false);
+    struct error error;
+    for (uint64_t step = 1; step <= 5; step++)
+        log_step(log, step);
+    run_log_close(log);
+    struct stat status;
+    assert_int_equal(stat(scratch_path("run/metrics.jsonl"), &status), 0);
+    assert_int_equal(truncate(scratch_path("run/metrics.jsonl"), status.st_size - 1), 0);
+    log = open_run(true);
+    assert_true(run_log_rewind(log, 30, &error));
+    log_step(log, 6);
+    run_log_close(log);
+    json_t *lines[10];
+    size_t count = read_lines("run/metrics.jsonl", lines, 10);
+    assert_int_equal(count, 5);
+    assert_int_equal(json_integer_value(json_object_get(lines[3], "step")), 4);
+    assert_int_equal(json_integer_value(json_object_get(lines[4], "step")), 6);
+    free_lines(lines, count);
+}
+
 static void going_back_keeps_what_is_cut_and_all_events(void **state)
 {
     (void)state;
@@ -281,6 +305,7 @@ int main(void)
         TEST(a_second_run_is_told_who_holds_the_directory),
         TEST(a_directory_that_cannot_be_made_is_named),
         TEST(rewind_keeps_what_is_before_and_drops_a_cut_line),
+        TEST(a_last_line_without_its_end_is_dropped),
         TEST(going_back_keeps_what_is_cut_and_all_events),
         TEST(the_configuration_is_replaced_whole),
         TEST(a_full_disk_is_reported_and_leaves_whole_lines),
