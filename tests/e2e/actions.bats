@@ -125,6 +125,11 @@ rising=(--set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_
     [ "$(events run rewind)" = "[1, 1]" ]
     [ -e run/rewound/2/metrics.jsonl ]
     [ -e run/rewound/1/step_00000002.h5 ] # a checkpoint from which the next step was not finite
+    # each halves the rate, and the checkpoint gone back to says so
+    [ "$(json run/events.jsonl '[x["value"] for x in d if x["kind"] == "rewind"]')" = "[0.5, 0.25]" ]
+    [ "$(attribute run/checkpoints/step_00000001.h5 lr_scale)" = 0.25 ]
+    [ "$(attribute run/checkpoints/step_00000001.h5 rewinds)" = 2 ]
+    [ "$(json run/metrics.jsonl 'd[1]["lr"] / d[0]["lr"]')" = 0.5 ]
     run quest-train "$config" "${rising[@]}" --set diagnosis.rewind_lr_scale=1 --set diagnosis.rewind_max=1 --out rules
     one_error 1 'stopped by the diagnosis of step [0-9]+: layer.*after 1 rewinds.*holds this state'
 }

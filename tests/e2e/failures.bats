@@ -37,6 +37,31 @@ with h5py.File(sys.argv[1]) as f:
     [ "$(json run/metrics.jsonl "[x['step'] for x in d if 'grad_norm' in x] == list(range(1, $last + 6))")" = True ]
 }
 
+@test "a rank that hangs ends the job within comm.timeout_s, with a message that names it" {
+    for victim_rank in 0 1; do
+        # Between checkpoints, that is: while rank 0 writes one, the others wait for it as long as it takes.
+        "$QUEST_ROOT/launch/mpirun.sh" -n 2 quest-train config.yaml --set train.steps=100000 --set checkpoint.every=100000 \
+            --set comm.timeout_s=2 --out run$victim_rank >log 2>&1 </dev/null 3>&- &
+        launcher=$!
+        wait_for 30 logged run$victim_rank 12
+        job=$(pgrep -P $launcher -x mpirun)
+        for victim in $(pgrep -P "$job" -x quest-train); do
+            tr '\0' '\n' <"/proc/$victim/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$victim_rank" && break
+        done
+        begin=$SECONDS
+        kill -STOP "$victim"
+        { sleep 30 && kill -KILL "$job" "$victim"; } >/dev/null 2>&1 3>&- &
+        watchdog=$!
+        wait $launcher && status=0 || status=$?
+        kill $watchdog
+        grep -v '^epoch' log
+        echo "status $status after $((SECONDS - begin)) s"
+        [ "$status" != 0 ]
+        [ $((SECONDS - begin)) -le 15 ]
+        grep -q "^error: .*rank $victim_rank .*stopped answering .*(comm.timeout_s = 2 s)" log
+    done
+}
+
 @test "NaN: the run names step, layer and tensor, writes no checkpoint and exits 1" {
     quest-train config.yaml --out start --max-steps 1
     # what a flipped bit in memory would do: one number of one layer
