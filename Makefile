@@ -112,6 +112,16 @@ $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
 
 fuzz: $(FUZZ)
 
+# What clangd, clang-tidy and cppcheck read: how each C and .cu file is compiled. $(call entries,FILES,COMMAND) prints them.
+EVERY_C := $(foreach d,src data_loaders kernels tests,$(wildcard $(d)/*.c $(d)/*/*.c $(d)/*/*/*.c))
+EVERY_C := $(if $(filter 1,$(CUDA)),$(EVERY_C),$(filter-out kernels/cuda/% tests/cuda/% %_nccl.c,$(EVERY_C)))
+entries  = for file in $(1); do printf '{"directory": "%s", "file": "%s", "command": "%s -c %s"},\n' '$(CURDIR)' $$file \
+	'$(subst ','\'',$(subst ",\",$(subst \,\\,$(filter-out ccache,$(2)))))' $$file; done
+
+compile_commands.json: always $(patsubst %.proto,$(BUILD)/generated/%.pb-c.h,$(wildcard src/*.proto src/*/*.proto))
+	@{ $(call entries,$(EVERY_C),$(CC) $(OUR_CFLAGS) $(CFLAGS)); $(call entries,$(CUDA_SOURCES),$(NVCC) $(NVCC_FLAGS)); } | \
+		sed '1s/^/[/; $$s/,$$/]/' >$@
+
 test: all
 	tests/run
 
