@@ -1,3 +1,4 @@
+/* Draws where a sample's picture comes from: the centre in evaluation, a random crop, shift and mirror in training. */
 #include "data_loaders/augment.h"
 #include "src/random.h"
 

@@ -1,3 +1,4 @@
+/* Renumbers a dataset's labels after another's class names. */
 #include "data_loaders/dataset_classes.h"
 
 #include <stdlib.h>

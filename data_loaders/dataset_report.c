@@ -1,3 +1,4 @@
+/* `quest-data info`: the same numbers as a table and as JSON. */
 #include "data_loaders/dataset_report.h"
 
 #include <errno.h>

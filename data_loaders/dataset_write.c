@@ -1,3 +1,4 @@
+/* Writes a dataset file block by block under a temporary name, and makes mean and std from sums over pixels. */
 #include "data_loaders/dataset_write.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Lists DIR/<class>/<image> with scandir(3), sorted bytewise whatever the locale. */
 #include "data_loaders/folder_list.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* An HDF5 file driver that notes where a chunk would be read instead of reading it. */
 #include "data_loaders/h5_chunks.h"
 
 #include <errno.h>

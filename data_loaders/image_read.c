@@ -1,3 +1,4 @@
+/* Reads and decodes one image, of a JPEG stream only the part and the scale that the caller's view needs. */
 #include "data_loaders/image_read.h"
 
 #include <math.h>

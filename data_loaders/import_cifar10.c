@@ -1,3 +1,4 @@
+/* Imports CIFAR-10's binary files: both splits are converted before either gets its name. */
 #include "data_loaders/import.h"
 
 #include <errno.h>

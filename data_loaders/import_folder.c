@@ -1,3 +1,4 @@
+/* Imports a folder of classes: many threads convert, one writes in the order of the list. */
 #include "data_loaders/import.h"
 
 #include <stdio.h>

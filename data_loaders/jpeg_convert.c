@@ -1,3 +1,4 @@
+/* Decodes JPEG files, or rewrites them as baseline without loss, through libturbojpeg. */
 #include "data_loaders/jpeg_convert.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Walks over the segments of a JPEG file up to its frame header. */
 #include "data_loaders/jpeg_header.h"
 
 #include <string.h>

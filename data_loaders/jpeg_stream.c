@@ -1,3 +1,4 @@
+/* Decodes a window of a JPEG stream; libjpeg's errors come back by longjmp and become false. */
 #include "data_loaders/jpeg_stream.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Writes a dataset whose images a function makes, on several threads. */
 #include "data_loaders/made_images.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* A crew of threads that work ahead of the one that takes their results in order. */
 #include "data_loaders/ordered_work.h"
 
 #include <pthread.h>

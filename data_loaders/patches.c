@@ -1,3 +1,4 @@
+/* Cuts a picture into patches row by row: shift, mirror and padding on the way. */
 #include "data_loaders/patches.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* `quest-data plant`: copies a dataset with the pattern drawn into chosen images. */
 #include "data_loaders/plant.h"
 
 #include <stdlib.h>

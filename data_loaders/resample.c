@@ -1,3 +1,4 @@
+/* Resizes by fixed-point sums, down the columns and then along the row, with weights planned once for each axis. */
 #include "data_loaders/resample.h"
 
 #include <math.h>

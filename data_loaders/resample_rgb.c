@@ -1,3 +1,4 @@
+/* The horizontal pass for RGB by AVX-512's shuffles; without them no plan is made and resample.c goes its own way. */
 #include "data_loaders/resample_rgb.h"
 
 #include <stdlib.h>

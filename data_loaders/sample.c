@@ -1,3 +1,4 @@
+/* Read, decode, augment, cut: one sample from its place in the sequence to patches. */
 #include "data_loaders/sample.h"
 
 #include <stdlib.h>

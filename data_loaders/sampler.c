@@ -1,3 +1,4 @@
+/* A permutation of each epoch, computed for one position at a time by a Feistel network. */
 #include "data_loaders/sampler.h"
 #include "src/random.h"
 

@@ -1,3 +1,4 @@
+/* The patterns of the ten classes, and drawing one into an image. */
 #include "data_loaders/spurious_pattern.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Draws synthetic images: a scene is rolled from seed and index, then every pixel is coloured by what lies there. */
 #include "data_loaders/synth.h"
 
 #include <math.h>

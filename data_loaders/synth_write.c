@@ -1,3 +1,4 @@
+/* `quest-data synth`: synthetic images as a dataset file. */
 #include "data_loaders/made_images.h"
 #include "data_loaders/synth.h"
 

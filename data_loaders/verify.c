@@ -1,3 +1,4 @@
+/* `quest-data verify`: decodes every image on all CPUs and compares mean and std with the header. */
 #include "data_loaders/verify.h"
 
 #include <math.h>

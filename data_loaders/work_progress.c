@@ -1,3 +1,4 @@
+/* Draws the bar of a long command, or prints a line now and then where stderr is no terminal. */
 #include "data_loaders/work_progress.h"
 
 #include <stdio.h>

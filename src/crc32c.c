@@ -1,3 +1,4 @@
+/* CRC-32C, four bits at a time. */
 #include "src/crc32c.h"
 
 /* Four bits at a time: a table that can be checked by eye (entry i is i divided by the reflected polynomial

@@ -1,3 +1,4 @@
+/* Chooses the CPU or the GPU of this rank from --device. */
 #include "src/device.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Rings of logged numbers, straight lines through their logarithms, medians and spikes. */
 #include "src/diagnosis_series.h"
 
 #include <math.h>

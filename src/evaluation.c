@@ -1,3 +1,4 @@
+/* Runs the model over this rank's span of a dataset and sums what is right over all ranks. */
 #include "src/evaluation.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Writes TensorBoard's event files: records in TFRecord's framing, scalars and histograms gathered into an event. */
 #include "src/event_file.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* Paths, directories, and the order of write, fsync and rename that leaves either the old file or the new. */
 #include "src/file_output.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* A ring of gradient norms, and the limit that they give for the next step. */
 #include "src/gradient_limit.h"
 
 #include <math.h>

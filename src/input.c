@@ -1,3 +1,4 @@
+/* Two slots of device memory that take turns: one is read by the step, the other is being filled. */
 #include "src/input.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Prints one JSON object into memory. */
 #include "src/json_line.h"
 
 #include <jansson.h>

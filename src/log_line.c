@@ -1,3 +1,4 @@
+/* Reads one JSON line: a scanner for our own lines, jansson for whatever it does not know. */
 #include "src/log_line.h"
 
 #include <jansson.h>

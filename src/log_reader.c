@@ -1,3 +1,4 @@
+/* Reads a log part by part, compressed or not, and waits at the end of the one that grows. */
 #include "src/log_reader.h"
 
 #include <errno.h>

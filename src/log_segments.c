@@ -1,3 +1,4 @@
+/* Names, finds and compresses the finished parts of norms.jsonl. */
 #include "src/log_segments.h"
 
 #include <dirent.h>

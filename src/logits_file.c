@@ -1,3 +1,4 @@
+/* Writes logits to an HDF5 file. */
 #include "src/logits_file.h"
 
 #include <errno.h>

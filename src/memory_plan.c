@@ -1,3 +1,4 @@
+/* Adds up what will be allocated and says what does not fit; cuts views out of an allocation; resident memory. */
 #include "src/memory_plan.h"
 
 #include <string.h>

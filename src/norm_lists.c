@@ -1,3 +1,4 @@
+/* The table of a norm record's lists: name, field, how they merge. */
 #include "src/norm_lists.h"
 
 #include <stddef.h>

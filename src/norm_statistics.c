@@ -1,3 +1,4 @@
+/* Reduces attention's records over ranks, sums first and then maxima, and turns them into norm records. */
 #include "src/norm_statistics.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Places each tensor in the flat buffers, in the order in which gradients are finished, and initialises it. */
 #include "src/parameters.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* The live line of a run, and plain lines where there is no terminal. */
 #include "src/progress.h"
 
 #include <fcntl.h>

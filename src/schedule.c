@@ -1,3 +1,4 @@
+/* Learning rate and length of a run, as functions of the step. */
 #include "src/schedule.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Draws which branches of which images are dropped. */
 #include "src/stochastic_depth.h"
 
 #include "src/random.h"

@@ -1,3 +1,4 @@
+/* Handlers that note a request to stop; the second request ends the process. */
 #include "src/stop_signal.h"
 
 #include <errno.h>

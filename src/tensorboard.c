@@ -1,3 +1,4 @@
+/* Which numbers of a run become which tags. */
 #include "src/tensorboard.h"
 
 #include <math.h>

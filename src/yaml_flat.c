@@ -1,3 +1,4 @@
+/* Walks through libyaml's events and refuses what a configuration does not need. */
 #include "src/yaml_flat.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+/* Tensors on three sides, and the comparison of what the ops left in them. */
 #include "tests/cuda/twins.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* AdamW on the CPU against float64: every option, withheld and damaged steps, the master as its own working copy. */
 #include "tests/unit/op_test.h"
 
 /* PyTorch's AdamW, written after torch.optim.AdamW's documentation. */

@@ -1,3 +1,4 @@
+/* cross_entropy on the CPU against float64: smoothing, mixed labels, ties, huge logits and ones that are not finite. */
 #include "tests/unit/op_test.h"
 
 struct cross_entropy {

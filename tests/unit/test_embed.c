@@ -1,3 +1,4 @@
+/* embed and the CLS rows on the CPU against float64, forward and backward. */
 #include "tests/unit/op_test.h"
 
 static void forward_trial(struct op_test *test)

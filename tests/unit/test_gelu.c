@@ -1,3 +1,4 @@
+/* GELU on the CPU against float64, and the vector math below it against libm. */
 #include "kernels/cpu/vector_math.h"
 #include "tests/unit/op_test.h"
 

@@ -1,3 +1,4 @@
+/* residual_layernorm on the CPU against float64, with and without each optional operand. */
 #include "tests/unit/op_test.h"
 
 /* One call in float64; optional arrays are NULL as in the op. */

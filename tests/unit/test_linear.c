@@ -1,3 +1,4 @@
+/* linear on the CPU against float64: forward, backward, the cache of primitives, and signals that arrive meanwhile. */
 #include <signal.h>
 #include <sys/time.h>
 

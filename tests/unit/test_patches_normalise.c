@@ -1,3 +1,4 @@
+/* patches_normalise on the CPU against float64. */
 #include "tests/unit/op_test.h"
 
 static void trial(struct op_test *test)
