@@ -69,6 +69,7 @@ static bool open_source(struct source *source, const char *path, struct error *e
     if (!file)
         return error_input(error, "%s: %s", path, strerror(errno));
     vips_file_name(&source->named, path, file);
+    /* NOLINTNEXTLINE(misc-redundant-expression): two bytes, one after the other */
     long end = fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
     if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
         source->byte_count = fread(bytes, 1, (size_t)end, file);

@@ -164,8 +164,7 @@ bool config_value_set(void *config, const struct config_key *key, const char *te
     }
     if (strlen(text) >= key->bytes)
         return error_input(error, "is longer than %zu bytes", key->bytes - 1);
-    memset(field, 0, key->bytes);
-    memcpy(field, text, strlen(text));
+    strncpy(field, text, key->bytes); /* the rest becomes zeros */
     return true;
 }
 

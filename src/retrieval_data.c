@@ -119,8 +119,8 @@ static void draw_choices(struct retrieval_batch *batch, size_t sample, const uin
                          double biased_share)
 {
     uint8_t *classes = batch->classes + sample * RETRIEVAL_TOKENS;
-    for (uint8_t i = 0; i < RETRIEVAL_TOKENS; i++)
-        classes[i] = i;
+    for (int i = 0; i < RETRIEVAL_TOKENS; i++)
+        classes[i] = (uint8_t)i;
     for (uint32_t i = RETRIEVAL_TOKENS - 1; i > 0; i--) {
         uint8_t other = below(words[i], i + 1), kept = classes[i];
         classes[i] = classes[other];

@@ -106,12 +106,12 @@ ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t ro
     }
 }
 
-void attention_row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t head_dim, enum dtype dtype)
+void attention_row_dots(float *dots, struct rows a, struct rows b, size_t count, size_t head_dim, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32)
-        row_dots(dots, a, b, rows, head_dim / VECTOR_FLOATS, DTYPE_FLOAT32);
+        row_dots(dots, a, b, count, head_dim / VECTOR_FLOATS, DTYPE_FLOAT32);
     else
-        row_dots(dots, a, b, rows, head_dim / VECTOR_FLOATS, DTYPE_BFLOAT16);
+        row_dots(dots, a, b, count, head_dim / VECTOR_FLOATS, DTYPE_BFLOAT16);
 }
 
 void attention_row_norms(float *norms, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)

@@ -57,9 +57,9 @@ ALWAYS_INLINE void block_product(const struct block *block, size_t a_row, int ro
             vector_store(block->c + (size_t)i * block->c_stride + j * VECTOR_FLOATS, sum[i][j]);
 }
 
-#define ROWS_CASE(n)                                                                   \
-    case n:                                                                            \
-        block_product(block, a_row, n <= BLOCK_ROWS ? n : BLOCK_ROWS, vectors, dtype); \
+#define ROWS_CASE(n)                                                                       \
+    case n:                                                                                \
+        block_product(block, a_row, (n) <= BLOCK_ROWS ? (n) : BLOCK_ROWS, vectors, dtype); \
         break;
 
 ALWAYS_INLINE void product_of_rows(const struct block *block, size_t a_row, size_t rows, int vectors, enum dtype dtype)

@@ -191,7 +191,7 @@ assert file["labels"][0] == record[0] and (file["images"][0] == record[1:].resha
         [ -z "$(ls "$work" | grep h5)" ]
     done
     printf '\013' | dd of="$work/test_batch.bin" bs=3073 seek=9000 conv=notrunc status=none # a label of 11
-    for trial in 1 2; do
+    for _ in 1 2; do
         run -2 "$data" import-cifar10 "$work" --out-train "$work/a.h5" --out-test "$work/b.h5"
         [[ "$output" == *"test_batch.bin: record 9000 has label 11"* ]]
         [ -z "$(ls "$work" | grep h5)" ]

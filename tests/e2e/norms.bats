@@ -95,7 +95,7 @@ wait_until() { # COMMAND...: within ten seconds
 
 @test "malformed logs: each command says what is wrong in one line and shows the rest" {
     cd "$BATS_TEST_TMPDIR"
-    declare -A said=([cut]=$'cut/metrics.jsonl: 1 of 400 lines\ncut/norms.jsonl: 1 of 1600 lines\n' [nan]=
+    declare -A said=([cut]=$'cut/metrics.jsonl: 1 of 400 lines\ncut/norms.jsonl: 1 of 1600 lines\n' [nan]=""
         [missing]=$'missing/metrics.jsonl: 1 of 400 lines\nmissing/norms.jsonl: 1 of 1600 lines\n'
         [version]=$'version/norms.jsonl: 1 of 1600 lines\n')
     for kind in cut nan missing version; do

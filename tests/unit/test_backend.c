@@ -4,7 +4,7 @@
 #include "tests/unit/op_test.h"
 
 /* AddressSanitizer ends a program that asks for too much, unless told that NULL will do. */
-const char *__asan_default_options(void);
+const char *__asan_default_options(void); /* NOLINT(bugprone-reserved-identifier) */
 const char *__asan_default_options(void)
 {
     return "allocator_may_return_null=1";

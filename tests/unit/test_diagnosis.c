@@ -168,8 +168,9 @@ static void hysteresis(void **state)
     uint64_t step = 0;
     for (size_t phase = 0; phase < sizeof phases / sizeof *phases; phase++) {
         for (int i = 0; i < phases[phase].steps; i++) {
+            step += 10;
             struct norm_record record = {
-                .step = step += 10, .heads = 1, .logit_max = &phases[phase].logit, .qkv_grad_norm = NAN};
+                .step = step, .heads = 1, .logit_max = &phases[phase].logit, .qkv_grad_norm = NAN};
             feed(diagnosis, &record);
         }
         size_t raised = 0;
