@@ -1,14 +1,14 @@
 # QUEST-Train. `make help` lists the targets.
 #   CUDA=0|1        build the CUDA backend (default: 1 where nvcc is found)
 #   MARCH=native    CPU to compile for; x86-64-v3 for a cluster of mixed nodes
-#   SANITIZE=address,undefined   instrumented build in build/san
+#   SANITIZE=address,undefined   instrumented build in build/san; SANITIZE=thread in build/tsan
 #   PREFIX, DESTDIR for `make install`
 CC      ?= gcc
 MARCH   ?= native
 PREFIX  ?= /usr/local
 NVCC    ?= $(shell command -v nvcc 2>/dev/null)
 CUDA    ?= $(if $(NVCC),1,0)
-BUILD   := build$(if $(SANITIZE),/san)
+BUILD   := build$(if $(SANITIZE),$(if $(filter thread,$(SANITIZE)),/tsan,/san))
 VERSION := 0.1.0
 
 PACKAGES := ompi-c jansson yaml-0.1 libjpeg libturbojpeg vips libprotobuf-c
@@ -93,6 +93,10 @@ $(BUILD)/tests/test_checkpoint_disk: LINK += -Wl,--wrap=fsync,--wrap=rename,--wr
 
 unit: $(UNIT)
 
+# For gdb: programs and unit tests in build/debug.
+debug:
+	@$(MAKE) BUILD=build/debug CFLAGS='-O0 -g3' all unit
+
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
@@ -141,7 +145,7 @@ format-check:
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 clean:
-	rm -rf build
+	rm -rf build compile_commands.json
 
 help:
 	@echo "make              programs in build/bin (CUDA=0 to leave the CUDA backend out, MARCH=x86-64-v3 for mixed nodes)"
@@ -150,9 +154,11 @@ help:
 	@echo "make bench        speed of this machine beside its peers"
 	@echo "make install      PREFIX=/usr/local, DESTDIR="
 	@echo "make format       clang-format everything; format-check only looks"
-	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san"
+	@echo "make debug        programs and unit tests for gdb (-O0 -g3) in build/debug"
+	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san; SANITIZE=thread in build/tsan"
+	@echo "make compile_commands.json              for clangd"
 	@echo "make clean"
 
-.PHONY: always all unit fuzz test bench install format format-check clean help
+.PHONY: always all unit debug fuzz test bench install format format-check clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/o -name '*.d' 2>/dev/null)
