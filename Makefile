@@ -144,6 +144,9 @@ format:
 format-check:
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
+lint: compile_commands.json
+	tests/run_lint
+
 clean:
 	rm -rf build compile_commands.json
 
@@ -154,11 +157,12 @@ help:
 	@echo "make bench        speed of this machine beside its peers"
 	@echo "make install      PREFIX=/usr/local, DESTDIR="
 	@echo "make format       clang-format everything; format-check only looks"
+	@echo "make lint         clang-tidy, cppcheck and shellcheck"
 	@echo "make debug        programs and unit tests for gdb (-O0 -g3) in build/debug"
 	@echo "make SANITIZE=address,undefined unit    instrumented build in build/san; SANITIZE=thread in build/tsan"
 	@echo "make compile_commands.json              for clangd"
 	@echo "make clean"
 
-.PHONY: always all unit debug fuzz test bench install format format-check clean help
+.PHONY: always all unit debug fuzz test bench install format format-check lint clean help
 .SECONDARY:
 -include $(shell find $(BUILD)/o -name '*.d' 2>/dev/null)
