@@ -30,6 +30,7 @@
     X(cublasLtMatrixLayoutCreate)           \
     X(cublasLtMatrixLayoutDestroy)
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define CUBLAS_LIBRARY_MEMBER(function) __typeof__(function) *function;
 struct cublas_library {
     CUBLAS_LIBRARY_FUNCTIONS(CUBLAS_LIBRARY_MEMBER)
