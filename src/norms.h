@@ -17,10 +17,10 @@ struct norms_arguments {
 };
 
 /* Each takes a struct norms_arguments. */
-int norms_diagnose(const void *arguments);
-int norms_report(const void *arguments);
-int norms_watch(const void *arguments);
-int norms_plot(const void *arguments);
-int norms_export(const void *arguments);
+int norms_diagnose(const void *from);
+int norms_report(const void *from);
+int norms_watch(const void *from);
+int norms_plot(const void *from);
+int norms_export(const void *from);
 
 #endif
