@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "src/clock.h"
 #include "src/comm_mpi.h"
 #include "src/gradient_backend.h"

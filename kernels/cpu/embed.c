@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 
 ALWAYS_INLINE void add_rows(void *restrict out, const void *restrict row, const float *restrict position, size_t dim,

@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/signal_shield.h"
 #include "kernels/cpu/transpose.h"

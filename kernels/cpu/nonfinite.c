@@ -1,4 +1,4 @@
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 
 ALWAYS_INLINE bool is_nonfinite(const void *x, size_t i, enum dtype dtype)

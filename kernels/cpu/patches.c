@@ -1,4 +1,4 @@
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 
 struct patch_layout {

@@ -7,7 +7,7 @@
 #ifndef QUEST_KERNELS_CPU_ROWS_H
 #define QUEST_KERNELS_CPU_ROWS_H
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 
 enum { ROW_BUFFERS = 4 };

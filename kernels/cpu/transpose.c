@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 
 #ifdef __AVX512BW__
 enum { TILE_ROWS = 16, TILE_BYTES = 64 };

@@ -9,7 +9,7 @@
 #ifndef QUEST_KERNELS_CPU_VECTOR_H
 #define QUEST_KERNELS_CPU_VECTOR_H
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/vector_math.h"
 
 #ifdef __SSE__

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 
 /* e^x to 1 ulp or so. Below -86.9 the result is 0 (not a denormal: they are slow); above 88.7 infinity; NaN for NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its minimax polynomial (Cephes' expf), 2^n by the exponent bits. */

@@ -3,7 +3,7 @@
 #define QUEST_TESTS_ATTENTION_TRIAL_H
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "tests/unit/attention_test.h"
 
 struct trial {

@@ -1,5 +1,5 @@
 /* The CPU backend's context: opening, memory, copies, limits, and the search for numbers that are not finite. */
-#include "kernels/cpu/bf16.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/gemm_rate.h"
 #include "tests/unit/op_test.h"
 

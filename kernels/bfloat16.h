@@ -2,8 +2,8 @@
  *
  * Ops are written once for both types: an always-inline function takes the dtype as its last argument, is called with
  * each constant, and gcc makes a vector loop of each (two instructions to widen a bfloat16, six to round one). */
-#ifndef QUEST_KERNELS_CPU_BF16_H
-#define QUEST_KERNELS_CPU_BF16_H
+#ifndef QUEST_KERNELS_BFLOAT16_H
+#define QUEST_KERNELS_BFLOAT16_H
 
 #include <stdint.h>
 #include <string.h>
