@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/gemm_rate.h"
+#include "kernels/gemm_rate.h"
 #include "src/bench_options.h"
 #include "src/config.h"
 #include "src/device.h"

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/gemm_rate.h"
+#include "kernels/gemm_rate.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/signal_shield.h"
 #include "src/clock.h"

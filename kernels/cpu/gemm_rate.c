@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/gemm_rate.h"
+#include "kernels/gemm_rate.h"
 
 struct product {
     dnnl_engine_t engine;

@@ -1,6 +1,6 @@
 /* The CPU backend's context: opening, memory, copies, limits, and the search for numbers that are not finite. */
 #include "kernels/bfloat16.h"
-#include "kernels/cpu/gemm_rate.h"
+#include "kernels/gemm_rate.h"
 #include "tests/unit/op_test.h"
 
 /* AddressSanitizer ends a program that asks for too much, unless told that NULL will do. */

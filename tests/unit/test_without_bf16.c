@@ -2,7 +2,7 @@
  * refused with a line that says what to do. A program of its own, since oneDNN is told once. */
 #include <oneapi/dnnl/dnnl.h>
 
-#include "kernels/cpu/gemm_rate.h"
+#include "kernels/gemm_rate.h"
 #include "tests/unit/op_test.h"
 
 static void bf16_is_refused(void **state)

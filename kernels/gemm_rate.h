@@ -1,6 +1,6 @@
 /* How fast this CPU multiplies matrices: what every other speed is measured against. */
-#ifndef QUEST_KERNELS_CPU_GEMM_RATE_H
-#define QUEST_KERNELS_CPU_GEMM_RATE_H
+#ifndef QUEST_KERNELS_GEMM_RATE_H
+#define QUEST_KERNELS_GEMM_RATE_H
 
 #include "kernels/kernels.h"
 
