@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
 #include "kernels/gemm_rate.h"
 #include "src/bench_options.h"
 #include "src/config.h"
@@ -104,9 +103,8 @@ bool bench_gemm(struct comm *comm, int argc, char **argv, struct error *error)
     if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error))
         return false;
     bool on_cpu = strcmp(arguments.device, "cpu") == 0;
-    struct context_options context = {.threads = (int)arguments.threads};
-    int threads = on_cpu ? cpu_threads(&context) : 0;
-    bool ok = on_cpu ? cpu_gemm_rate(&flops, arguments.size, threads, arguments.dtype, 1.0, error)
+    int threads = on_cpu ? (int)arguments.threads : 0;
+    bool ok = on_cpu ? cpu_gemm_rate(&flops, arguments.size, &threads, arguments.dtype, 1.0, error)
                      : device_rate(&arguments, comm, &flops, &peak, error);
     if (!comm_agree(comm, ok, error))
         return false;

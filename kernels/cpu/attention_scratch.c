@@ -80,7 +80,7 @@ size_t cpu_attention_workspace_bytes(const struct context_options *options)
     if (workload->heads == 0)
         return 0;
     return lay_out_workspace(&workspace, NULL, workload->batch * workload->heads, workload->patches + 1,
-                             workload->dim / workload->heads, cpu_threads(options), options->dtype);
+                             workload->dim / workload->heads, cpu_threads(options->threads), options->dtype);
 }
 
 bool attention_workspace_open(struct attention_workspace *workspace, const struct context *ctx,

@@ -1,45 +1,13 @@
-/* The CPU backend's table: context, memory and copies here, the ops in their own files. Everything runs at once on the
- * calling thread's OpenMP team, so that the functions about order have nothing to do. */
-#include <oneapi/dnnl/dnnl.h>
-#include <omp.h>
-#include <stdio.h>
+/* The CPU backend's table: opening and closing, copies and order here, the ops in their own files. Everything runs at
+ * once on the calling thread's OpenMP team, so that the functions about order have nothing to do. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/gemm_rate.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/signal_shield.h"
+#include "kernels/gemm_rate.h"
 #include "src/clock.h"
-
-int cpu_threads(const struct context_options *options)
-{
-    return options->threads > 0 ? options->threads : omp_get_max_threads();
-}
-
-bool cpu_supports(enum dtype dtype, struct error *error)
-{
-    if (dtype == DTYPE_FLOAT32 ||
-        (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16)
-        return true;
-    return error_input(error, "this CPU has no bfloat16 instructions (AVX512-BF16 or AMX); use fp32 precision");
-}
-
-/* Transparent huge pages spare a step over hundreds of MiB most of its TLB misses. Only whole ones are asked for, so
- * that no more memory is taken than was planned; it is advice, and a kernel without them may say no. */
-static bool allocate_zeroed(void **memory, size_t bytes, const char *what, struct error *error)
-{
-    const size_t huge_page = (size_t)2 << 20;
-    size_t alignment = bytes >= huge_page ? huge_page : 64;
-    *memory = NULL;
-    if (posix_memalign(memory, alignment, bytes > 0 ? bytes : 1) != 0)
-        return error_runtime(error, "out of memory: %.1f MiB for %s", (double)bytes / 1048576.0, what);
-    if (bytes >= huge_page)
-        madvise(*memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
-    memset(*memory, 0, bytes);
-    return true;
-}
 
 static size_t backend_workspace_bytes(const struct context_options *options)
 {
@@ -72,11 +40,11 @@ static bool backend_open(struct context **out, const struct context_options *opt
     if (!ctx)
         return error_runtime(error, "out of memory for the CPU backend");
     ctx->dtype = options->dtype;
-    ctx->threads = cpu_threads(options);
+    ctx->threads = cpu_threads(options->threads);
     ctx->workload = options->workload;
     ctx->workspace_bytes = backend_workspace_bytes(options);
     void *workspace;
-    if (!allocate_zeroed(&workspace, ctx->workspace_bytes, "the CPU backend's workspace", error)) {
+    if (!cpu_allocate_zeroed(&workspace, ctx->workspace_bytes, "the CPU backend's workspace", error)) {
         free(ctx);
         return false;
     }
@@ -89,65 +57,13 @@ static bool backend_open(struct context **out, const struct context_options *opt
     return true;
 }
 
-static void cpu_model_name(char *name, size_t name_bytes)
-{
-    snprintf(name, name_bytes, "unknown CPU");
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    if (!file)
-        return;
-    char line[256];
-    while (fgets(line, sizeof line, file)) {
-        char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !value)
-            continue;
-        value[strcspn(value, "\n")] = '\0';
-        snprintf(name, name_bytes, "%s", value + 2);
-        break;
-    }
-    fclose(file);
-}
-
-static const char *instruction_set(void)
-{
-    static const struct {
-        unsigned bits;
-        const char *name;
-    } sets[] = {
-        {dnnl_cpu_isa_avx512_core_amx, "AMX"},
-        {dnnl_cpu_isa_avx512_core_bf16, "AVX-512 with bfloat16"},
-        {dnnl_cpu_isa_avx512_core_vnni, "AVX-512"},
-        {dnnl_cpu_isa_avx512_core, "AVX-512"},
-        {dnnl_cpu_isa_avx2, "AVX2"},
-        {dnnl_cpu_isa_avx, "AVX"},
-        {dnnl_cpu_isa_sse41, "SSE4.1"},
-    };
-    unsigned isa = dnnl_get_effective_cpu_isa();
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if ((isa & sets[i].bits) == sets[i].bits)
-            return sets[i].name;
-    return "no vector instructions";
-}
-
-static void backend_describe(struct context *ctx, char *text, size_t text_bytes)
-{
-    char model[128];
-    struct error ignored;
-    size_t available = 0;
-    const dnnl_version_t *version = dnnl_version();
-    cpu_model_name(model, sizeof model);
-    int used =
-        snprintf(text, text_bytes, "%s, %d thread%s, oneDNN %d.%d.%d with %s", model, ctx->threads,
-                 ctx->threads == 1 ? "" : "s", version->major, version->minor, version->patch, instruction_set());
-    if (used >= 0 && (size_t)used < text_bytes && host_memory_available(&available, &ignored))
-        snprintf(text + used, text_bytes - (size_t)used, ", %.1f GiB of memory free", (double)available / 1073741824.0);
-}
-
 /* The rate of a product that fits in the cache, measured once (some 20 ms); memory's speed is not known without a test
  * larger than the caches, which would break the memory plan. */
 static void backend_limits(struct context *ctx, double *flops, double *bytes_per_s)
 {
     struct error ignored;
-    if (ctx->peak_flops == 0 && !cpu_gemm_rate(&ctx->peak_flops, 512, ctx->threads, ctx->dtype, 0.02, &ignored))
+    int threads = ctx->threads;
+    if (ctx->peak_flops == 0 && !cpu_gemm_rate(&ctx->peak_flops, 512, &threads, ctx->dtype, 0.02, &ignored))
         ctx->peak_flops = 0;
     *flops = ctx->peak_flops;
     *bytes_per_s = 0;
@@ -173,7 +89,7 @@ static bool backend_memory_available(struct context *ctx, size_t *bytes, struct 
 static bool backend_allocate(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error)
 {
     (void)ctx;
-    return allocate_zeroed(memory, bytes, what, error);
+    return cpu_allocate_zeroed(memory, bytes, what, error);
 }
 
 static void backend_release(struct context *ctx, void *memory)
@@ -237,7 +153,7 @@ const struct kernels *kernels_cpu(void)
         .workspace_bytes = backend_workspace_bytes,
         .open = backend_open,
         .close = backend_close,
-        .describe = backend_describe,
+        .describe = cpu_describe,
         .limits = backend_limits,
         .memory_available = backend_memory_available,
         .allocate = backend_allocate,

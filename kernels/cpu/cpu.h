@@ -30,11 +30,16 @@ static inline void cpu_span(size_t count, int threads, int thread, size_t *begin
     *end = count * ((size_t)thread + 1) / (size_t)threads;
 }
 
-/* Threads that options.threads stands for: itself, or OMP_NUM_THREADS, or what the affinity mask allows. */
-int cpu_threads(const struct context_options *options);
+/* ---- context.c ---- */
 
+/* Threads that a number in the options stands for: itself, or where it is 0 OMP_NUM_THREADS, or what the affinity mask
+ * allows. */
+int cpu_threads(int wanted);
 /* Whether matrix products of the dtype run on this CPU; ERROR_INPUT if not. */
 bool cpu_supports(enum dtype dtype, struct error *error);
+bool cpu_allocate_zeroed(void **memory, size_t bytes, const char *what, struct error *error);
+/* As kernels.h says. */
+void cpu_describe(struct context *ctx, char *text, size_t text_bytes);
 
 static inline size_t cpu_align(size_t bytes)
 {

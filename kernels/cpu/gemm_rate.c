@@ -1,3 +1,4 @@
+/* The best of some square products, by the same library as the linear ops but without their bookkeeping. */
 #include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -71,14 +72,15 @@ static bool time_product(const struct product *product, double budget_s, double 
     return *best_s > 0;
 }
 
-bool cpu_gemm_rate(double *flops, size_t size, int threads, enum dtype dtype, double budget_s, struct error *error)
+bool cpu_gemm_rate(double *flops, size_t size, int *threads, enum dtype dtype, double budget_s, struct error *error)
 {
     if (!cpu_supports(dtype, error))
         return false;
     struct product product = {0};
     double best_s = 0;
     int threads_before = omp_get_max_threads();
-    omp_set_num_threads(threads);
+    *threads = cpu_threads(*threads);
+    omp_set_num_threads(*threads);
     bool ok = make_product(&product, size, dtype) && time_product(&product, budget_s, &best_s);
     omp_set_num_threads(threads_before);
     release_product(&product);

@@ -360,7 +360,7 @@ size_t cpu_linear_workspace_bytes(const struct context_options *options)
 {
     dnnl_engine_t engine = NULL;
     int threads_before = omp_get_max_threads();
-    omp_set_num_threads(cpu_threads(options));
+    omp_set_num_threads(cpu_threads(options->threads));
     size_t bytes = 0;
     if (dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success) {
         bytes = planned_most(engine, options);

@@ -21,7 +21,7 @@ static size_t row_floats(const struct workload *load)
 
 size_t cpu_rows_workspace_bytes(const struct context_options *options)
 {
-    return (size_t)cpu_threads(options) * (1 + ROW_BUFFERS) * row_floats(&options->workload) * sizeof(float);
+    return (size_t)cpu_threads(options->threads) * (1 + ROW_BUFFERS) * row_floats(&options->workload) * sizeof(float);
 }
 
 bool rows_fit(const struct context *ctx, size_t columns, struct error *error)

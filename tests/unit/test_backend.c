@@ -126,8 +126,13 @@ static void gemm_rate_is_measured(void **state)
     (void)state;
     struct error error;
     double flops;
-    assert_ok(cpu_gemm_rate(&flops, 64, 1, DTYPE_FLOAT32, 0.0, &error), &error);
+    int threads = 1;
+    assert_ok(cpu_gemm_rate(&flops, 64, &threads, DTYPE_FLOAT32, 0.0, &error), &error);
     assert_true(flops > 1e7);
+    assert_int_equal(threads, 1);
+    threads = 0;
+    assert_ok(cpu_gemm_rate(&flops, 64, &threads, DTYPE_FLOAT32, 0.0, &error), &error);
+    assert_true(threads >= 1);
 }
 
 int main(void)

@@ -17,7 +17,8 @@ static void bf16_is_refused(void **state)
     assert_non_null(strstr(error.message, "bfloat16"));
     assert_non_null(strstr(error.message, "fp32"));
     double flops;
-    assert_false(cpu_gemm_rate(&flops, 64, 1, DTYPE_BFLOAT16, 0, &error));
+    int threads = 1;
+    assert_false(cpu_gemm_rate(&flops, 64, &threads, DTYPE_BFLOAT16, 0, &error));
     assert_int_equal(error.status, ERROR_INPUT);
 }
 
