@@ -102,6 +102,8 @@ struct adamw {
 
 struct kernels {
     const char *name; /* "cpu", "cuda" */
+    /* Ops run on the host's cores and in its memory, which all ranks of the host share. */
+    bool on_host;
 
     /* ---- context and memory ---- */
 

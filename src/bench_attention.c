@@ -225,7 +225,7 @@ static void format_fraction(char *text, size_t text_bytes, const struct bench *b
 {
     double peak_flops = 0, peak_bytes = 0;
     text[0] = '\0';
-    if (bench->kernels == kernels_cpu())
+    if (bench->kernels->on_host)
         return;
     bench->kernels->limits(bench->ctx, &peak_flops, &peak_bytes);
     if (peak_flops > 0 && peak_bytes > 0)

@@ -95,12 +95,12 @@ static bool open_bench(struct bench *bench, struct error *error)
     if (!device_choose(&bench->kernels, &model_options.device, bench->arguments->device, bench->comm, error))
         return false;
     model_options.kernels = bench->kernels;
-    if (bench->kernels == kernels_cpu())
+    if (bench->kernels->on_host)
         model_options.ranks_on_device = (size_t)comm_local_size(bench->comm);
     if (!configure(bench, error) || !model_plan(&plan, &model_options, error))
         return false;
     memory_plan_add(&plan, "images", bench->arguments->batch * 224 * 224 * 3, true);
-    if (bench->kernels == kernels_cpu()) {
+    if (bench->kernels->on_host) {
         memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
         memory_plan_add(&plan, "program", memory_resident_bytes(), false);
     }
@@ -186,7 +186,7 @@ static void print(const struct bench *bench, double step_s)
     double peak_mib = (double)memory_peak_resident_bytes() / 1048576.0,
            planned_mib = (double)bench->planned_bytes / 1048576.0;
     double flops = 0, bytes_per_s;
-    if (bench->kernels != kernels_cpu())
+    if (!bench->kernels->on_host)
         bench->kernels->limits(bench->model->context, &flops, &bytes_per_s);
     if (arguments->json) {
         printf("{\"preset\": \"%s\", \"kind\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"ranks\": %d, "

@@ -216,7 +216,7 @@ static bool check_memory(struct model *model, const struct model_options *option
     if (!model->kernels->memory_available(model->context, &available, error))
         return false;
     available = available / options->ranks_on_device + model->kernels->workspace_bytes(context);
-    snprintf(where, sizeof where, "the %s%s", strcmp(model->kernels->name, "cpu") == 0 ? "host" : "GPU",
+    snprintf(where, sizeof where, "the %s%s", model->kernels->on_host ? "host" : "GPU",
              options->ranks_on_device > 1 ? " (this rank's share)" : "");
     return memory_plan_check(options->plan, available, model->batch, where, error);
 }

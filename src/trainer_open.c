@@ -108,7 +108,7 @@ static bool plan_checkpoint(struct memory_plan *plan, const struct trainer *trai
 static bool open_model(struct trainer *trainer, struct error *error)
 {
     struct memory_plan plan = {0};
-    bool on_host = trainer->kernels == kernels_cpu();
+    bool on_host = trainer->kernels->on_host;
     struct model_options options = {
         .kernels = trainer->kernels,
         .config = trainer->config,

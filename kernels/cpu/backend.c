@@ -149,6 +149,7 @@ const struct kernels *kernels_cpu(void)
 {
     static const struct kernels table = {
         .name = "cpu",
+        .on_host = true,
         .device_count = backend_device_count,
         .workspace_bytes = backend_workspace_bytes,
         .open = backend_open,
