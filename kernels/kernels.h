@@ -100,6 +100,211 @@ struct adamw {
     const double *earlier_sum_of_squares;
 };
 
+/* ---- input ---- */
+
+/* Patches as the loader cuts them to normalised activations:
+ *   out     T      [batch, patches, channels, patch, patch] = value * scale[c] + shift[c]
+ *   pixels  uint8  [batch, patches, patch, patch, channels]
+ *   scale, shift  float32 [channels]  (1 / (255 std) and -mean / std)
+ *   partner int32 [batch], weight float32 [batch, patches]: mixup and cutmix; patch p of image b becomes
+ *           weight * image b + (1 - weight) * image partner[b]. Both NULL for none. */
+struct patches_normalise {
+    void *out;
+    const uint8_t *pixels;
+    const float *scale, *shift;
+    const int32_t *partner;
+    const float *weight;
+    size_t batch, patches, patch, channels;
+};
+typedef bool patches_normalise_op(struct context *ctx, const struct patches_normalise *op, struct error *error);
+
+/* Tokens from projected patches: out[b, 0] = cls + position[0], out[b, 1 + p] = projected[b, p] + position[1 + p].
+ *   out T [batch, patches + 1, dim], projected T [batch, patches, dim], cls float32 [dim], position float32
+ *   [patches + 1, dim] */
+struct embed_forward {
+    void *out;
+    const void *projected;
+    const float *cls, *position;
+    size_t batch, patches, dim;
+};
+typedef bool embed_forward_op(struct context *ctx, const struct embed_forward *op, struct error *error);
+struct embed_backward {
+    void *projected_gradient;
+    float *cls_gradient, *position_gradient;
+    const void *out_gradient;
+    size_t batch, patches, dim;
+};
+typedef bool embed_backward_op(struct context *ctx, const struct embed_backward *op, struct error *error);
+
+/* ---- linear ---- */
+
+/* out T [rows, out_dim] = in T [rows, in_dim] * weight^T (T [out_dim, in_dim], as PyTorch) + bias (T [out_dim] or
+ * NULL). 2 * rows * in_dim * out_dim FLOP. */
+struct linear_forward {
+    void *out;
+    const void *in, *weight, *bias;
+    size_t rows, in_dim, out_dim;
+};
+typedef bool linear_forward_op(struct context *ctx, const struct linear_forward *op, struct error *error);
+/* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in; bias_gradient
+ * += column sums of out_gradient (skipped where NULL). */
+struct linear_backward {
+    void *in_gradient;
+    float *weight_gradient, *bias_gradient;
+    const void *out_gradient, *in, *weight;
+    size_t rows, in_dim, out_dim;
+};
+typedef bool linear_backward_op(struct context *ctx, const struct linear_backward *op, struct error *error);
+
+/* ---- residual add, LayerScale, stochastic depth and LayerNorm in one pass (Ba et al. 2016, eps 1e-6) ----
+ *   residual_out = residual_in + path_scale[image] * gamma * branch
+ *   normed = (residual_out - mean) * rstd * weight + bias
+ *     residual_in, branch, residual_out, normed  T [rows, dim]; residual_out may be residual_in
+ *     gamma [dim] or NULL (1): LayerScale.  path_scale [rows / tokens] or NULL (1): 0 for a dropped image, else
+ *     1 / (1 - p).  weight, bias [dim].  mean, rstd [rows], written, read by the backward pass. All float32.
+ * branch NULL: plain LayerNorm of residual_in; residual_out is not touched (may be NULL). */
+struct residual_layernorm_forward {
+    void *residual_out, *normed;
+    float *mean, *rstd;
+    const void *residual_in, *branch;
+    const float *gamma, *path_scale, *weight, *bias;
+    size_t rows, tokens, dim;
+};
+typedef bool residual_layernorm_forward_op(struct context *ctx, const struct residual_layernorm_forward *op,
+                                           struct error *error);
+/* residual_gradient comes in as the gradient of residual_out by all other uses and goes out with LayerNorm's part
+ * added: the gradient of residual_in. branch_gradient = path_scale * gamma * that; NULL where there is no branch,
+ * or neither gamma nor path_scale (then it equals residual_gradient, which the caller uses). `branch` and
+ * gamma_gradient are read and written only where gamma is given. */
+struct residual_layernorm_backward {
+    void *residual_gradient, *branch_gradient;
+    float *weight_gradient, *bias_gradient, *gamma_gradient;
+    const void *normed_gradient, *residual_out, *branch;
+    const float *mean, *rstd, *gamma, *path_scale, *weight;
+    size_t rows, tokens, dim;
+};
+typedef bool residual_layernorm_backward_op(struct context *ctx, const struct residual_layernorm_backward *op,
+                                            struct error *error);
+
+/* ---- attention ---- */
+
+/* softmax(logits of the kind) V, fused: no [tokens, tokens] matrix of a whole batch is ever stored.
+ *   qkv        T [batch, tokens, 3, heads, head_dim], the packed projection
+ *   out        T [batch, tokens, heads, head_dim]
+ *   logsumexp  float32 [batch, heads, tokens], natural logarithm, kept for the backward pass
+ *   statistics float64 [heads, ATTENTION_STATISTICS], combined (+=, min, max) with this batch; NULL = not wanted */
+typedef bool attention_forward_op(struct context *ctx, void *out, float *logsumexp, const void *qkv,
+                                  const struct attention_parameters *parameters, double *statistics,
+                                  const struct attention_shape *shape, struct error *error);
+/* qkv_gradient T as qkv, written whole. Gradients of the learned extras are accumulated. */
+struct attention_backward {
+    void *qkv_gradient;
+    const struct attention_gradients *gradients;
+    const void *out_gradient, *out;
+    const float *logsumexp;
+    const void *qkv;
+    const struct attention_parameters *parameters;
+    const struct attention_shape *shape;
+};
+typedef bool attention_backward_op(struct context *ctx, const struct attention_backward *op, struct error *error);
+
+/* ---- GELU, exact: x * (1 + erf(x / sqrt 2)) / 2, with the bias of the product before it ---- */
+
+/* out = gelu(in + bias); in, out T [rows, dim], bias T [dim]; out may be in only if no backward pass follows. */
+typedef bool gelu_forward_op(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
+                             struct error *error);
+/* in_gradient = out_gradient * gelu'(in + bias), in place allowed; bias_gradient += its column sums. */
+struct gelu_backward {
+    void *in_gradient;
+    float *bias_gradient;
+    const void *out_gradient, *in, *bias;
+    size_t rows, dim;
+};
+typedef bool gelu_backward_op(struct context *ctx, const struct gelu_backward *op, struct error *error);
+
+/* ---- the CLS rows ---- */
+
+/* out T [batch, dim] = in [batch, tokens, dim] at token 0; scatter writes zeros to the other tokens. */
+typedef bool cls_gather_op(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                           struct error *error);
+typedef bool cls_scatter_op(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                            struct error *error);
+
+/* ---- loss ---- */
+
+/* Softmax cross-entropy and its gradient in one pass, with label smoothing and soft targets:
+ *   target = smoothing / classes + (1 - smoothing) * (w onehot(label) + (1 - w) onehot(partner label))
+ *   loss       float32 [batch], natural logarithm; infinite or NaN logits make it NaN
+ *   label_rank int32 [batch]: how many classes have a larger logit than `label` (ties: a lower index counts as
+ *              larger; NaN logits: `classes`), so top-1 is rank 0 and top-5 rank < 5
+ *   gradient   T [batch, classes] = gradient_scale * (softmax - target); NULL in evaluation
+ *   logits     T [batch, classes];  labels int32 [batch]
+ *   partner_labels int32 [batch], weights float32 [batch]: mixup; both NULL for none (w = 1) */
+struct cross_entropy {
+    float *loss;
+    int32_t *label_rank;
+    void *gradient;
+    const void *logits;
+    const int32_t *labels, *partner_labels;
+    const float *weights;
+    float smoothing, gradient_scale;
+    size_t batch, classes;
+};
+typedef bool cross_entropy_op(struct context *ctx, const struct cross_entropy *op, struct error *error);
+
+/* ---- optimiser ---- */
+
+/* *sum (float64, device) = sum of x[i]^2. Reads 4 * count bytes. Deterministic. */
+typedef bool sum_of_squares_op(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
+/* One AdamW step over flat buffers of `count` (a multiple of 64) numbers.
+ *   working  T [count], written as the rounded master; may be NULL or equal to master where T is float32
+ *   decay    uint8 [count / 64]: 1 where weight decay applies to those 64 numbers
+ *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite, or above the limit,
+ *            nothing is changed: master, m, v and working stay as they are, bit for bit. */
+struct adamw_update {
+    float *master, *m, *v;
+    void *working;
+    const float *gradient;
+    const uint8_t *decay;
+    const double *gradient_sum_of_squares;
+    size_t count;
+    const struct adamw *adamw;
+};
+typedef bool adamw_update_op(struct context *ctx, const struct adamw_update *op, struct error *error);
+/* working T [count] = rounded master; nothing to do where they are the same memory. */
+typedef bool round_parameters_op(struct context *ctx, void *working, const float *master, size_t count,
+                                 struct error *error);
+
+/* ---- looking for the cause of a NaN ---- */
+
+/* Waits. *first = index of the first number of x (dtype given, not the context's) that is not finite, or count. */
+typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
+                               struct error *error);
+
+/* Every op once. Of this list are made the table's fields, and in each backend the prototypes and the table's entries.
+ */
+/* clang-format off */
+#define FOR_EACH_OP(OP) \
+    OP(patches_normalise) \
+    OP(embed_forward) \
+    OP(embed_backward) \
+    OP(linear_forward) \
+    OP(linear_backward) \
+    OP(residual_layernorm_forward) \
+    OP(residual_layernorm_backward) \
+    OP(attention_forward) \
+    OP(attention_backward) \
+    OP(gelu_forward) \
+    OP(gelu_backward) \
+    OP(cls_gather) \
+    OP(cls_scatter) \
+    OP(cross_entropy) \
+    OP(sum_of_squares) \
+    OP(adamw_update) \
+    OP(round_parameters) \
+    OP(find_nonfinite)
+/* clang-format on */
+
 struct kernels {
     const char *name; /* "cpu", "cuda" */
     /* Ops run on the host's cores and in its memory, which all ranks of the host share. */
@@ -148,128 +353,11 @@ struct kernels {
     /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */
     void *(*stream)(struct context *ctx);
 
-    /* ---- input ---- */
+    /* ---- ops ---- */
 
-    /* Patches as the loader cuts them to normalised activations:
-     *   out     T      [batch, patches, channels, patch, patch] = value * scale[c] + shift[c]
-     *   pixels  uint8  [batch, patches, patch, patch, channels]
-     *   scale, shift  float32 [channels]  (1 / (255 std) and -mean / std)
-     *   partner int32 [batch], weight float32 [batch, patches]: mixup and cutmix; patch p of image b becomes
-     *           weight * image b + (1 - weight) * image partner[b]. Both NULL for none. */
-    bool (*patches_normalise)(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
-                              const float *shift, const int32_t *partner, const float *weight, size_t batch,
-                              size_t patches, size_t patch, size_t channels, struct error *error);
-
-    /* Tokens from projected patches: out[b, 0] = cls + position[0], out[b, 1 + p] = projected[b, p] + position[1 + p].
-     *   out T [batch, patches + 1, dim], projected T [batch, patches, dim], cls float32 [dim], position float32
-     *   [patches + 1, dim] */
-    bool (*embed_forward)(struct context *ctx, void *out, const void *projected, const float *cls,
-                          const float *position, size_t batch, size_t patches, size_t dim, struct error *error);
-    bool (*embed_backward)(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
-                           const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error);
-
-    /* ---- linear ---- */
-
-    /* out T [rows, out_dim] = in T [rows, in_dim] * weight^T (T [out_dim, in_dim], as PyTorch) + bias (T [out_dim] or
-     * NULL). 2 * rows * in_dim * out_dim FLOP. */
-    bool (*linear_forward)(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
-                           size_t rows, size_t in_dim, size_t out_dim, struct error *error);
-    /* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in; bias_gradient
-     * += column sums of out_gradient (skipped where NULL). */
-    bool (*linear_backward)(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
-                            const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
-                            size_t out_dim, struct error *error);
-
-    /* ---- residual add, LayerScale, stochastic depth and LayerNorm in one pass (Ba et al. 2016, eps 1e-6) ----
-     *   residual_out = residual_in + path_scale[image] * gamma * branch
-     *   normed = (residual_out - mean) * rstd * weight + bias
-     *     residual_in, branch, residual_out, normed  T [rows, dim]; residual_out may be residual_in
-     *     gamma [dim] or NULL (1): LayerScale.  path_scale [rows / tokens] or NULL (1): 0 for a dropped image, else
-     *     1 / (1 - p).  weight, bias [dim].  mean, rstd [rows], written, read by the backward pass. All float32.
-     * branch NULL: plain LayerNorm of residual_in; residual_out is not touched (may be NULL). */
-    bool (*residual_layernorm_forward)(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
-                                       const void *residual_in, const void *branch, const float *gamma,
-                                       const float *path_scale, const float *weight, const float *bias, size_t rows,
-                                       size_t tokens, size_t dim, struct error *error);
-    /* residual_gradient comes in as the gradient of residual_out by all other uses and goes out with LayerNorm's part
-     * added: the gradient of residual_in. branch_gradient = path_scale * gamma * that; NULL where there is no branch,
-     * or neither gamma nor path_scale (then it equals residual_gradient, which the caller uses). `branch` and
-     * gamma_gradient are read and written only where gamma is given. */
-    bool (*residual_layernorm_backward)(struct context *ctx, void *residual_gradient, void *branch_gradient,
-                                        float *weight_gradient, float *bias_gradient, float *gamma_gradient,
-                                        const void *normed_gradient, const void *residual_out, const void *branch,
-                                        const float *mean, const float *rstd, const float *gamma,
-                                        const float *path_scale, const float *weight, size_t rows, size_t tokens,
-                                        size_t dim, struct error *error);
-
-    /* ---- attention ---- */
-
-    /* softmax(logits of the kind) V, fused: no [tokens, tokens] matrix of a whole batch is ever stored.
-     *   qkv        T [batch, tokens, 3, heads, head_dim], the packed projection
-     *   out        T [batch, tokens, heads, head_dim]
-     *   logsumexp  float32 [batch, heads, tokens], natural logarithm, kept for the backward pass
-     *   statistics float64 [heads, ATTENTION_STATISTICS], combined (+=, min, max) with this batch; NULL = not wanted */
-    bool (*attention_forward)(struct context *ctx, void *out, float *logsumexp, const void *qkv,
-                              const struct attention_parameters *parameters, double *statistics,
-                              const struct attention_shape *shape, struct error *error);
-    /* qkv_gradient T as qkv, written whole. Gradients of the learned extras are accumulated. */
-    bool (*attention_backward)(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
-                               const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
-                               const struct attention_parameters *parameters, const struct attention_shape *shape,
-                               struct error *error);
-
-    /* ---- GELU, exact: x * (1 + erf(x / sqrt 2)) / 2, with the bias of the product before it ---- */
-
-    /* out = gelu(in + bias); in, out T [rows, dim], bias T [dim]; out may be in only if no backward pass follows. */
-    bool (*gelu_forward)(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
-                         struct error *error);
-    /* in_gradient = out_gradient * gelu'(in + bias), in place allowed; bias_gradient += its column sums. */
-    bool (*gelu_backward)(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                          const void *in, const void *bias, size_t rows, size_t dim, struct error *error);
-
-    /* ---- the CLS rows ---- */
-
-    /* out T [batch, dim] = in [batch, tokens, dim] at token 0; scatter writes zeros to the other tokens. */
-    bool (*cls_gather)(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                       struct error *error);
-    bool (*cls_scatter)(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                        struct error *error);
-
-    /* ---- loss ---- */
-
-    /* Softmax cross-entropy and its gradient in one pass, with label smoothing and soft targets:
-     *   target = smoothing / classes + (1 - smoothing) * (w onehot(label) + (1 - w) onehot(partner label))
-     *   loss       float32 [batch], natural logarithm; infinite or NaN logits make it NaN
-     *   label_rank int32 [batch]: how many classes have a larger logit than `label` (ties: a lower index counts as
-     *              larger; NaN logits: `classes`), so top-1 is rank 0 and top-5 rank < 5
-     *   gradient   T [batch, classes] = gradient_scale * (softmax - target); NULL in evaluation
-     *   logits     T [batch, classes];  labels int32 [batch]
-     *   partner_labels int32 [batch], weights float32 [batch]: mixup; both NULL for none (w = 1) */
-    bool (*cross_entropy)(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
-                          const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
-                          float gradient_scale, size_t batch, size_t classes, struct error *error);
-
-    /* ---- optimiser ---- */
-
-    /* *sum (float64, device) = sum of x[i]^2. Reads 4 * count bytes. Deterministic. */
-    bool (*sum_of_squares)(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
-    /* One AdamW step over flat buffers of `count` (a multiple of 64) numbers.
-     *   working  T [count], written as the rounded master; may be NULL or equal to master where T is float32
-     *   decay    uint8 [count / 64]: 1 where weight decay applies to those 64 numbers
-     *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite, or above the limit,
-     *            nothing is changed: master, m, v and working stay as they are, bit for bit. */
-    bool (*adamw_update)(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
-                         const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
-                         const struct adamw *adamw, struct error *error);
-    /* working T [count] = rounded master; nothing to do where they are the same memory. */
-    bool (*round_parameters)(struct context *ctx, void *working, const float *master, size_t count,
-                             struct error *error);
-
-    /* ---- looking for the cause of a NaN ---- */
-
-    /* Waits. *first = index of the first number of x (dtype given, not the context's) that is not finite, or count. */
-    bool (*find_nonfinite)(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
-                           struct error *error);
+#define OP(name) name##_op *name;
+    FOR_EACH_OP(OP)
+#undef OP
 };
 
 const struct kernels *kernels_cpu(void);

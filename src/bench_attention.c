@@ -186,9 +186,15 @@ static bool forward(struct bench *bench, struct error *error)
 static bool backward(struct bench *bench, struct error *error)
 {
     void **memory = bench->memory;
-    return bench->kernels->attention_backward(bench->ctx, memory[QKV_GRADIENT], &bench->gradients, memory[OUT_GRADIENT],
-                                              memory[OUT], memory[LOGSUMEXP], memory[QKV], &bench->parameters,
-                                              &bench->arguments->shape, error);
+    struct attention_backward backward = {.qkv_gradient = memory[QKV_GRADIENT],
+                                          .gradients = &bench->gradients,
+                                          .out_gradient = memory[OUT_GRADIENT],
+                                          .out = memory[OUT],
+                                          .logsumexp = memory[LOGSUMEXP],
+                                          .qkv = memory[QKV],
+                                          .parameters = &bench->parameters,
+                                          .shape = &bench->arguments->shape};
+    return bench->kernels->attention_backward(bench->ctx, &backward, error);
 }
 
 static bool run(struct bench *bench, size_t calls, struct error *error)

@@ -33,13 +33,15 @@ static bool time_linear(const struct kernels *kernels, struct context *ctx, void
                         double *flops, struct error *error)
 {
     const size_t calls = size < 1024 ? 20 : 5;
+    struct linear_forward product = {
+        .out = matrices[0], .in = matrices[1], .weight = matrices[2], .rows = size, .in_dim = size, .out_dim = size};
     *flops = 0;
     for (int round = 0; round < 4; round++) { /* the first one warms up */
         double seconds;
         if (!kernels->mark(ctx, 0, error))
             return false;
         for (size_t i = 0; i < calls; i++)
-            if (!kernels->linear_forward(ctx, matrices[0], matrices[1], matrices[2], NULL, size, size, size, error))
+            if (!kernels->linear_forward(ctx, &product, error))
                 return false;
         if (!kernels->mark(ctx, 1, error) || !kernels->elapsed(ctx, 0, 1, &seconds, error))
             return false;

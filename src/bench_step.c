@@ -139,14 +139,22 @@ static bool run_step(struct bench *bench, uint64_t step, struct error *error)
                           .clip_grad_norm = 1.0f};
     float scale = 1.0f / (float)(batch * (size_t)comm_world_size(bench->comm));
     double wait_s;
+    struct adamw_update update = {.master = model->master,
+                                  .m = model->m,
+                                  .v = model->v,
+                                  .working = model->working,
+                                  .gradient = model->gradient,
+                                  .decay = model->decay,
+                                  .gradient_sum_of_squares = model->sum_of_squares,
+                                  .count = model->parameters.total,
+                                  .adamw = &adamw};
     return model_zero_gradient(model, error) && model_forward(model, bench->pixels, batch, false, false, error) &&
            model_loss(model, bench->labels, batch, 0.1f, scale, error) &&
            model_backward(model, batch, false, gradient_ready, bench->gradient, error) &&
            comm_gradient_finish(bench->gradient, step, &wait_s, error) &&
            kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, model->parameters.total,
                                    error) &&
-           kernels->adamw_update(model->context, model->master, model->m, model->v, model->working, model->gradient,
-                                 model->decay, model->sum_of_squares, model->parameters.total, &adamw, error);
+           kernels->adamw_update(model->context, &update, error);
 }
 
 static int ascending(const void *a, const void *b)

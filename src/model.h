@@ -145,10 +145,13 @@ static inline const float *model_path_scale(const struct model *model, size_t bl
 }
 struct attention_shape model_attention_shape(const struct model *model, size_t batch);
 struct attention_parameters model_attention_parameters(const struct model *model, size_t block);
-/* From normed1 to branch1, and from normed2 to `activated`: also what recomputation runs again. */
+/* The steps that recomputation runs again: from a block's input alone to normed1, from normed1 to branch1, the residual
+ * add, from normed2 to `activated`, and from there to branch2. */
+bool model_norm1(struct model *model, size_t block, size_t batch, struct error *error);
 bool model_attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error);
-bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error);
 bool model_add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error);
+bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error);
+bool model_fc2(struct model *model, size_t block, size_t batch, struct error *error);
 /* x_b: the input of block b. */
 void *model_block_input(const struct model *model, size_t block);
 

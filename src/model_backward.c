@@ -21,10 +21,16 @@ static bool head_backward(const struct pass *pass, struct error *error)
     struct model *model = pass->model;
     const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
-    return kernels->linear_backward(model->context, model->cls_gradient, model_gradient(model, at->head_weight),
-                                    model_gradient(model, at->head_bias), model->logits_gradient, model->cls,
-                                    model_working(model, at->head_weight), pass->batch, model->dim, model->classes,
-                                    error) &&
+    struct linear_backward head = {.in_gradient = model->cls_gradient,
+                                   .weight_gradient = model_gradient(model, at->head_weight),
+                                   .bias_gradient = model_gradient(model, at->head_bias),
+                                   .out_gradient = model->logits_gradient,
+                                   .in = model->cls,
+                                   .weight = model_working(model, at->head_weight),
+                                   .rows = pass->batch,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->classes};
+    return kernels->linear_backward(model->context, &head, error) &&
            kernels->cls_scatter(model->context, model->normed_gradient, model->cls_gradient, pass->batch, model->tokens,
                                 model->dim, error) &&
            kernels->zero(model->context, model->residual_gradient, pass->rows * model->dim * dtype_bytes(model->dtype),
@@ -48,12 +54,23 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
     size_t bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
     const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
     void *branch = branch_gradient(model, at->ls2_gamma, path_scale);
-    return model->kernels->residual_layernorm_backward(
-        model->context, model->residual_gradient, branch == model->residual_gradient ? NULL : branch,
-        model_gradient(model, weight), model_gradient(model, bias), model_gradient(model, at->ls2_gamma),
-        model->normed_gradient, act->out, act->branch2, last ? model->mean : act[1].mean1,
-        last ? model->rstd : act[1].rstd1, model_master(model, at->ls2_gamma), path_scale, model_master(model, weight),
-        pass->rows, model->tokens, model->dim, error);
+    struct residual_layernorm_backward norm = {.residual_gradient = model->residual_gradient,
+                                               .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+                                               .weight_gradient = model_gradient(model, weight),
+                                               .bias_gradient = model_gradient(model, bias),
+                                               .gamma_gradient = model_gradient(model, at->ls2_gamma),
+                                               .normed_gradient = model->normed_gradient,
+                                               .residual_out = act->out,
+                                               .branch = act->branch2,
+                                               .mean = last ? model->mean : act[1].mean1,
+                                               .rstd = last ? model->rstd : act[1].rstd1,
+                                               .gamma = model_master(model, at->ls2_gamma),
+                                               .path_scale = path_scale,
+                                               .weight = model_master(model, weight),
+                                               .rows = pass->rows,
+                                               .tokens = model->tokens,
+                                               .dim = model->dim};
+    return model->kernels->residual_layernorm_backward(model->context, &norm, error);
 }
 
 static bool mlp_backward(const struct pass *pass, size_t block, struct error *error)
@@ -64,19 +81,33 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
     struct block_activations *act = &model->blocks[block];
     const void *out_gradient =
         branch_gradient(model, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
-    return kernels->linear_backward(model->context, model->wide_gradient, model_gradient(model, at->fc2_weight),
-                                    model_gradient(model, at->fc2_bias), out_gradient, act->activated,
-                                    model_working(model, at->fc2_weight), pass->rows, model->hidden, model->dim,
-                                    error) &&
-           announce(pass, at->fc1_bias, error) &&
-           kernels->gelu_backward(model->context, model->wide_gradient, model_gradient(model, at->fc1_bias),
-                                  model->wide_gradient, act->hidden, model_working(model, at->fc1_bias), pass->rows,
-                                  model->hidden, error) &&
-           announce(pass, at->fc1_weight, error) &&
-           kernels->linear_backward(model->context, model->normed_gradient, model_gradient(model, at->fc1_weight), NULL,
-                                    model->wide_gradient, act->normed2, model_working(model, at->fc1_weight),
-                                    pass->rows, model->dim, model->hidden, error) &&
-           announce(pass, at->norm2_weight, error);
+    struct linear_backward fc2 = {.in_gradient = model->wide_gradient,
+                                  .weight_gradient = model_gradient(model, at->fc2_weight),
+                                  .bias_gradient = model_gradient(model, at->fc2_bias),
+                                  .out_gradient = out_gradient,
+                                  .in = act->activated,
+                                  .weight = model_working(model, at->fc2_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->hidden,
+                                  .out_dim = model->dim};
+    struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
+                                 .bias_gradient = model_gradient(model, at->fc1_bias),
+                                 .out_gradient = model->wide_gradient,
+                                 .in = act->hidden,
+                                 .bias = model_working(model, at->fc1_bias),
+                                 .rows = pass->rows,
+                                 .dim = model->hidden};
+    struct linear_backward fc1 = {.in_gradient = model->normed_gradient,
+                                  .weight_gradient = model_gradient(model, at->fc1_weight),
+                                  .out_gradient = model->wide_gradient,
+                                  .in = act->normed2,
+                                  .weight = model_working(model, at->fc1_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->hidden};
+    return kernels->linear_backward(model->context, &fc2, error) && announce(pass, at->fc1_bias, error) &&
+           kernels->gelu_backward(model->context, &gelu, error) && announce(pass, at->fc1_weight, error) &&
+           kernels->linear_backward(model->context, &fc1, error) && announce(pass, at->norm2_weight, error);
 }
 
 /* norm2, the residual add after attention, and ls1. */
@@ -87,12 +118,23 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
     struct block_activations *act = &model->blocks[block];
     const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
     void *branch = branch_gradient(model, at->ls1_gamma, path_scale);
-    return model->kernels->residual_layernorm_backward(
-               model->context, model->residual_gradient, branch == model->residual_gradient ? NULL : branch,
-               model_gradient(model, at->norm2_weight), model_gradient(model, at->norm2_bias),
-               model_gradient(model, at->ls1_gamma), model->normed_gradient, act->middle, act->branch1, act->mean2,
-               act->rstd2, model_master(model, at->ls1_gamma), path_scale, model_master(model, at->norm2_weight),
-               pass->rows, model->tokens, model->dim, error) &&
+    struct residual_layernorm_backward norm2 = {.residual_gradient = model->residual_gradient,
+                                                .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+                                                .weight_gradient = model_gradient(model, at->norm2_weight),
+                                                .bias_gradient = model_gradient(model, at->norm2_bias),
+                                                .gamma_gradient = model_gradient(model, at->ls1_gamma),
+                                                .normed_gradient = model->normed_gradient,
+                                                .residual_out = act->middle,
+                                                .branch = act->branch1,
+                                                .mean = act->mean2,
+                                                .rstd = act->rstd2,
+                                                .gamma = model_master(model, at->ls1_gamma),
+                                                .path_scale = path_scale,
+                                                .weight = model_master(model, at->norm2_weight),
+                                                .rows = pass->rows,
+                                                .tokens = model->tokens,
+                                                .dim = model->dim};
+    return model->kernels->residual_layernorm_backward(model->context, &norm2, error) &&
            announce(pass, at->proj_weight, error);
 }
 
@@ -115,17 +157,35 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
         .q_scale = model_gradient(model, at->q_scale),
         .k_scale = model_gradient(model, at->k_scale),
     };
-    return kernels->linear_backward(model->context, model->attended_gradient, model_gradient(model, at->proj_weight),
-                                    model_gradient(model, at->proj_bias), out_gradient, act->attended,
-                                    model_working(model, at->proj_weight), pass->rows, model->dim, model->dim, error) &&
-           kernels->attention_backward(model->context, model->wide_gradient, &extra_gradients, model->attended_gradient,
-                                       act->attended, act->logsumexp, act->qkv, &extras, &shape, error) &&
-           announce(pass, at->qkv_weight, error) &&
-           kernels->linear_backward(model->context, model->normed_gradient, model_gradient(model, at->qkv_weight),
-                                    model_gradient(model, at->qkv_bias), model->wide_gradient, act->normed1,
-                                    model_working(model, at->qkv_weight), pass->rows, model->dim, 3 * model->dim,
-                                    error) &&
-           announce(pass, at->norm1_weight, error);
+    struct linear_backward proj = {.in_gradient = model->attended_gradient,
+                                   .weight_gradient = model_gradient(model, at->proj_weight),
+                                   .bias_gradient = model_gradient(model, at->proj_bias),
+                                   .out_gradient = out_gradient,
+                                   .in = act->attended,
+                                   .weight = model_working(model, at->proj_weight),
+                                   .rows = pass->rows,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->dim};
+    struct attention_backward attention = {.qkv_gradient = model->wide_gradient,
+                                           .gradients = &extra_gradients,
+                                           .out_gradient = model->attended_gradient,
+                                           .out = act->attended,
+                                           .logsumexp = act->logsumexp,
+                                           .qkv = act->qkv,
+                                           .parameters = &extras,
+                                           .shape = &shape};
+    struct linear_backward qkv = {.in_gradient = model->normed_gradient,
+                                  .weight_gradient = model_gradient(model, at->qkv_weight),
+                                  .bias_gradient = model_gradient(model, at->qkv_bias),
+                                  .out_gradient = model->wide_gradient,
+                                  .in = act->normed1,
+                                  .weight = model_working(model, at->qkv_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = 3 * model->dim};
+    return kernels->linear_backward(model->context, &proj, error) &&
+           kernels->attention_backward(model->context, &attention, error) && announce(pass, at->qkv_weight, error) &&
+           kernels->linear_backward(model->context, &qkv, error) && announce(pass, at->norm1_weight, error);
 }
 
 /* Fills the block's activations again from its input; normed1's statistics come out the same. */
@@ -133,20 +193,13 @@ static bool recompute(const struct pass *pass, size_t block, struct error *error
 {
     struct model *model = pass->model;
     const struct block_offsets *at = &model->parameters.blocks[block];
-    struct block_activations *act = &model->blocks[block];
     if (!model->recompute || block + 1 == model->depth) /* the last block's are still there */
         return true;
-    return model->kernels->residual_layernorm_forward(
-               model->context, NULL, act->normed1, act->mean1, act->rstd1, model_block_input(model, block), NULL, NULL,
-               NULL, model_master(model, at->norm1_weight), model_master(model, at->norm1_bias), pass->rows,
-               model->tokens, model->dim, error) &&
+    return model_norm1(model, block, pass->batch, error) &&
            model_attention_branch(model, block, pass->batch, false, error) &&
            model_add_attention_branch(model, block, pass->batch, pass->with_path, error) &&
            model_mlp_branch(model, block, pass->batch, error) &&
-           (at->ls2_gamma == NO_OFFSET ||
-            model->kernels->linear_forward(model->context, act->branch2, act->activated,
-                                           model_working(model, at->fc2_weight), model_working(model, at->fc2_bias),
-                                           pass->rows, model->hidden, model->dim, error));
+           (at->ls2_gamma == NO_OFFSET || model_fc2(model, block, pass->batch, error));
 }
 
 static bool embed_backward(const struct pass *pass, struct error *error)
@@ -155,19 +208,35 @@ static bool embed_backward(const struct pass *pass, struct error *error)
     const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
     const struct block_activations *first = &model->blocks[0];
-    return kernels->residual_layernorm_backward(
-               model->context, model->residual_gradient, NULL, model_gradient(model, at->blocks[0].norm1_weight),
-               model_gradient(model, at->blocks[0].norm1_bias), NULL, model->normed_gradient, model->embedded, NULL,
-               first->mean1, first->rstd1, NULL, NULL, model_master(model, at->blocks[0].norm1_weight), pass->rows,
-               model->tokens, model->dim, error) &&
-           kernels->embed_backward(model->context, model->projected, model_gradient(model, at->cls_token),
-                                   model_gradient(model, at->pos_embed), model->residual_gradient, pass->batch,
-                                   model->patches, model->dim, error) &&
-           kernels->linear_backward(model->context, NULL, model_gradient(model, at->patch_weight),
-                                    model_gradient(model, at->patch_bias), model->projected, model->patch_pixels,
-                                    model_working(model, at->patch_weight), pass->batch * model->patches,
-                                    model->patch_dim, model->dim, error) &&
-           announce(pass, at->total, error);
+    struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
+                                                .weight_gradient = model_gradient(model, at->blocks[0].norm1_weight),
+                                                .bias_gradient = model_gradient(model, at->blocks[0].norm1_bias),
+                                                .normed_gradient = model->normed_gradient,
+                                                .residual_out = model->embedded,
+                                                .mean = first->mean1,
+                                                .rstd = first->rstd1,
+                                                .weight = model_master(model, at->blocks[0].norm1_weight),
+                                                .rows = pass->rows,
+                                                .tokens = model->tokens,
+                                                .dim = model->dim};
+    struct embed_backward tokens = {.projected_gradient = model->projected,
+                                    .cls_gradient = model_gradient(model, at->cls_token),
+                                    .position_gradient = model_gradient(model, at->pos_embed),
+                                    .out_gradient = model->residual_gradient,
+                                    .batch = pass->batch,
+                                    .patches = model->patches,
+                                    .dim = model->dim};
+    struct linear_backward projection = {.weight_gradient = model_gradient(model, at->patch_weight),
+                                         .bias_gradient = model_gradient(model, at->patch_bias),
+                                         .out_gradient = model->projected,
+                                         .in = model->patch_pixels,
+                                         .weight = model_working(model, at->patch_weight),
+                                         .rows = pass->batch * model->patches,
+                                         .in_dim = model->patch_dim,
+                                         .out_dim = model->dim};
+    return kernels->residual_layernorm_backward(model->context, &norm1, error) &&
+           kernels->embed_backward(model->context, &tokens, error) &&
+           kernels->linear_backward(model->context, &projection, error) && announce(pass, at->total, error);
 }
 
 bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,

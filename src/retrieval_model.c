@@ -214,9 +214,15 @@ bool retrieval_forward(struct retrieval_model *model, const struct retrieval_bat
                                            statistics, &shape, error))
         return false;
     classify(model, batch->samples);
-    return model->kernels->cross_entropy(model->context, model->loss, model->rank, model->logits_gradient,
-                                         model->logits, batch->labels, NULL, NULL, 0, 1.0f / (float)batch->samples,
-                                         batch->samples, RETRIEVAL_CLASSES, error);
+    struct cross_entropy loss = {.loss = model->loss,
+                                 .label_rank = model->rank,
+                                 .gradient = model->logits_gradient,
+                                 .logits = model->logits,
+                                 .labels = batch->labels,
+                                 .gradient_scale = 1.0f / (float)batch->samples,
+                                 .batch = batch->samples,
+                                 .classes = RETRIEVAL_CLASSES};
+    return model->kernels->cross_entropy(model->context, &loss, error);
 }
 
 /* ---- backward ---- */
@@ -263,8 +269,15 @@ bool retrieval_backward(struct retrieval_model *model, const struct retrieval_ba
     shape.batch = batch->samples;
     memset(model->gradient, 0, sizeof *model->gradient);
     classify_backward(model, batch->samples);
-    if (!model->kernels->attention_backward(model->context, model->qkv_gradient, &gradients, model->out_gradient,
-                                            model->out, model->logsumexp, model->qkv, &parameters, &shape, error))
+    struct attention_backward backward = {.qkv_gradient = model->qkv_gradient,
+                                          .gradients = &gradients,
+                                          .out_gradient = model->out_gradient,
+                                          .out = model->out,
+                                          .logsumexp = model->logsumexp,
+                                          .qkv = model->qkv,
+                                          .parameters = &parameters,
+                                          .shape = &shape};
+    if (!model->kernels->attention_backward(model->context, &backward, error))
         return false;
     project_backward(model, batch);
     return model->kernels->sum_of_squares(model->context, model->gradient_square, (const float *)model->gradient,
@@ -273,7 +286,13 @@ bool retrieval_backward(struct retrieval_model *model, const struct retrieval_ba
 
 bool retrieval_update(struct retrieval_model *model, const struct adamw *adamw, struct error *error)
 {
-    return model->kernels->adamw_update(model->context, (float *)model->weights, (float *)model->first_moment,
-                                        (float *)model->second_moment, NULL, (const float *)model->gradient,
-                                        model->decay, model->gradient_square, RETRIEVAL_WEIGHTS, adamw, error);
+    struct adamw_update update = {.master = (float *)model->weights,
+                                  .m = (float *)model->first_moment,
+                                  .v = (float *)model->second_moment,
+                                  .gradient = (const float *)model->gradient,
+                                  .decay = model->decay,
+                                  .gradient_sum_of_squares = model->gradient_square,
+                                  .count = RETRIEVAL_WEIGHTS,
+                                  .adamw = adamw};
+    return model->kernels->adamw_update(model->context, &update, error);
 }

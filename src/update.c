@@ -33,7 +33,14 @@ bool update_parameters(struct model *model, const struct config *config, const s
         .sum_of_squares_limit = update->sum_of_squares_limit,
         .earlier_sum_of_squares = update_sums(model, update->step - 1),
     };
-    return model->kernels->adamw_update(model->context, model->master, model->m, model->v, model->working,
-                                        model->gradient, model->decay, update_sums(model, update->step),
-                                        model->parameters.total, &adamw, error);
+    struct adamw_update buffers = {.master = model->master,
+                                   .m = model->m,
+                                   .v = model->v,
+                                   .working = model->working,
+                                   .gradient = model->gradient,
+                                   .decay = model->decay,
+                                   .gradient_sum_of_squares = update_sums(model, update->step),
+                                   .count = model->parameters.total,
+                                   .adamw = &adamw};
+    return model->kernels->adamw_update(model->context, &buffers, error);
 }

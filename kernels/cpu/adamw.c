@@ -80,21 +80,20 @@ static bool is_withheld(const struct adamw *adamw, double sum_of_squares)
            (adamw->sum_of_squares_limit > 0 && sum_of_squares > adamw->sum_of_squares_limit);
 }
 
-bool cpu_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
-                      const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
-                      const struct adamw *adamw, struct error *error)
+bool cpu_adamw_update(struct context *ctx, const struct adamw_update *op, struct error *error)
 {
     (void)error;
-    if (is_withheld(adamw, *gradient_sum_of_squares))
+    if (is_withheld(op->adamw, *op->gradient_sum_of_squares))
         return true;
-    const struct coefficients k = coefficients_of(adamw, sqrt(*gradient_sum_of_squares));
-    bool copy = working && working != master;
+    const struct coefficients k = coefficients_of(op->adamw, sqrt(*op->gradient_sum_of_squares));
+    bool copy = op->working && op->working != op->master;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t block = 0; block < count / 64; block++) {
+    for (size_t block = 0; block < op->count / 64; block++) {
         size_t first = block * 64;
-        update_64(master + first, m + first, v + first, gradient + first, decay[block] ? k.shrink : 1.0f, &k);
+        update_64(op->master + first, op->m + first, op->v + first, op->gradient + first,
+                  op->decay[block] ? k.shrink : 1.0f, &k);
         if (copy)
-            round_span(at(working, first, ctx->dtype), master + first, 64, ctx->dtype);
+            round_span(at(op->working, first, ctx->dtype), op->master + first, 64, ctx->dtype);
     }
     return true;
 }

@@ -213,19 +213,17 @@ static void reduce_extras(const struct attention_gradients *gradients, const str
     }
 }
 
-bool cpu_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
-                            const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
-                            const struct attention_parameters *parameters, const struct attention_shape *shape,
-                            struct error *error)
+bool cpu_attention_backward(struct context *ctx, const struct attention_backward *op, struct error *error)
 {
+    const struct attention_shape *shape = op->shape;
     struct attention_workspace workspace;
     struct backward call = {.shape = shape,
-                            .parameters = parameters,
-                            .qkv = qkv,
-                            .out = out,
-                            .out_gradient = out_gradient,
-                            .logsumexp = logsumexp,
-                            .qkv_gradient = qkv_gradient,
+                            .parameters = op->parameters,
+                            .qkv = op->qkv,
+                            .out = op->out,
+                            .out_gradient = op->out_gradient,
+                            .logsumexp = op->logsumexp,
+                            .qkv_gradient = op->qkv_gradient,
                             .dtype = ctx->dtype};
     size_t tasks = shape->batch * shape->heads;
     if (!attention_workspace_open(&workspace, ctx, shape, error))
@@ -237,6 +235,6 @@ bool cpu_attention_backward(struct context *ctx, void *qkv_gradient, const struc
         for (size_t task = 0; task < tasks; task++)
             backward_head(&call, &scratch, workspace.extras + task, task / shape->heads, task % shape->heads);
     }
-    reduce_extras(gradients, workspace.extras, shape);
+    reduce_extras(op->gradients, workspace.extras, shape);
     return true;
 }

@@ -145,8 +145,11 @@ static void *no_stream(struct context *ctx)
     return NULL;
 }
 
+#define OP(name) .name = cpu_##name,
+
 const struct kernels *kernels_cpu(void)
 {
+    /* clang-format off */
     static const struct kernels table = {
         .name = "cpu",
         .on_host = true,
@@ -173,24 +176,8 @@ const struct kernels *kernels_cpu(void)
         .elapsed = backend_elapsed,
         .synchronise = nothing_queued,
         .stream = no_stream,
-        .patches_normalise = cpu_patches_normalise,
-        .embed_forward = cpu_embed_forward,
-        .embed_backward = cpu_embed_backward,
-        .linear_forward = cpu_linear_forward,
-        .linear_backward = cpu_linear_backward,
-        .residual_layernorm_forward = cpu_residual_layernorm_forward,
-        .residual_layernorm_backward = cpu_residual_layernorm_backward,
-        .attention_forward = cpu_attention_forward,
-        .attention_backward = cpu_attention_backward,
-        .gelu_forward = cpu_gelu_forward,
-        .gelu_backward = cpu_gelu_backward,
-        .cls_gather = cpu_cls_gather,
-        .cls_scatter = cpu_cls_scatter,
-        .cross_entropy = cpu_cross_entropy,
-        .sum_of_squares = cpu_sum_of_squares,
-        .adamw_update = cpu_adamw_update,
-        .round_parameters = cpu_round_parameters,
-        .find_nonfinite = cpu_find_nonfinite,
+        FOR_EACH_OP(OP) /* .patches_normalise = cpu_patches_normalise, ... */
     };
+    /* clang-format on */
     return &table;
 }

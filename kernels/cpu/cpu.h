@@ -54,63 +54,10 @@ size_t cpu_attention_workspace_bytes(const struct context_options *options);
 /* linear.c */
 bool cpu_linear_open(struct context *ctx, struct error *error);
 void cpu_linear_close(struct context *ctx);
-bool cpu_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
-                        size_t rows, size_t in_dim, size_t out_dim, struct error *error);
-bool cpu_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
-                         const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
-                         size_t out_dim, struct error *error);
 
-/* patches.c, embed.c */
-bool cpu_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
-                           const float *shift, const int32_t *partner, const float *weight, size_t batch,
-                           size_t patches, size_t patch, size_t channels, struct error *error);
-bool cpu_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
-                       size_t batch, size_t patches, size_t dim, struct error *error);
-bool cpu_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
-                        const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error);
-bool cpu_cls_gather(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                    struct error *error);
-bool cpu_cls_scatter(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                     struct error *error);
-
-/* layernorm.c */
-bool cpu_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
-                                    const void *residual_in, const void *branch, const float *gamma,
-                                    const float *path_scale, const float *weight, const float *bias, size_t rows,
-                                    size_t tokens, size_t dim, struct error *error);
-bool cpu_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
-                                     float *weight_gradient, float *bias_gradient, float *gamma_gradient,
-                                     const void *normed_gradient, const void *residual_out, const void *branch,
-                                     const float *mean, const float *rstd, const float *gamma, const float *path_scale,
-                                     const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error);
-
-/* attention_forward.c, attention_backward.c */
-bool cpu_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,
-                           const struct attention_parameters *parameters, double *statistics,
-                           const struct attention_shape *shape, struct error *error);
-bool cpu_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
-                            const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
-                            const struct attention_parameters *parameters, const struct attention_shape *shape,
-                            struct error *error);
-
-/* gelu.c */
-bool cpu_gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
-                      struct error *error);
-bool cpu_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                       const void *in, const void *bias, size_t rows, size_t dim, struct error *error);
-
-/* cross_entropy.c */
-bool cpu_cross_entropy(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
-                       const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
-                       float gradient_scale, size_t batch, size_t classes, struct error *error);
-
-/* adamw.c, nonfinite.c */
-bool cpu_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
-bool cpu_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
-                      const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
-                      const struct adamw *adamw, struct error *error);
-bool cpu_round_parameters(struct context *ctx, void *working, const float *master, size_t count, struct error *error);
-bool cpu_find_nonfinite(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
-                        struct error *error);
+/* The ops, as kernels.h says: cpu_linear_forward in linear.c, ... */
+#define OP(name) name##_op cpu_##name;
+FOR_EACH_OP(OP)
+#undef OP
 
 #endif

@@ -64,28 +64,29 @@ ALWAYS_INLINE void loss_row(float *loss, int32_t *label_rank, void *gradient, co
     }
 }
 
-bool cpu_cross_entropy(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
-                       const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
-                       float gradient_scale, size_t batch, size_t classes, struct error *error)
+bool cpu_cross_entropy(struct context *ctx, const struct cross_entropy *op, struct error *error)
 {
     (void)error;
     enum dtype dtype = ctx->dtype;
+    size_t classes = op->classes;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t image = 0; image < batch; image++) {
-        float weight = partner_labels ? weights[image] : 1.0f;
+    for (size_t image = 0; image < op->batch; image++) {
+        float weight = op->partner_labels ? op->weights[image] : 1.0f;
         struct target target = {
-            .label = (size_t)labels[image],
-            .partner = (size_t)(partner_labels ? partner_labels[image] : labels[image]),
-            .label_weight = (1.0f - smoothing) * weight,
-            .partner_weight = (1.0f - smoothing) * (1.0f - weight),
-            .smooth = smoothing / (float)classes,
+            .label = (size_t)op->labels[image],
+            .partner = (size_t)(op->partner_labels ? op->partner_labels[image] : op->labels[image]),
+            .label_weight = (1.0f - op->smoothing) * weight,
+            .partner_weight = (1.0f - op->smoothing) * (1.0f - weight),
+            .smooth = op->smoothing / (float)classes,
         };
-        void *to = gradient ? at(gradient, image * classes, dtype) : NULL;
-        const void *from = const_at(logits, image * classes, dtype);
+        void *to = op->gradient ? at(op->gradient, image * classes, dtype) : NULL;
+        const void *from = const_at(op->logits, image * classes, dtype);
         if (dtype == DTYPE_FLOAT32)
-            loss_row(loss + image, label_rank + image, to, from, &target, gradient_scale, classes, DTYPE_FLOAT32);
+            loss_row(op->loss + image, op->label_rank + image, to, from, &target, op->gradient_scale, classes,
+                     DTYPE_FLOAT32);
         else
-            loss_row(loss + image, label_rank + image, to, from, &target, gradient_scale, classes, DTYPE_BFLOAT16);
+            loss_row(op->loss + image, op->label_rank + image, to, from, &target, op->gradient_scale, classes,
+                     DTYPE_BFLOAT16);
     }
     return true;
 }

@@ -10,26 +10,25 @@ ALWAYS_INLINE void add_rows(void *restrict out, const void *restrict row, const 
         store(out, i, load(row, i, dtype) + position[i], dtype);
 }
 
-bool cpu_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
-                       size_t batch, size_t patches, size_t dim, struct error *error)
+bool cpu_embed_forward(struct context *ctx, const struct embed_forward *op, struct error *error)
 {
     (void)error;
     enum dtype dtype = ctx->dtype;
-    size_t tokens = patches + 1;
+    size_t tokens = op->patches + 1, dim = op->dim;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t row = 0; row < batch * tokens; row++) {
+    for (size_t row = 0; row < op->batch * tokens; row++) {
         size_t image = row / tokens, token = row % tokens;
-        void *to = at(out, row * dim, dtype);
+        void *to = at(op->out, row * dim, dtype);
         if (token == 0) {
             for (size_t i = 0; i < dim; i++)
-                store(to, i, cls[i] + position[i], dtype);
+                store(to, i, op->cls[i] + op->position[i], dtype);
             continue;
         }
-        const void *from = const_at(projected, (image * patches + token - 1) * dim, dtype);
+        const void *from = const_at(op->projected, (image * op->patches + token - 1) * dim, dtype);
         if (dtype == DTYPE_FLOAT32)
-            add_rows(to, from, position + token * dim, dim, DTYPE_FLOAT32);
+            add_rows(to, from, op->position + token * dim, dim, DTYPE_FLOAT32);
         else
-            add_rows(to, from, position + token * dim, dim, DTYPE_BFLOAT16);
+            add_rows(to, from, op->position + token * dim, dim, DTYPE_BFLOAT16);
     }
     return true;
 }
@@ -41,27 +40,26 @@ ALWAYS_INLINE void accumulate_row(float *restrict sum, const void *restrict row,
 }
 
 /* A thread takes tokens and sums over the images, in order: no partial sums are needed. */
-bool cpu_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
-                        const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error)
+bool cpu_embed_backward(struct context *ctx, const struct embed_backward *op, struct error *error)
 {
     (void)error;
     enum dtype dtype = ctx->dtype;
-    size_t tokens = patches + 1;
+    size_t tokens = op->patches + 1, dim = op->dim;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
     for (size_t token = 0; token < tokens; token++)
-        for (size_t image = 0; image < batch; image++) {
-            const void *from = const_at(out_gradient, (image * tokens + token) * dim, dtype);
-            float *position = position_gradient + token * dim;
+        for (size_t image = 0; image < op->batch; image++) {
+            const void *from = const_at(op->out_gradient, (image * tokens + token) * dim, dtype);
+            float *position = op->position_gradient + token * dim;
             if (dtype == DTYPE_FLOAT32)
                 accumulate_row(position, from, dim, DTYPE_FLOAT32);
             else
                 accumulate_row(position, from, dim, DTYPE_BFLOAT16);
             if (token > 0) {
-                memcpy(at(projected_gradient, (image * patches + token - 1) * dim, dtype), from,
+                memcpy(at(op->projected_gradient, (image * op->patches + token - 1) * dim, dtype), from,
                        dim * dtype_bytes(dtype));
             } else {
                 for (size_t i = 0; i < dim; i++)
-                    cls_gradient[i] += load(from, i, dtype);
+                    op->cls_gradient[i] += load(from, i, dtype);
             }
         }
     return true;

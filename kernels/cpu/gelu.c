@@ -48,26 +48,26 @@ bool cpu_gelu_forward(struct context *ctx, void *out, const void *in, const void
     return true;
 }
 
-bool cpu_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                       const void *in, const void *bias, size_t rows, size_t dim, struct error *error)
+bool cpu_gelu_backward(struct context *ctx, const struct gelu_backward *op, struct error *error)
 {
     enum dtype dtype = ctx->dtype;
+    size_t dim = op->dim;
     if (!rows_fit(ctx, dim, error))
         return false;
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
-        cpu_span(rows, ctx->threads, thread, &begin, &end);
+        cpu_span(op->rows, ctx->threads, thread, &begin, &end);
         struct row_scratch scratch = rows_scratch(ctx, thread, dim);
-        const float *added = row_read(bias, 0, scratch.buffers[0], dim, dtype);
+        const float *added = row_read(op->bias, 0, scratch.buffers[0], dim, dtype);
         for (size_t first = begin * dim; first < end * dim; first += dim) {
-            const float *x = row_read(in, first, scratch.buffers[1], dim, dtype);
-            const float *from = row_read(out_gradient, first, scratch.buffers[2], dim, dtype);
-            float *to = row_target(in_gradient, first, scratch.buffers[2], dtype);
+            const float *x = row_read(op->in, first, scratch.buffers[1], dim, dtype);
+            const float *from = row_read(op->out_gradient, first, scratch.buffers[2], dim, dtype);
+            float *to = row_target(op->in_gradient, first, scratch.buffers[2], dtype);
             gelu_gradient_row(to, scratch.sums, from, x, added, dim);
-            row_write(in_gradient, first, to, dim, dtype);
+            row_write(op->in_gradient, first, to, dim, dtype);
         }
     }
-    rows_add_sums(ctx, bias_gradient, 0, dim);
+    rows_add_sums(ctx, op->bias_gradient, 0, dim);
     return true;
 }

@@ -41,31 +41,30 @@ static void normalise(float *restrict normed, float *mean, float *rstd, const fl
     *rstd = scale;
 }
 
-bool cpu_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
-                                    const void *residual_in, const void *branch, const float *gamma,
-                                    const float *path_scale, const float *weight, const float *bias, size_t rows,
-                                    size_t tokens, size_t dim, struct error *error)
+bool cpu_residual_layernorm_forward(struct context *ctx, const struct residual_layernorm_forward *op,
+                                    struct error *error)
 {
     enum dtype dtype = ctx->dtype;
+    size_t dim = op->dim;
     if (!rows_fit(ctx, dim, error))
         return false;
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
-        cpu_span(rows, ctx->threads, thread, &begin, &end);
+        cpu_span(op->rows, ctx->threads, thread, &begin, &end);
         struct row_scratch scratch = rows_scratch(ctx, thread, 0);
         for (size_t row = begin, first = begin * dim; row < end; row++, first += dim) {
-            const float *x = row_read(residual_in, first, scratch.buffers[0], dim, dtype);
-            if (branch) {
-                float *sum = row_target(residual_out, first, scratch.buffers[0], dtype);
-                const float *added = row_read(branch, first, scratch.buffers[1], dim, dtype);
-                add_branch(sum, x, added, gamma, path_scale ? path_scale[row / tokens] : 1.0f, dim);
-                row_write(residual_out, first, sum, dim, dtype);
+            const float *x = row_read(op->residual_in, first, scratch.buffers[0], dim, dtype);
+            if (op->branch) {
+                float *sum = row_target(op->residual_out, first, scratch.buffers[0], dtype);
+                const float *added = row_read(op->branch, first, scratch.buffers[1], dim, dtype);
+                add_branch(sum, x, added, op->gamma, op->path_scale ? op->path_scale[row / op->tokens] : 1.0f, dim);
+                row_write(op->residual_out, first, sum, dim, dtype);
                 x = sum;
             }
-            float *y = row_target(normed, first, scratch.buffers[1], dtype);
-            normalise(y, mean + row, rstd + row, x, weight, bias, dim);
-            row_write(normed, first, y, dim, dtype);
+            float *y = row_target(op->normed, first, scratch.buffers[1], dtype);
+            normalise(y, op->mean + row, op->rstd + row, x, op->weight, op->bias, dim);
+            row_write(op->normed, first, y, dim, dtype);
         }
     }
     return true;
@@ -111,40 +110,38 @@ static void branch_gradient_row(float *restrict branch_gradient, float *restrict
     }
 }
 
-bool cpu_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
-                                     float *weight_gradient, float *bias_gradient, float *gamma_gradient,
-                                     const void *normed_gradient, const void *residual_out, const void *branch,
-                                     const float *mean, const float *rstd, const float *gamma, const float *path_scale,
-                                     const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error)
+bool cpu_residual_layernorm_backward(struct context *ctx, const struct residual_layernorm_backward *op,
+                                     struct error *error)
 {
     enum dtype dtype = ctx->dtype;
+    size_t dim = op->dim;
     if (!rows_fit(ctx, 3 * dim, error))
         return false;
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
-        cpu_span(rows, ctx->threads, thread, &begin, &end);
+        cpu_span(op->rows, ctx->threads, thread, &begin, &end);
         struct row_scratch scratch = rows_scratch(ctx, thread, 3 * dim);
         float *weight_sums = scratch.sums, *bias_sums = weight_sums + dim, *gamma_sums = bias_sums + dim;
         for (size_t row = begin, first = begin * dim; row < end; row++, first += dim) {
-            row_read(residual_gradient, first, scratch.buffers[0], dim, dtype);
-            float *total = row_target(residual_gradient, first, scratch.buffers[0], dtype);
-            const float *x = row_read(residual_out, first, scratch.buffers[1], dim, dtype);
-            const float *from = row_read(normed_gradient, first, scratch.buffers[2], dim, dtype);
-            add_gradient(total, weight_sums, bias_sums, from, x, mean[row], rstd[row], weight, dim);
-            row_write(residual_gradient, first, total, dim, dtype);
-            if (branch_gradient) {
-                const float *added = gamma ? row_read(branch, first, scratch.buffers[1], dim, dtype) : NULL;
-                float *to = row_target(branch_gradient, first, scratch.buffers[2], dtype);
-                branch_gradient_row(to, gamma_sums, total, added, gamma, path_scale ? path_scale[row / tokens] : 1.0f,
-                                    dim);
-                row_write(branch_gradient, first, to, dim, dtype);
+            row_read(op->residual_gradient, first, scratch.buffers[0], dim, dtype);
+            float *total = row_target(op->residual_gradient, first, scratch.buffers[0], dtype);
+            const float *x = row_read(op->residual_out, first, scratch.buffers[1], dim, dtype);
+            const float *from = row_read(op->normed_gradient, first, scratch.buffers[2], dim, dtype);
+            add_gradient(total, weight_sums, bias_sums, from, x, op->mean[row], op->rstd[row], op->weight, dim);
+            row_write(op->residual_gradient, first, total, dim, dtype);
+            if (op->branch_gradient) {
+                const float *added = op->gamma ? row_read(op->branch, first, scratch.buffers[1], dim, dtype) : NULL;
+                float *to = row_target(op->branch_gradient, first, scratch.buffers[2], dtype);
+                branch_gradient_row(to, gamma_sums, total, added, op->gamma,
+                                    op->path_scale ? op->path_scale[row / op->tokens] : 1.0f, dim);
+                row_write(op->branch_gradient, first, to, dim, dtype);
             }
         }
     }
-    rows_add_sums(ctx, weight_gradient, 0, dim);
-    rows_add_sums(ctx, bias_gradient, dim, dim);
-    if (gamma)
-        rows_add_sums(ctx, gamma_gradient, 2 * dim, dim);
+    rows_add_sums(ctx, op->weight_gradient, 0, dim);
+    rows_add_sums(ctx, op->bias_gradient, dim, dim);
+    if (op->gamma)
+        rows_add_sums(ctx, op->gamma_gradient, 2 * dim, dim);
     return true;
 }

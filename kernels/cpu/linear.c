@@ -262,11 +262,11 @@ static bool multiply(struct context *ctx, enum product product, const struct ope
     return ok;
 }
 
-bool cpu_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
-                        size_t rows, size_t in_dim, size_t out_dim, struct error *error)
+bool cpu_linear_forward(struct context *ctx, const struct linear_forward *op, struct error *error)
 {
-    struct operands operands = {in, weight, bias, out, ctx->workspace};
-    return multiply(ctx, bias ? PRODUCT_FORWARD_BIAS : PRODUCT_FORWARD, &operands, rows, in_dim, out_dim, error);
+    struct operands operands = {op->in, op->weight, op->bias, op->out, ctx->workspace};
+    return multiply(ctx, op->bias ? PRODUCT_FORWARD_BIAS : PRODUCT_FORWARD, &operands, op->rows, op->in_dim,
+                    op->out_dim, error);
 }
 
 /* A thread takes columns, in whole tiles, so that it adds up each of its columns alone. */
@@ -291,35 +291,31 @@ static size_t chunk_rows(size_t rows)
     return (even + 15) / 16 * 16;
 }
 
-static bool weight_gradient_product(struct context *ctx, float *weight_gradient, float *bias_gradient,
-                                    const void *out_gradient, const void *in, size_t rows, size_t in_dim,
-                                    size_t out_dim, struct error *error)
+static bool weight_gradient_product(struct context *ctx, const struct linear_backward *op, struct error *error)
 {
     enum dtype dtype = ctx->dtype;
+    size_t in_dim = op->in_dim, out_dim = op->out_dim, step = chunk_rows(op->rows);
     struct operands operands = {.left = ctx->workspace,
-                                .destination = weight_gradient,
+                                .destination = op->weight_gradient,
                                 .scratch = ctx->workspace + transposed_bytes(out_dim, dtype)};
-    size_t step = chunk_rows(rows);
     if (transposed_bytes(out_dim, dtype) > ctx->workspace_bytes)
         return error_runtime(error, "%zu outputs were not in the workload that the context was opened for", out_dim);
-    for (size_t first = 0; first < rows; first += step) {
-        size_t count = rows - first < step ? rows - first : step;
-        transpose_chunk(ctx, bias_gradient, const_at(out_gradient, first * out_dim, dtype), count, out_dim);
-        operands.right = const_at(in, first * in_dim, dtype);
+    for (size_t first = 0; first < op->rows; first += step) {
+        size_t count = op->rows - first < step ? op->rows - first : step;
+        transpose_chunk(ctx, op->bias_gradient, const_at(op->out_gradient, first * out_dim, dtype), count, out_dim);
+        operands.right = const_at(op->in, first * in_dim, dtype);
         if (!multiply(ctx, PRODUCT_WEIGHT_GRADIENT, &operands, count, in_dim, out_dim, error))
             return false;
     }
     return true;
 }
 
-bool cpu_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
-                         const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
-                         size_t out_dim, struct error *error)
+bool cpu_linear_backward(struct context *ctx, const struct linear_backward *op, struct error *error)
 {
-    struct operands operands = {out_gradient, weight, NULL, in_gradient, ctx->workspace};
-    return weight_gradient_product(ctx, weight_gradient, bias_gradient, out_gradient, in, rows, in_dim, out_dim,
-                                   error) &&
-           (!in_gradient || multiply(ctx, PRODUCT_INPUT_GRADIENT, &operands, rows, in_dim, out_dim, error));
+    struct operands operands = {op->out_gradient, op->weight, NULL, op->in_gradient, ctx->workspace};
+    return weight_gradient_product(ctx, op, error) &&
+           (!op->in_gradient ||
+            multiply(ctx, PRODUCT_INPUT_GRADIENT, &operands, op->rows, op->in_dim, op->out_dim, error));
 }
 
 static size_t planned_bytes(dnnl_engine_t engine, enum product product, const struct context_options *options,

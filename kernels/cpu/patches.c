@@ -22,25 +22,24 @@ ALWAYS_INLINE void normalise_patch(void *out, const uint8_t *pixels, const uint8
     }
 }
 
-bool cpu_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
-                           const float *shift, const int32_t *partner, const float *weight, size_t batch,
-                           size_t patches, size_t patch, size_t channels, struct error *error)
+bool cpu_patches_normalise(struct context *ctx, const struct patches_normalise *op, struct error *error)
 {
     (void)error;
-    struct patch_layout layout = {patch, channels, scale, shift};
-    size_t patch_dim = patch * patch * channels;
+    size_t patches = op->patches, patch = op->patch;
+    struct patch_layout layout = {patch, op->channels, op->scale, op->shift};
+    size_t patch_dim = patch * patch * op->channels;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (size_t i = 0; i < batch * patches; i++) {
-        const uint8_t *from = pixels + i * patch_dim, *other = NULL;
+    for (size_t i = 0; i < op->batch * patches; i++) {
+        const uint8_t *from = op->pixels + i * patch_dim, *other = NULL;
         float keep = 1.0f;
-        if (partner) {
-            other = pixels + ((size_t)partner[i / patches] * patches + i % patches) * patch_dim;
-            keep = weight[i];
+        if (op->partner) {
+            other = op->pixels + ((size_t)op->partner[i / patches] * patches + i % patches) * patch_dim;
+            keep = op->weight[i];
         }
         if (ctx->dtype == DTYPE_FLOAT32)
-            normalise_patch(at(out, i * patch_dim, DTYPE_FLOAT32), from, other, keep, &layout, DTYPE_FLOAT32);
+            normalise_patch(at(op->out, i * patch_dim, DTYPE_FLOAT32), from, other, keep, &layout, DTYPE_FLOAT32);
         else
-            normalise_patch(at(out, i * patch_dim, DTYPE_BFLOAT16), from, other, keep, &layout, DTYPE_BFLOAT16);
+            normalise_patch(at(op->out, i * patch_dim, DTYPE_BFLOAT16), from, other, keep, &layout, DTYPE_BFLOAT16);
     }
     return true;
 }

@@ -113,10 +113,9 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
     }
 }
 
-bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
-                       const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
-                       const struct adamw *adamw, struct error *error)
+bool cuda_adamw_update(struct context *ctx, const struct adamw_update *op, struct error *error)
 {
+    const struct adamw *adamw = op->adamw;
     adamw_constants c = {adamw->beta1,
                          adamw->beta2,
                          adamw->eps,
@@ -125,15 +124,14 @@ bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, v
                          (float)(adamw->lr / (1.0 - pow(adamw->beta1, (double)adamw->step))),
                          (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step))),
                          adamw->sum_of_squares_limit > 0 ? adamw->sum_of_squares_limit : (double)INFINITY};
-    size_t packs = count / 4;
-    if (working == master)
-        working = NULL;
+    size_t packs = op->count / 4;
+    void *working = op->working == op->master ? NULL : op->working;
     unsigned blocks = blocks_for(ctx, packs);
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(master, m, v, (T *)working, gradient, decay,
-                                                                        gradient_sum_of_squares,
-                                                                        adamw->earlier_sum_of_squares, packs, c);
+        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(
+            op->master, op->m, op->v, (T *)working, op->gradient, op->decay, op->gradient_sum_of_squares,
+            adamw->earlier_sum_of_squares, packs, c);
         return cuda_launched(ctx, "adamw", error);
     });
 }

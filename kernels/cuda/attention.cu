@@ -125,30 +125,29 @@ bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, co
                                         error);
 }
 
-bool cuda_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
-                             const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
-                             const struct attention_parameters *parameters, const struct attention_shape *shape,
-                             struct error *error)
+bool cuda_attention_backward(struct context *ctx, const struct attention_backward *op, struct error *error)
 {
+    const struct attention_shape *shape = op->shape;
     struct scratch scratch = {};
     if (!take_scratch(&scratch, ctx, shape, "attention_backward", error))
         return false;
     struct attention_record_list norms = {NULL, 0};
-    if (scratch.prepared && !attention_prepare(ctx, scratch.prepared, &norms, qkv, parameters, shape, error))
+    if (scratch.prepared && !attention_prepare(ctx, scratch.prepared, &norms, op->qkv, op->parameters, shape, error))
         return false;
     bool done;
     if (ctx->dtype == DTYPE_BFLOAT16) {
-        attention_operands<bfloat16> operands = operands_of<bfloat16>(qkv, scratch.prepared, shape);
+        attention_operands<bfloat16> operands = operands_of<bfloat16>(op->qkv, scratch.prepared, shape);
         attention_derivatives<bfloat16> derivatives =
-            derivatives_of<bfloat16>(qkv_gradient, out_gradient, out, logsumexp, scratch.delta, shape);
+            derivatives_of<bfloat16>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
         done = attention_backward_bf16(ctx, &operands, &derivatives, shape, error);
     } else {
-        attention_operands<float> operands = operands_of<float>(qkv, scratch.prepared, shape);
+        attention_operands<float> operands = operands_of<float>(op->qkv, scratch.prepared, shape);
         attention_derivatives<float> derivatives =
-            derivatives_of<float>(qkv_gradient, out_gradient, out, logsumexp, scratch.delta, shape);
+            derivatives_of<float>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
         done = attention_backward_float32(ctx, &operands, &derivatives, shape, error);
     }
     if (!done || !scratch.prepared)
         return done;
-    return attention_finish_gradient(ctx, qkv_gradient, gradients, scratch.partials, qkv, parameters, shape, error);
+    return attention_finish_gradient(ctx, op->qkv_gradient, op->gradients, scratch.partials, op->qkv, op->parameters,
+                                     shape, error);
 }

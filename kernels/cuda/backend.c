@@ -1,8 +1,11 @@
 /* The CUDA backend's table: context.c's functions, then the ops, each in the file of its name. */
 #include "kernels/cuda/cuda.h"
 
+#define OP(name) .name = cuda_##name,
+
 const struct kernels *kernels_cuda(void)
 {
+    /* clang-format off */
     static const struct kernels table = {
         .name = "cuda",
         .device_count = cuda_device_count,
@@ -28,24 +31,8 @@ const struct kernels *kernels_cuda(void)
         .elapsed = cuda_elapsed,
         .synchronise = cuda_synchronise,
         .stream = cuda_stream,
-        .patches_normalise = cuda_patches_normalise,
-        .embed_forward = cuda_embed_forward,
-        .embed_backward = cuda_embed_backward,
-        .linear_forward = cuda_linear_forward,
-        .linear_backward = cuda_linear_backward,
-        .residual_layernorm_forward = cuda_residual_layernorm_forward,
-        .residual_layernorm_backward = cuda_residual_layernorm_backward,
-        .attention_forward = cuda_attention_forward,
-        .attention_backward = cuda_attention_backward,
-        .gelu_forward = cuda_gelu_forward,
-        .gelu_backward = cuda_gelu_backward,
-        .cls_gather = cuda_cls_gather,
-        .cls_scatter = cuda_cls_scatter,
-        .cross_entropy = cuda_cross_entropy,
-        .sum_of_squares = cuda_sum_of_squares,
-        .adamw_update = cuda_adamw_update,
-        .round_parameters = cuda_round_parameters,
-        .find_nonfinite = cuda_find_nonfinite,
+        FOR_EACH_OP(OP) /* .patches_normalise = cuda_patches_normalise, ... */
     };
+    /* clang-format on */
     return &table;
 }

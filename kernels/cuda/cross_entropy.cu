@@ -112,21 +112,20 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
     }
 }
 
-bool cuda_cross_entropy(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
-                        const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
-                        float gradient_scale, size_t batch, size_t classes, struct error *error)
+bool cuda_cross_entropy(struct context *ctx, const struct cross_entropy *op, struct error *error)
 {
-    cross_entropy_arguments arguments = {loss,    label_rank, labels,         partner_labels,
-                                         weights, smoothing,  gradient_scale, classes};
+    size_t classes = op->classes;
+    cross_entropy_arguments arguments = {op->loss,    op->label_rank, op->labels,         op->partner_labels,
+                                         op->weights, op->smoothing,  op->gradient_scale, classes};
     return with_access(ctx->dtype, classes, [&](auto a) {
         typedef typename decltype(a)::type T;
         if (classes <= MOST_CACHED)
             cross_entropy_kernel<T, a.width, true>
-                <<<(unsigned)batch, ENTROPY_THREADS, classes * sizeof(float), ctx->compute>>>(
-                    (T *)gradient, (const T *)logits, arguments);
+                <<<(unsigned)op->batch, ENTROPY_THREADS, classes * sizeof(float), ctx->compute>>>(
+                    (T *)op->gradient, (const T *)op->logits, arguments);
         else
-            cross_entropy_kernel<T, a.width, false>
-                <<<(unsigned)batch, ENTROPY_THREADS, 0, ctx->compute>>>((T *)gradient, (const T *)logits, arguments);
+            cross_entropy_kernel<T, a.width, false><<<(unsigned)op->batch, ENTROPY_THREADS, 0, ctx->compute>>>(
+                (T *)op->gradient, (const T *)op->logits, arguments);
         return cuda_launched(ctx, "cross_entropy", error);
     });
 }

@@ -95,15 +95,16 @@ bool cuda_elapsed(struct context *ctx, int from, int to, double *seconds, struct
 bool cuda_synchronise(struct context *ctx, struct error *error);
 void *cuda_stream(struct context *ctx);
 
-/* ---- ops: as kernels.h says ---- */
+/* ---- ops, as kernels.h says: cuda_linear_forward in linear.c, ... ---- */
+
+#define OP(name) name##_op cuda_##name;
+FOR_EACH_OP(OP)
+#undef OP
+
+/* ---- what ops share ---- */
 
 bool cuda_matmul_open(struct matmul **matmul, struct error *error);
 void cuda_matmul_close(struct matmul *matmul);
-bool cuda_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
-                         size_t rows, size_t in_dim, size_t out_dim, struct error *error);
-bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
-                          const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
-                          size_t out_dim, struct error *error);
 
 /* sums[a][column] += partial[0][a][column] + partial[1][a][column] + ... for up to three arrays of dim numbers. Reads 4
  * bytes a partial number. */
@@ -113,53 +114,6 @@ bool cuda_column_sum_finish(struct context *ctx, float *const sums[], int arrays
 bool cuda_column_sum(struct context *ctx, float *sums, const void *x, size_t rows, size_t dim, struct error *error);
 /* out T [rows, dim] += bias T [dim]. */
 bool cuda_add_bias(struct context *ctx, void *out, const void *bias, size_t rows, size_t dim, struct error *error);
-
-bool cuda_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
-                            const float *shift, const int32_t *partner, const float *weight, size_t batch,
-                            size_t patches, size_t patch, size_t channels, struct error *error);
-bool cuda_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
-                        size_t batch, size_t patches, size_t dim, struct error *error);
-bool cuda_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
-                         const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error);
-bool cuda_cls_gather(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                     struct error *error);
-bool cuda_cls_scatter(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
-                      struct error *error);
-
-bool cuda_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
-                                     const void *residual_in, const void *branch, const float *gamma,
-                                     const float *path_scale, const float *weight, const float *bias, size_t rows,
-                                     size_t tokens, size_t dim, struct error *error);
-bool cuda_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
-                                      float *weight_gradient, float *bias_gradient, float *gamma_gradient,
-                                      const void *normed_gradient, const void *residual_out, const void *branch,
-                                      const float *mean, const float *rstd, const float *gamma, const float *path_scale,
-                                      const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error);
-
-bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,
-                            const struct attention_parameters *parameters, double *statistics,
-                            const struct attention_shape *shape, struct error *error);
-bool cuda_attention_backward(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
-                             const void *out_gradient, const void *out, const float *logsumexp, const void *qkv,
-                             const struct attention_parameters *parameters, const struct attention_shape *shape,
-                             struct error *error);
-
-bool cuda_gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
-                       struct error *error);
-bool cuda_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                        const void *in, const void *bias, size_t rows, size_t dim, struct error *error);
-
-bool cuda_cross_entropy(struct context *ctx, float *loss, int32_t *label_rank, void *gradient, const void *logits,
-                        const int32_t *labels, const int32_t *partner_labels, const float *weights, float smoothing,
-                        float gradient_scale, size_t batch, size_t classes, struct error *error);
-
-bool cuda_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error);
-bool cuda_adamw_update(struct context *ctx, float *master, float *m, float *v, void *working, const float *gradient,
-                       const uint8_t *decay, const double *gradient_sum_of_squares, size_t count,
-                       const struct adamw *adamw, struct error *error);
-bool cuda_round_parameters(struct context *ctx, void *working, const float *master, size_t count, struct error *error);
-bool cuda_find_nonfinite(struct context *ctx, size_t *first, const void *x, enum dtype dtype, size_t count,
-                         struct error *error);
 
 #ifdef __cplusplus
 }

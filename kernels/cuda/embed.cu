@@ -41,15 +41,16 @@ __global__ void __launch_bounds__(EMBED_THREADS)
     }
 }
 
-bool cuda_embed_forward(struct context *ctx, void *out, const void *projected, const float *cls, const float *position,
-                        size_t batch, size_t patches, size_t dim, struct error *error)
+bool cuda_embed_forward(struct context *ctx, const struct embed_forward *op, struct error *error)
 {
+    size_t dim = op->dim;
     size_t images_per_chunk = 64; /* the positions then cost 2 % beside bfloat16 activations */
     return with_access(ctx->dtype, dim, [&](auto a) {
         typedef typename decltype(a)::type T;
-        dim3 grid(div_up((patches + 1) * dim, EMBED_THREADS * a.width), div_up(batch, images_per_chunk));
-        embed_forward_kernel<T, a.width><<<grid, EMBED_THREADS, 0, ctx->compute>>>(
-            (T *)out, (const T *)projected, cls, position, batch, patches + 1, dim, images_per_chunk);
+        dim3 grid(div_up((op->patches + 1) * dim, EMBED_THREADS * a.width), div_up(op->batch, images_per_chunk));
+        embed_forward_kernel<T, a.width>
+            <<<grid, EMBED_THREADS, 0, ctx->compute>>>((T *)op->out, (const T *)op->projected, op->cls, op->position,
+                                                       op->batch, op->patches + 1, dim, images_per_chunk);
         return cuda_launched(ctx, "embed_forward", error);
     });
 }
@@ -88,15 +89,15 @@ __global__ void __launch_bounds__(EMBED_THREADS)
         add_floats(cls_gradient, at / VEC, sum);
 }
 
-bool cuda_embed_backward(struct context *ctx, void *projected_gradient, float *cls_gradient, float *position_gradient,
-                         const void *out_gradient, size_t batch, size_t patches, size_t dim, struct error *error)
+bool cuda_embed_backward(struct context *ctx, const struct embed_backward *op, struct error *error)
 {
+    size_t dim = op->dim;
     return with_access(ctx->dtype, dim, [&](auto a) {
         typedef typename decltype(a)::type T;
         embed_backward_kernel<T, a.width>
-            <<<div_up((patches + 1) * dim, EMBED_THREADS * a.width), EMBED_THREADS, 0, ctx->compute>>>(
-                (T *)projected_gradient, cls_gradient, position_gradient, (const T *)out_gradient, batch, patches + 1,
-                dim);
+            <<<div_up((op->patches + 1) * dim, EMBED_THREADS * a.width), EMBED_THREADS, 0, ctx->compute>>>(
+                (T *)op->projected_gradient, op->cls_gradient, op->position_gradient, (const T *)op->out_gradient,
+                op->batch, op->patches + 1, dim);
         return cuda_launched(ctx, "embed_backward", error);
     });
 }

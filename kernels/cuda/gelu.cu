@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(STRIP_THREADS)
 }
 
 template <typename T, int VEC>
-static bool gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
-                         struct error *error)
+static bool launch_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
+                           struct error *error)
 {
     strips cut = cut_strips(ctx, rows, dim, 32 * VEC, 256);
     gelu_forward_kernel<T, VEC><<<cut.grid, STRIP_THREADS, 0, ctx->compute>>>((T *)out, (const T *)in, (const T *)bias,
@@ -108,33 +108,30 @@ static bool gelu_forward(struct context *ctx, void *out, const void *in, const v
 }
 
 template <typename T, int VEC>
-static bool gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                          const void *in, const void *bias, size_t rows, size_t dim, struct error *error)
+static bool launch_backward(struct context *ctx, const struct gelu_backward *op, struct error *error)
 {
-    strips cut = cut_strips(ctx, rows, dim, 32 * VEC, 128);
+    size_t dim = op->dim;
+    strips cut = cut_strips(ctx, op->rows, dim, 32 * VEC, 128);
     void *partial;
     if (!cuda_workspace(ctx, &partial, cut.grid.y * dim * sizeof(float), "gelu_backward", error))
         return false;
-    gelu_backward_kernel<T, VEC>
-        <<<cut.grid, STRIP_THREADS, 0, ctx->compute>>>((T *)in_gradient, (float *)partial, (const T *)out_gradient,
-                                                       (const T *)in, (const T *)bias, rows, dim, cut.rows_per_chunk);
+    gelu_backward_kernel<T, VEC><<<cut.grid, STRIP_THREADS, 0, ctx->compute>>>(
+        (T *)op->in_gradient, (float *)partial, (const T *)op->out_gradient, (const T *)op->in, (const T *)op->bias,
+        op->rows, dim, cut.rows_per_chunk);
     return cuda_launched(ctx, "gelu_backward", error) &&
-           cuda_column_sum_finish(ctx, &bias_gradient, 1, (float *)partial, cut.grid.y, dim, error);
+           cuda_column_sum_finish(ctx, &op->bias_gradient, 1, (float *)partial, cut.grid.y, dim, error);
 }
 
 bool cuda_gelu_forward(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
                        struct error *error)
 {
     return with_access(ctx->dtype, dim, [&](auto a) {
-        return gelu_forward<typename decltype(a)::type, a.width>(ctx, out, in, bias, rows, dim, error);
+        return launch_forward<typename decltype(a)::type, a.width>(ctx, out, in, bias, rows, dim, error);
     });
 }
 
-bool cuda_gelu_backward(struct context *ctx, void *in_gradient, float *bias_gradient, const void *out_gradient,
-                        const void *in, const void *bias, size_t rows, size_t dim, struct error *error)
+bool cuda_gelu_backward(struct context *ctx, const struct gelu_backward *op, struct error *error)
 {
-    return with_access(ctx->dtype, dim, [&](auto a) {
-        return gelu_backward<typename decltype(a)::type, a.width>(ctx, in_gradient, bias_gradient, out_gradient, in,
-                                                                  bias, rows, dim, error);
-    });
+    return with_access(ctx->dtype, op->dim,
+                       [&](auto a) { return launch_backward<typename decltype(a)::type, a.width>(ctx, op, error); });
 }

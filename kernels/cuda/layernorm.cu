@@ -119,26 +119,24 @@ static bool forward(struct context *ctx, const layernorm_forward_tensors<T> &t, 
     return cuda_launched(ctx, "residual_layernorm_forward_strided", error);
 }
 
-bool cuda_residual_layernorm_forward(struct context *ctx, void *residual_out, void *normed, float *mean, float *rstd,
-                                     const void *residual_in, const void *branch, const float *gamma,
-                                     const float *path_scale, const float *weight, const float *bias, size_t rows,
-                                     size_t tokens, size_t dim, struct error *error)
+bool cuda_residual_layernorm_forward(struct context *ctx, const struct residual_layernorm_forward *op,
+                                     struct error *error)
 {
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        layernorm_forward_tensors<T> t = {(T *)residual_out,
-                                          (T *)normed,
-                                          mean,
-                                          rstd,
-                                          (const T *)residual_in,
-                                          (const T *)branch,
-                                          gamma,
-                                          path_scale,
-                                          weight,
-                                          bias,
-                                          rows,
-                                          tokens,
-                                          dim};
+        layernorm_forward_tensors<T> t = {(T *)op->residual_out,
+                                          (T *)op->normed,
+                                          op->mean,
+                                          op->rstd,
+                                          (const T *)op->residual_in,
+                                          (const T *)op->branch,
+                                          op->gamma,
+                                          op->path_scale,
+                                          op->weight,
+                                          op->bias,
+                                          op->rows,
+                                          op->tokens,
+                                          op->dim};
         return forward<T>(ctx, t, error);
     });
 }

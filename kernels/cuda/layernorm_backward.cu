@@ -211,37 +211,35 @@ static bool backward(struct context *ctx, const layernorm_backward_tensors<T> &t
     }
 }
 
-bool cuda_residual_layernorm_backward(struct context *ctx, void *residual_gradient, void *branch_gradient,
-                                      float *weight_gradient, float *bias_gradient, float *gamma_gradient,
-                                      const void *normed_gradient, const void *residual_out, const void *branch,
-                                      const float *mean, const float *rstd, const float *gamma, const float *path_scale,
-                                      const float *weight, size_t rows, size_t tokens, size_t dim, struct error *error)
+bool cuda_residual_layernorm_backward(struct context *ctx, const struct residual_layernorm_backward *op,
+                                      struct error *error)
 {
-    bool gamma_wanted = gamma && gamma_gradient;
+    size_t dim = op->dim;
+    bool gamma_wanted = op->gamma && op->gamma_gradient;
     int arrays = gamma_wanted ? 3 : 2;
-    unsigned lines = layernorm_blocks(ctx, rows);
+    unsigned lines = layernorm_blocks(ctx, op->rows);
     void *partial;
     if (!cuda_workspace(ctx, &partial, (size_t)lines * arrays * dim * sizeof(float), "layernorm_backward", error))
         return false;
     bool launched = with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        layernorm_backward_tensors<T> t = {(T *)residual_gradient,
-                                           (T *)branch_gradient,
-                                           (const T *)normed_gradient,
-                                           (const T *)residual_out,
-                                           (const T *)branch,
-                                           mean,
-                                           rstd,
-                                           gamma,
-                                           path_scale,
-                                           weight,
+        layernorm_backward_tensors<T> t = {(T *)op->residual_gradient,
+                                           (T *)op->branch_gradient,
+                                           (const T *)op->normed_gradient,
+                                           (const T *)op->residual_out,
+                                           (const T *)op->branch,
+                                           op->mean,
+                                           op->rstd,
+                                           op->gamma,
+                                           op->path_scale,
+                                           op->weight,
                                            (float *)partial,
                                            gamma_wanted,
-                                           rows,
-                                           tokens,
+                                           op->rows,
+                                           op->tokens,
                                            dim};
         return backward<T>(ctx, t, lines, error);
     });
-    float *sums[3] = {weight_gradient, bias_gradient, gamma_gradient};
+    float *sums[3] = {op->weight_gradient, op->bias_gradient, op->gamma_gradient};
     return launched && cuda_column_sum_finish(ctx, sums, arrays, (float *)partial, lines, dim, error);
 }

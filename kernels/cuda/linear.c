@@ -260,11 +260,11 @@ static uint32_t library_type(enum dtype dtype)
     return dtype == DTYPE_FLOAT32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-bool cuda_linear_forward(struct context *ctx, void *out, const void *in, const void *weight, const void *bias,
-                         size_t rows, size_t in_dim, size_t out_dim, struct error *error)
+bool cuda_linear_forward(struct context *ctx, const struct linear_forward *op, struct error *error)
 {
+    size_t in_dim = op->in_dim, out_dim = op->out_dim;
     struct product product = {.m = out_dim,
-                              .n = rows,
+                              .n = op->rows,
                               .k = in_dim,
                               .lda = in_dim,
                               .ldb = in_dim,
@@ -273,20 +273,19 @@ bool cuda_linear_forward(struct context *ctx, void *out, const void *in, const v
                               .type_ab = library_type(ctx->dtype),
                               .type_d = library_type(ctx->dtype),
                               .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
-    if (!bias)
-        return multiply(ctx, &product, out, weight, in, error);
+    if (!op->bias)
+        return multiply(ctx, &product, op->out, op->weight, op->in, error);
     struct product with_bias = product;
     with_bias.epilogue = CUBLASLT_EPILOGUE_BIAS;
     bool done;
-    return multiply_lt(ctx, &with_bias, out, weight, in, bias, &done, error) &&
-           (done ||
-            (multiply(ctx, &product, out, weight, in, error) && cuda_add_bias(ctx, out, bias, rows, out_dim, error)));
+    return multiply_lt(ctx, &with_bias, op->out, op->weight, op->in, op->bias, &done, error) &&
+           (done || (multiply(ctx, &product, op->out, op->weight, op->in, error) &&
+                     cuda_add_bias(ctx, op->out, op->bias, op->rows, out_dim, error)));
 }
 
-bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_gradient, float *bias_gradient,
-                          const void *out_gradient, const void *in, const void *weight, size_t rows, size_t in_dim,
-                          size_t out_dim, struct error *error)
+bool cuda_linear_backward(struct context *ctx, const struct linear_backward *op, struct error *error)
 {
+    size_t rows = op->rows, in_dim = op->in_dim, out_dim = op->out_dim;
     uint32_t type = library_type(ctx->dtype);
     struct product input = {.m = in_dim,
                             .n = rows,
@@ -308,10 +307,10 @@ bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_
                               .type_d = CUDA_R_32F,
                               .accumulate = 1,
                               .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
-    if (in_gradient && !multiply(ctx, &input, in_gradient, weight, out_gradient, error))
+    if (op->in_gradient && !multiply(ctx, &input, op->in_gradient, op->weight, op->out_gradient, error))
         return false;
-    if (!bias_gradient)
-        return multiply(ctx, &weights, weight_gradient, in, out_gradient, error);
+    if (!op->bias_gradient)
+        return multiply(ctx, &weights, op->weight_gradient, op->in, op->out_gradient, error);
     /* The epilogue overwrites its sums and ours accumulate, so it writes behind the library's workspace. */
     struct product with_bias = weights;
     with_bias.epilogue = CUBLASLT_EPILOGUE_BGRADB;
@@ -320,10 +319,10 @@ bool cuda_linear_backward(struct context *ctx, void *in_gradient, float *weight_
         return false;
     float *sums = (float *)((char *)workspace + LIBRARY_WORKSPACE_BYTES);
     bool done;
-    if (!multiply_lt(ctx, &with_bias, weight_gradient, in, out_gradient, sums, &done, error))
+    if (!multiply_lt(ctx, &with_bias, op->weight_gradient, op->in, op->out_gradient, sums, &done, error))
         return false;
     if (done)
-        return cuda_column_sum_finish(ctx, &bias_gradient, 1, sums, 1, out_dim, error);
-    return multiply(ctx, &weights, weight_gradient, in, out_gradient, error) &&
-           cuda_column_sum(ctx, bias_gradient, out_gradient, rows, out_dim, error);
+        return cuda_column_sum_finish(ctx, &op->bias_gradient, 1, sums, 1, out_dim, error);
+    return multiply(ctx, &weights, op->weight_gradient, op->in, op->out_gradient, error) &&
+           cuda_column_sum(ctx, op->bias_gradient, op->out_gradient, rows, out_dim, error);
 }

@@ -79,21 +79,20 @@ __global__ void __launch_bounds__(PATCHES_THREADS) patches_normalise_kernel(T *o
     }
 }
 
-bool cuda_patches_normalise(struct context *ctx, void *out, const uint8_t *pixels, const float *scale,
-                            const float *shift, const int32_t *partner, const float *weight, size_t batch,
-                            size_t patches, size_t patch, size_t channels, struct error *error)
+bool cuda_patches_normalise(struct context *ctx, const struct patches_normalise *op, struct error *error)
 {
+    size_t patch = op->patch, channels = op->channels;
     size_t patch_dim = patch * patch * channels;
-    patches_tensors t = {pixels,
-                         scale,
-                         shift,
-                         partner,
-                         weight,
-                         patches,
+    patches_tensors t = {op->pixels,
+                         op->scale,
+                         op->shift,
+                         op->partner,
+                         op->weight,
+                         op->patches,
                          (unsigned)(patch * patch),
                          (unsigned)channels,
                          (unsigned)patch_dim};
-    size_t staged_bytes = (PATCHES_PER_BLOCK * patch_dim / 16 + 2) * 16 * (partner ? 2 : 1);
+    size_t staged_bytes = (PATCHES_PER_BLOCK * patch_dim / 16 + 2) * 16 * (op->partner ? 2 : 1);
     if (channels > MOST_CHANNELS || staged_bytes > 48 * 1024)
         return error_input(error,
                            "patches of %zu x %zu pixels with %zu channels are too large for the CUDA backend "
@@ -101,13 +100,13 @@ bool cuda_patches_normalise(struct context *ctx, void *out, const uint8_t *pixel
                            patch, patch, channels, MOST_CHANNELS);
     return with_access(ctx->dtype, patch_dim, [&](auto a) {
         typedef typename decltype(a)::type T;
-        dim3 grid(div_up(patches, PATCHES_PER_BLOCK), (unsigned)batch);
-        if (partner)
+        dim3 grid(div_up(op->patches, PATCHES_PER_BLOCK), (unsigned)op->batch);
+        if (op->partner)
             patches_normalise_kernel<T, a.width, true>
-                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)out, t);
+                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)op->out, t);
         else
             patches_normalise_kernel<T, a.width, false>
-                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)out, t);
+                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)op->out, t);
         return cuda_launched(ctx, "patches_normalise", error);
     });
 }

@@ -232,9 +232,15 @@ static inline void trial_backward(struct trial *trial)
     struct error error = {0};
     struct attention_parameters parameters = parameters_of(trial);
     struct attention_gradients gradients = gradients_of(trial);
-    if (!cuda_attention_backward(&trial->ctx, trial->qkv_gradient.device, &gradients, trial->out_gradient.device,
-                                 trial->out.device, trial->logsumexp.device, trial->qkv.device, &parameters,
-                                 &trial->shape, &error))
+    struct attention_backward backward = {.qkv_gradient = trial->qkv_gradient.device,
+                                          .gradients = &gradients,
+                                          .out_gradient = trial->out_gradient.device,
+                                          .out = trial->out.device,
+                                          .logsumexp = trial->logsumexp.device,
+                                          .qkv = trial->qkv.device,
+                                          .parameters = &parameters,
+                                          .shape = &trial->shape};
+    if (!cuda_attention_backward(&trial->ctx, &backward, &error))
         fail_msg("%s", error.message);
     require(cudaStreamSynchronize(trial->ctx.compute));
     tensor_down(&trial->qkv_gradient);

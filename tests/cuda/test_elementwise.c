@@ -18,8 +18,8 @@ static void gelu_trial(struct twins *t)
     struct twin *out_gradient = twin_random(t, rows * dim, t->dtype, 1),
                 *bias_gradient = twin_random(t, dim, DTYPE_FLOAT32, 3);
     struct twin *in_gradient = random_between(t, 0, 1) ? out_gradient : twin_random(t, rows * dim, t->dtype, 1);
-    TWINS_RUN(t, gelu_backward, SIDE(in_gradient), SIDE(bias_gradient), SIDE(out_gradient), SIDE(in), SIDE(bias), rows,
-              dim);
+    TWINS_RUN_OP(t, gelu_backward, .in_gradient = SIDE(in_gradient), .bias_gradient = SIDE(bias_gradient),
+                 .out_gradient = SIDE(out_gradient), .in = SIDE(in), .bias = SIDE(bias), .rows = rows, .dim = dim);
     assert_twins_agree(t, "in_gradient", in_gradient, twins_bound(t));
     assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);
 }
@@ -32,10 +32,13 @@ static void embed_trial(struct twins *t)
                 *cls = twin_random(t, dim, DTYPE_FLOAT32, 1),
                 *position = twin_random(t, tokens * dim, DTYPE_FLOAT32, 1),
                 *out = twin_random(t, batch * tokens * dim, t->dtype, 1);
-    TWINS_RUN(t, embed_forward, SIDE(out), SIDE(projected), SIDE(cls), SIDE(position), batch, patches, dim);
+    TWINS_RUN_OP(t, embed_forward, .out = SIDE(out), .projected = SIDE(projected), .cls = SIDE(cls),
+                 .position = SIDE(position), .batch = batch, .patches = patches, .dim = dim);
     assert_twins_agree(t, "out", out, twins_bound(t));
     struct twin *out_gradient = twin_random(t, batch * tokens * dim, t->dtype, 1);
-    TWINS_RUN(t, embed_backward, SIDE(projected), SIDE(cls), SIDE(position), SIDE(out_gradient), batch, patches, dim);
+    TWINS_RUN_OP(t, embed_backward, .projected_gradient = SIDE(projected), .cls_gradient = SIDE(cls),
+                 .position_gradient = SIDE(position), .out_gradient = SIDE(out_gradient), .batch = batch,
+                 .patches = patches, .dim = dim);
     assert_twins_agree(t, "projected_gradient", projected, 0);
     assert_twins_agree(t, "cls_gradient", cls, 1e-5);
     assert_twins_agree(t, "position_gradient", position, 1e-5);
@@ -70,8 +73,9 @@ static void patches_trial(struct twins *t)
                 *shift = twin_random(t, channels, DTYPE_FLOAT32, 2),
                 *partner = mixed ? twin_raw(t, others, batch * sizeof *others) : NULL,
                 *weight = mixed ? twin_random(t, batch * patches, DTYPE_FLOAT32, 1) : NULL;
-    TWINS_RUN(t, patches_normalise, SIDE(out), SIDE(pixels), SIDE(scale), SIDE(shift), SIDE(partner), SIDE(weight),
-              batch, patches, patch, channels);
+    TWINS_RUN_OP(t, patches_normalise, .out = SIDE(out), .pixels = SIDE(pixels), .scale = SIDE(scale),
+                 .shift = SIDE(shift), .partner = SIDE(partner), .weight = SIDE(weight), .batch = batch,
+                 .patches = patches, .patch = patch, .channels = channels);
     assert_twins_agree(t, "out", out, twins_bound(t));
     free(bytes);
     free(others);

@@ -37,8 +37,10 @@ static void forward_trial(struct twins *t)
     }
     struct twin *normed = twin_random(t, count, t->dtype, 1), *mean = twin_random(t, rows, DTYPE_FLOAT32, 1),
                 *rstd = twin_random(t, rows, DTYPE_FLOAT32, 1);
-    TWINS_RUN(t, residual_layernorm_forward, SIDE(out), SIDE(normed), SIDE(mean), SIDE(rstd), SIDE(residual),
-              SIDE(branch), SIDE(gamma), SIDE(path_scale), SIDE(weight), SIDE(bias), rows, s.tokens, s.dim);
+    TWINS_RUN_OP(t, residual_layernorm_forward, .residual_out = SIDE(out), .normed = SIDE(normed), .mean = SIDE(mean),
+                 .rstd = SIDE(rstd), .residual_in = SIDE(residual), .branch = SIDE(branch), .gamma = SIDE(gamma),
+                 .path_scale = SIDE(path_scale), .weight = SIDE(weight), .bias = SIDE(bias), .rows = rows,
+                 .tokens = s.tokens, .dim = s.dim);
     if (out)
         assert_twins_agree(t, "residual_out", out, twins_bound(t));
     /* Of one number the LayerNorm is rounding errors alone. */
@@ -58,8 +60,9 @@ static void backward_trial(struct twins *t)
     struct twin *x = twin_random(t, count, t->dtype, 2), *weight = twin_random(t, s.dim, DTYPE_FLOAT32, 1),
                 *bias = twin_random(t, s.dim, DTYPE_FLOAT32, 1), *normed = twin_random(t, count, t->dtype, 1),
                 *mean = twin_random(t, rows, DTYPE_FLOAT32, 1), *rstd = twin_random(t, rows, DTYPE_FLOAT32, 1);
-    TWINS_RUN(t, residual_layernorm_forward, NULL, SIDE(normed), SIDE(mean), SIDE(rstd), SIDE(x), NULL, NULL, NULL,
-              SIDE(weight), SIDE(bias), rows, s.tokens, s.dim);
+    TWINS_RUN_OP(t, residual_layernorm_forward, .normed = SIDE(normed), .mean = SIDE(mean), .rstd = SIDE(rstd),
+                 .residual_in = SIDE(x), .weight = SIDE(weight), .bias = SIDE(bias), .rows = rows, .tokens = s.tokens,
+                 .dim = s.dim);
     struct twin *branch = NULL, *gamma = NULL, *gamma_gradient = NULL, *path_scale = NULL, *branch_gradient = NULL;
     if (random_between(t, 0, 1)) {
         branch = twin_random(t, count, t->dtype, 2);
@@ -74,9 +77,12 @@ static void backward_trial(struct twins *t)
                 *residual_gradient = twin_random(t, count, t->dtype, 1),
                 *weight_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3),
                 *bias_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3);
-    TWINS_RUN(t, residual_layernorm_backward, SIDE(residual_gradient), SIDE(branch_gradient), SIDE(weight_gradient),
-              SIDE(bias_gradient), SIDE(gamma_gradient), SIDE(normed_gradient), SIDE(x), SIDE(branch), SIDE(mean),
-              SIDE(rstd), SIDE(gamma), SIDE(path_scale), SIDE(weight), rows, s.tokens, s.dim);
+    TWINS_RUN_OP(t, residual_layernorm_backward, .residual_gradient = SIDE(residual_gradient),
+                 .branch_gradient = SIDE(branch_gradient), .weight_gradient = SIDE(weight_gradient),
+                 .bias_gradient = SIDE(bias_gradient), .gamma_gradient = SIDE(gamma_gradient),
+                 .normed_gradient = SIDE(normed_gradient), .residual_out = SIDE(x), .branch = SIDE(branch),
+                 .mean = SIDE(mean), .rstd = SIDE(rstd), .gamma = SIDE(gamma), .path_scale = SIDE(path_scale),
+                 .weight = SIDE(weight), .rows = rows, .tokens = s.tokens, .dim = s.dim);
     assert_twins_agree(t, "residual_gradient", residual_gradient, twins_bound(t));
     assert_twins_agree(t, "weight_gradient", weight_gradient, 1e-4);
     assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);

@@ -14,7 +14,8 @@ static void forward_trial(struct twins *t)
     struct twin *weight = twin_random(t, out_dim * in_dim, t->dtype, 1);
     struct twin *bias = random_between(t, 0, 3) ? twin_random(t, out_dim, t->dtype, 1) : NULL;
     struct twin *out = twin_random(t, rows * out_dim, t->dtype, 1);
-    TWINS_RUN(t, linear_forward, SIDE(out), SIDE(in), SIDE(weight), SIDE(bias), rows, in_dim, out_dim);
+    TWINS_RUN_OP(t, linear_forward, .out = SIDE(out), .in = SIDE(in), .weight = SIDE(weight), .bias = SIDE(bias),
+                 .rows = rows, .in_dim = in_dim, .out_dim = out_dim);
     assert_twins_agree(t, "out", out, twins_bound(t));
 }
 
@@ -28,8 +29,9 @@ static void backward_trial(struct twins *t)
     struct twin *in_gradient = random_between(t, 0, 3) ? twin_random(t, rows * in_dim, t->dtype, 1) : NULL;
     struct twin *bias_gradient = random_between(t, 0, 3) ? twin_random(t, out_dim, DTYPE_FLOAT32, 3) : NULL;
     struct twin *weight_gradient = twin_random(t, out_dim * in_dim, DTYPE_FLOAT32, 3);
-    TWINS_RUN(t, linear_backward, SIDE(in_gradient), SIDE(weight_gradient), SIDE(bias_gradient), SIDE(out_gradient),
-              SIDE(in), SIDE(weight), rows, in_dim, out_dim);
+    TWINS_RUN_OP(t, linear_backward, .in_gradient = SIDE(in_gradient), .weight_gradient = SIDE(weight_gradient),
+                 .bias_gradient = SIDE(bias_gradient), .out_gradient = SIDE(out_gradient), .in = SIDE(in),
+                 .weight = SIDE(weight), .rows = rows, .in_dim = in_dim, .out_dim = out_dim);
     if (in_gradient)
         assert_twins_agree(t, "in_gradient", in_gradient, twins_bound(t));
     if (bias_gradient)

@@ -18,8 +18,9 @@ static void run(struct twins *t, struct twin *logits, size_t batch, size_t class
                 *partner = mixed ? twin_raw(t, labels + batch, batch * sizeof *labels) : NULL,
                 *weights = mixed ? twin_random(t, batch, DTYPE_FLOAT32, 1) : NULL;
     float smoothing = random_between(t, 0, 1) ? 0.1f : 0.0f;
-    TWINS_RUN(t, cross_entropy, SIDE(loss), SIDE(rank), SIDE(gradient), SIDE(logits), SIDE(own), SIDE(partner),
-              SIDE(weights), smoothing, 0.25f, batch, classes);
+    TWINS_RUN_OP(t, cross_entropy, .loss = SIDE(loss), .label_rank = SIDE(rank), .gradient = SIDE(gradient),
+                 .logits = SIDE(logits), .labels = SIDE(own), .partner_labels = SIDE(partner), .weights = SIDE(weights),
+                 .smoothing = smoothing, .gradient_scale = 0.25f, .batch = batch, .classes = classes);
     assert_twins_agree(t, "loss", loss, 1e-5);
     assert_twins_agree(t, "label_rank", rank, 0);
     if (gradient)

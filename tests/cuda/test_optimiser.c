@@ -28,8 +28,9 @@ static void adamw_trial(struct twins *t)
     for (adamw.step = 1; adamw.step <= 3; adamw.step++) {
         struct twin *gradient = twin_random(t, count, DTYPE_FLOAT32, adamw.step == 2 ? 1e-3 : 1);
         TWINS_RUN(t, sum_of_squares, SIDE(sum), SIDE(gradient), count);
-        TWINS_RUN(t, adamw_update, SIDE(master), SIDE(m), SIDE(v), SIDE(working), SIDE(gradient), SIDE(decay),
-                  SIDE(sum), count, &adamw);
+        TWINS_RUN_OP(t, adamw_update, .master = SIDE(master), .m = SIDE(m), .v = SIDE(v), .working = SIDE(working),
+                     .gradient = SIDE(gradient), .decay = SIDE(decay), .gradient_sum_of_squares = SIDE(sum),
+                     .count = count, .adamw = &adamw);
         assert_twins_agree(t, "master", master, 1e-5);
         assert_twins_agree(t, "working", working, twins_bound(t));
         assert_twins_agree(t, "m", m, 1e-5);
@@ -50,9 +51,16 @@ static void refuses_trial(struct twins *t)
     /* Only on the CUDA sides: the CPU's copy keeps what was there before. */
     for (int side = 1; side < SIDES; side++) {
         struct error error;
-        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
-                                                 SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
-                  &error);
+        struct adamw_update update = {.master = SIDE(master),
+                                      .m = SIDE(m),
+                                      .v = SIDE(v),
+                                      .working = SIDE(working),
+                                      .gradient = SIDE(gradient),
+                                      .decay = SIDE(decay),
+                                      .gradient_sum_of_squares = SIDE(sum),
+                                      .count = count,
+                                      .adamw = &adamw};
+        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, &update, &error), &error);
     }
     assert_twins_agree(t, "master", master, 0);
     assert_twins_agree(t, "m", m, 0);
@@ -77,9 +85,16 @@ static void withheld_trial(struct twins *t)
             struct error error;
             adamw.sum_of_squares_limit = trial == 0 ? nextafter(squares, 0) : 0;
             adamw.earlier_sum_of_squares = trial == 0 ? NULL : SIDE(broken);
-            assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
-                                                     SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
-                      &error);
+            struct adamw_update update = {.master = SIDE(master),
+                                          .m = SIDE(m),
+                                          .v = SIDE(v),
+                                          .working = SIDE(working),
+                                          .gradient = SIDE(gradient),
+                                          .decay = SIDE(decay),
+                                          .gradient_sum_of_squares = SIDE(sum),
+                                          .count = count,
+                                          .adamw = &adamw};
+            assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, &update, &error), &error);
         }
     assert_twins_agree(t, "master", master, 0);
     assert_twins_agree(t, "m", m, 0);
@@ -89,9 +104,16 @@ static void withheld_trial(struct twins *t)
         struct error error;
         adamw.sum_of_squares_limit = squares;
         adamw.earlier_sum_of_squares = SIDE(finite);
-        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, SIDE(master), SIDE(m), SIDE(v), SIDE(working),
-                                                 SIDE(gradient), SIDE(decay), SIDE(sum), count, &adamw, &error),
-                  &error);
+        struct adamw_update update = {.master = SIDE(master),
+                                      .m = SIDE(m),
+                                      .v = SIDE(v),
+                                      .working = SIDE(working),
+                                      .gradient = SIDE(gradient),
+                                      .decay = SIDE(decay),
+                                      .gradient_sum_of_squares = SIDE(sum),
+                                      .count = count,
+                                      .adamw = &adamw};
+        assert_ok(t->sides[side].k->adamw_update(t->sides[side].ctx, &update, &error), &error);
     }
     assert_twins_agree(t, "master", master, 1e-5);
     assert_twins_agree(t, "m", m, 1e-5);

@@ -53,51 +53,106 @@ static void *twice(struct run *run, size_t count, size_t width)
 
 static bool patches_normalise(struct run *r)
 {
-    return r->k->patches_normalise(r->ctx, once(r, BATCH * PATCHES * PATCH_DIM, 2),
-                                   once(r, BATCH * PATCHES * PATCH_DIM, 1), once(r, CHANNELS, 4), once(r, CHANNELS, 4),
-                                   NULL, NULL, BATCH, PATCHES, PATCH, CHANNELS, &r->error);
+    struct patches_normalise normalise = {.out = once(r, BATCH * PATCHES * PATCH_DIM, 2),
+                                          .pixels = once(r, BATCH * PATCHES * PATCH_DIM, 1),
+                                          .scale = once(r, CHANNELS, 4),
+                                          .shift = once(r, CHANNELS, 4),
+                                          .batch = BATCH,
+                                          .patches = PATCHES,
+                                          .patch = PATCH,
+                                          .channels = CHANNELS};
+    return r->k->patches_normalise(r->ctx, &normalise, &r->error);
 }
 
 static bool embed_forward(struct run *r)
 {
-    return r->k->embed_forward(r->ctx, once(r, ROWS * DIM, 2), once(r, BATCH * PATCHES * DIM, 2), once(r, DIM, 4),
-                               once(r, TOKENS * DIM, 4), BATCH, PATCHES, DIM, &r->error);
+    struct embed_forward forward = {.out = once(r, ROWS * DIM, 2),
+                                    .projected = once(r, BATCH * PATCHES * DIM, 2),
+                                    .cls = once(r, DIM, 4),
+                                    .position = once(r, TOKENS * DIM, 4),
+                                    .batch = BATCH,
+                                    .patches = PATCHES,
+                                    .dim = DIM};
+    return r->k->embed_forward(r->ctx, &forward, &r->error);
 }
 
 static bool embed_backward(struct run *r)
 {
-    return r->k->embed_backward(r->ctx, once(r, BATCH * PATCHES * DIM, 2), twice(r, DIM, 4), twice(r, TOKENS * DIM, 4),
-                                once(r, ROWS * DIM, 2), BATCH, PATCHES, DIM, &r->error);
+    struct embed_backward backward = {.projected_gradient = once(r, BATCH * PATCHES * DIM, 2),
+                                      .cls_gradient = twice(r, DIM, 4),
+                                      .position_gradient = twice(r, TOKENS * DIM, 4),
+                                      .out_gradient = once(r, ROWS * DIM, 2),
+                                      .batch = BATCH,
+                                      .patches = PATCHES,
+                                      .dim = DIM};
+    return r->k->embed_backward(r->ctx, &backward, &r->error);
 }
 
 static bool layernorm_forward(struct run *r)
 {
-    return r->k->residual_layernorm_forward(r->ctx, NULL, once(r, ROWS * DIM, 2), once(r, ROWS, 4), once(r, ROWS, 4),
-                                            once(r, ROWS * DIM, 2), NULL, NULL, NULL, once(r, DIM, 4), once(r, DIM, 4),
-                                            ROWS, TOKENS, DIM, &r->error);
+    struct residual_layernorm_forward forward = {.normed = once(r, ROWS * DIM, 2),
+                                                 .mean = once(r, ROWS, 4),
+                                                 .rstd = once(r, ROWS, 4),
+                                                 .residual_in = once(r, ROWS * DIM, 2),
+                                                 .weight = once(r, DIM, 4),
+                                                 .bias = once(r, DIM, 4),
+                                                 .rows = ROWS,
+                                                 .tokens = TOKENS,
+                                                 .dim = DIM};
+    return r->k->residual_layernorm_forward(r->ctx, &forward, &r->error);
 }
 
 static bool residual_layernorm_forward(struct run *r)
 {
-    return r->k->residual_layernorm_forward(r->ctx, once(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), once(r, ROWS, 4),
-                                            once(r, ROWS, 4), once(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), NULL,
-                                            NULL, once(r, DIM, 4), once(r, DIM, 4), ROWS, TOKENS, DIM, &r->error);
+    struct residual_layernorm_forward forward = {.residual_out = once(r, ROWS * DIM, 2),
+                                                 .normed = once(r, ROWS * DIM, 2),
+                                                 .mean = once(r, ROWS, 4),
+                                                 .rstd = once(r, ROWS, 4),
+                                                 .residual_in = once(r, ROWS * DIM, 2),
+                                                 .branch = once(r, ROWS * DIM, 2),
+                                                 .weight = once(r, DIM, 4),
+                                                 .bias = once(r, DIM, 4),
+                                                 .rows = ROWS,
+                                                 .tokens = TOKENS,
+                                                 .dim = DIM};
+    return r->k->residual_layernorm_forward(r->ctx, &forward, &r->error);
 }
 
 static bool layernorm_backward(struct run *r)
 {
-    return r->k->residual_layernorm_backward(r->ctx, twice(r, ROWS * DIM, 2), NULL, twice(r, DIM, 4), twice(r, DIM, 4),
-                                             NULL, once(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), NULL,
-                                             once(r, ROWS, 4), once(r, ROWS, 4), NULL, NULL, once(r, DIM, 4), ROWS,
-                                             TOKENS, DIM, &r->error);
+    struct residual_layernorm_backward backward = {.residual_gradient = twice(r, ROWS * DIM, 2),
+                                                   .weight_gradient = twice(r, DIM, 4),
+                                                   .bias_gradient = twice(r, DIM, 4),
+                                                   .normed_gradient = once(r, ROWS * DIM, 2),
+                                                   .residual_out = once(r, ROWS * DIM, 2),
+                                                   .mean = once(r, ROWS, 4),
+                                                   .rstd = once(r, ROWS, 4),
+                                                   .weight = once(r, DIM, 4),
+                                                   .rows = ROWS,
+                                                   .tokens = TOKENS,
+                                                   .dim = DIM};
+    return r->k->residual_layernorm_backward(r->ctx, &backward, &r->error);
 }
 
 static bool layerscale_layernorm_backward(struct run *r)
 {
-    return r->k->residual_layernorm_backward(
-        r->ctx, twice(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), twice(r, DIM, 4), twice(r, DIM, 4), twice(r, DIM, 4),
-        once(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), once(r, ROWS * DIM, 2), once(r, ROWS, 4), once(r, ROWS, 4),
-        once(r, DIM, 4), once(r, BATCH, 4), once(r, DIM, 4), ROWS, TOKENS, DIM, &r->error);
+    struct residual_layernorm_backward backward = {.residual_gradient = twice(r, ROWS * DIM, 2),
+                                                   .branch_gradient = once(r, ROWS * DIM, 2),
+                                                   .weight_gradient = twice(r, DIM, 4),
+                                                   .bias_gradient = twice(r, DIM, 4),
+                                                   .gamma_gradient = twice(r, DIM, 4),
+                                                   .normed_gradient = once(r, ROWS * DIM, 2),
+                                                   .residual_out = once(r, ROWS * DIM, 2),
+                                                   .branch = once(r, ROWS * DIM, 2),
+                                                   .mean = once(r, ROWS, 4),
+                                                   .rstd = once(r, ROWS, 4),
+                                                   .gamma = once(r, DIM, 4),
+                                                   .path_scale = once(r, BATCH, 4),
+                                                   .weight = once(r, DIM, 4),
+                                                   .rows = ROWS,
+                                                   .tokens = TOKENS,
+                                                   .dim = DIM};
+    return r->k->residual_layernorm_backward(r->ctx, &backward, &r->error);
 }
 
 static bool gelu_forward(struct run *r)
@@ -108,8 +163,14 @@ static bool gelu_forward(struct run *r)
 
 static bool gelu_backward(struct run *r)
 {
-    return r->k->gelu_backward(r->ctx, once(r, ROWS * HIDDEN, 2), twice(r, HIDDEN, 4), once(r, ROWS * HIDDEN, 2),
-                               once(r, ROWS * HIDDEN, 2), once(r, HIDDEN, 2), ROWS, HIDDEN, &r->error);
+    struct gelu_backward backward = {.in_gradient = once(r, ROWS * HIDDEN, 2),
+                                     .bias_gradient = twice(r, HIDDEN, 4),
+                                     .out_gradient = once(r, ROWS * HIDDEN, 2),
+                                     .in = once(r, ROWS * HIDDEN, 2),
+                                     .bias = once(r, HIDDEN, 2),
+                                     .rows = ROWS,
+                                     .dim = HIDDEN};
+    return r->k->gelu_backward(r->ctx, &backward, &r->error);
 }
 
 static bool cls_scatter(struct run *r)
@@ -119,9 +180,16 @@ static bool cls_scatter(struct run *r)
 
 static bool cross_entropy(struct run *r)
 {
-    return r->k->cross_entropy(r->ctx, once(r, BATCH, 4), once(r, BATCH, 4), once(r, BATCH * CLASSES, 2),
-                               once(r, BATCH * CLASSES, 2), once(r, BATCH, 4), NULL, NULL, 0.1f, 1, BATCH, CLASSES,
-                               &r->error);
+    struct cross_entropy loss = {.loss = once(r, BATCH, 4),
+                                 .label_rank = once(r, BATCH, 4),
+                                 .gradient = once(r, BATCH * CLASSES, 2),
+                                 .logits = once(r, BATCH * CLASSES, 2),
+                                 .labels = once(r, BATCH, 4),
+                                 .smoothing = 0.1f,
+                                 .gradient_scale = 1,
+                                 .batch = BATCH,
+                                 .classes = CLASSES};
+    return r->k->cross_entropy(r->ctx, &loss, &r->error);
 }
 
 static bool sum_of_squares(struct run *r)
@@ -132,9 +200,16 @@ static bool sum_of_squares(struct run *r)
 static bool adamw_update(struct run *r)
 {
     struct adamw adamw = {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.05f, .step = 1};
-    return r->k->adamw_update(r->ctx, twice(r, PARAMETERS, 4), twice(r, PARAMETERS, 4), twice(r, PARAMETERS, 4),
-                              once(r, PARAMETERS, 2), once(r, PARAMETERS, 4), once(r, PARAMETERS / 64, 1),
-                              once(r, 1, 8), PARAMETERS, &adamw, &r->error);
+    struct adamw_update update = {.master = twice(r, PARAMETERS, 4),
+                                  .m = twice(r, PARAMETERS, 4),
+                                  .v = twice(r, PARAMETERS, 4),
+                                  .working = once(r, PARAMETERS, 2),
+                                  .gradient = once(r, PARAMETERS, 4),
+                                  .decay = once(r, PARAMETERS / 64, 1),
+                                  .gradient_sum_of_squares = once(r, 1, 8),
+                                  .count = PARAMETERS,
+                                  .adamw = &adamw};
+    return r->k->adamw_update(r->ctx, &update, &r->error);
 }
 
 static bool round_parameters(struct run *r)

@@ -55,12 +55,13 @@ void twins_release(struct twins *t);
 void twins_each(void (*trial)(struct twins *t), int trials);
 
 /* One CUDA call and the same on the other sides: TWINS_RUN(t, gelu_forward, SIDE(out), SIDE(in), SIDE(bias), rows,
- * dim). */
+ * dim); TWINS_RUN_OP(t, gelu_backward, .in_gradient = SIDE(in_gradient), ...) where the op takes a struct. */
 #define SIDE(twin) ((twin) ? (twin)->data[side] : NULL)
 #define TWINS_RUN(t, op, ...)                                                                   \
     for (int side = 0; side < SIDES; side++) {                                                  \
         struct error error_;                                                                    \
         assert_ok((t)->sides[side].k->op((t)->sides[side].ctx, __VA_ARGS__, &error_), &error_); \
     }
+#define TWINS_RUN_OP(t, op, ...) TWINS_RUN(t, op, &((struct op){__VA_ARGS__}))
 
 #endif

@@ -154,8 +154,15 @@ static inline void trial_run(struct trial *trial, bool with_statistics)
     assert_true(cpu_attention_forward(&trial->ctx, trial->out, trial->logsumexp, trial->qkv, &parameters,
                                       with_statistics ? trial->statistics : NULL, &trial->shape, &error));
     memset(trial->ctx.workspace, 0xff, trial->ctx.workspace_bytes); /* nothing in it may be relied upon */
-    assert_true(cpu_attention_backward(&trial->ctx, trial->qkv_gradient, &gradients, trial->out_gradient, trial->out,
-                                       trial->logsumexp, trial->qkv, &parameters, &trial->shape, &error));
+    struct attention_backward backward = {.qkv_gradient = trial->qkv_gradient,
+                                          .gradients = &gradients,
+                                          .out_gradient = trial->out_gradient,
+                                          .out = trial->out,
+                                          .logsumexp = trial->logsumexp,
+                                          .qkv = trial->qkv,
+                                          .parameters = &parameters,
+                                          .shape = &trial->shape};
+    assert_true(cpu_attention_backward(&trial->ctx, &backward, &error));
 }
 
 #endif

@@ -41,9 +41,16 @@ static void trial(struct op_test *test)
         for (size_t i = 0; i < count; i++)
             exact += gradient->exact[i] * gradient->exact[i];
         assert_true(fabs(sum - exact) <= 1e-12 * exact);
-        assert_ok(test->k->adamw_update(test->ctx, master->data, m->data, v->data, working->data, gradient->data, decay,
-                                        &sum, count, &adamw, &error),
-                  &error);
+        struct adamw_update update = {.master = master->data,
+                                      .m = m->data,
+                                      .v = v->data,
+                                      .working = working->data,
+                                      .gradient = gradient->data,
+                                      .decay = decay,
+                                      .gradient_sum_of_squares = &sum,
+                                      .count = count,
+                                      .adamw = &adamw};
+        assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
         reference_step(master->exact, m->exact, v->exact, gradient->exact, decay, count, &adamw);
     }
     assert_close("master", master, master->exact, 2e-6);
@@ -68,10 +75,17 @@ static void broken_gradient_trial(struct op_test *test)
         state[i] = tensor_random(test, 64, DTYPE_FLOAT32, 1);
         before[i] = tensor_copy(test, state[i]);
     }
-    for (int bad = 0; bad < 2; bad++)
-        assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, NULL, gradient->data,
-                                        &decay, &sums[bad], 64, &adamw, &error),
-                  &error);
+    struct adamw_update update = {.master = state[0]->data,
+                                  .m = state[1]->data,
+                                  .v = state[2]->data,
+                                  .gradient = gradient->data,
+                                  .decay = &decay,
+                                  .count = 64,
+                                  .adamw = &adamw};
+    for (int bad = 0; bad < 2; bad++) {
+        update.gradient_sum_of_squares = &sums[bad];
+        assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
+    }
     for (int i = 0; i < 3; i++)
         assert_same_bits("state before and after a gradient that is not finite", state[i], before[i]);
 }
@@ -100,18 +114,32 @@ static void withheld_trial(struct op_test *test)
     at_limit.sum_of_squares_limit = sum;
     at_limit.earlier_sum_of_squares = &whole;
     const struct adamw *withheld[] = {&over, &behind};
-    for (int i = 0; i < 2; i++)
-        assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, state[3]->data,
-                                        gradient->data, decay, &sum, count, withheld[i], &error),
-                  &error);
+    struct adamw_update update = {.master = state[0]->data,
+                                  .m = state[1]->data,
+                                  .v = state[2]->data,
+                                  .working = state[3]->data,
+                                  .gradient = gradient->data,
+                                  .decay = decay,
+                                  .gradient_sum_of_squares = &sum,
+                                  .count = count};
+    for (int i = 0; i < 2; i++) {
+        update.adamw = withheld[i];
+        assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
+    }
     for (int i = 0; i < 4; i++)
         assert_same_bits("state before and after a step that is withheld", state[i], before[i]);
-    assert_ok(test->k->adamw_update(test->ctx, state[0]->data, state[1]->data, state[2]->data, state[3]->data,
-                                    gradient->data, decay, &sum, count, &at_limit, &error),
-              &error);
-    assert_ok(test->k->adamw_update(test->ctx, free_step[0]->data, free_step[1]->data, free_step[2]->data,
-                                    free_step[3]->data, gradient->data, decay, &sum, count, &plain, &error),
-              &error);
+    update.adamw = &at_limit;
+    assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
+    struct adamw_update free_update = {.master = free_step[0]->data,
+                                       .m = free_step[1]->data,
+                                       .v = free_step[2]->data,
+                                       .working = free_step[3]->data,
+                                       .gradient = gradient->data,
+                                       .decay = decay,
+                                       .gradient_sum_of_squares = &sum,
+                                       .count = count,
+                                       .adamw = &plain};
+    assert_ok(test->k->adamw_update(test->ctx, &free_update, &error), &error);
     for (int i = 0; i < 4; i++)
         assert_same_bits("a step at the limit and one without", state[i], free_step[i]);
     assert_true(memcmp(state[0]->data, before[0]->data, count * sizeof(float)) != 0);
@@ -132,12 +160,25 @@ static void shared_memory_trial(struct op_test *test)
         zeros[i] = tensor_zeros(test, 64, DTYPE_FLOAT32);
     if (test->dtype != DTYPE_FLOAT32)
         return;
-    assert_ok(test->k->adamw_update(test->ctx, master->data, zeros[0]->data, zeros[1]->data, master->data,
-                                    gradient->data, &decay, &sum, 64, &adamw, &error),
-              &error);
-    assert_ok(test->k->adamw_update(test->ctx, other->data, zeros[2]->data, zeros[3]->data, NULL, gradient->data,
-                                    &decay, &sum, 64, &adamw, &error),
-              &error);
+    struct adamw_update update = {.master = master->data,
+                                  .m = zeros[0]->data,
+                                  .v = zeros[1]->data,
+                                  .working = master->data,
+                                  .gradient = gradient->data,
+                                  .decay = &decay,
+                                  .gradient_sum_of_squares = &sum,
+                                  .count = 64,
+                                  .adamw = &adamw};
+    assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
+    struct adamw_update other_update = {.master = other->data,
+                                        .m = zeros[2]->data,
+                                        .v = zeros[3]->data,
+                                        .gradient = gradient->data,
+                                        .decay = &decay,
+                                        .gradient_sum_of_squares = &sum,
+                                        .count = 64,
+                                        .adamw = &adamw};
+    assert_ok(test->k->adamw_update(test->ctx, &other_update, &error), &error);
     assert_same_bits("working equal to master and none", master, other);
     assert_ok(test->k->round_parameters(test->ctx, master->data, master->data, 64, &error), &error);
     assert_same_bits("round_parameters onto itself", master, other);

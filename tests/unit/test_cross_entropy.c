@@ -1,14 +1,14 @@
 /* cross_entropy on the CPU against float64: smoothing, mixed labels, ties, huge logits and ones that are not finite. */
 #include "tests/unit/op_test.h"
 
-struct cross_entropy {
+struct reference {
     size_t batch, classes;
     const double *logits, *weights; /* weights NULL: no partner */
     const int32_t *labels, *partners;
     double smoothing;
 };
 
-static double target_of(const struct cross_entropy *call, size_t image, size_t c)
+static double target_of(const struct reference *call, size_t image, size_t c)
 {
     double weight = call->weights ? call->weights[image] : 1;
     double one_hot = weight * ((size_t)call->labels[image] == c);
@@ -17,7 +17,7 @@ static double target_of(const struct cross_entropy *call, size_t image, size_t c
     return call->smoothing / (double)call->classes + (1 - call->smoothing) * one_hot;
 }
 
-static double log_sum_exp(const struct cross_entropy *call, size_t image)
+static double log_sum_exp(const struct reference *call, size_t image)
 {
     const double *logits = call->logits + image * call->classes;
     double largest = logits[0], sum = 0;
@@ -28,7 +28,7 @@ static double log_sum_exp(const struct cross_entropy *call, size_t image)
     return largest + log(sum);
 }
 
-static double reference_loss(const struct cross_entropy *call, size_t image)
+static double reference_loss(const struct reference *call, size_t image)
 {
     double loss = 0, normaliser = log_sum_exp(call, image);
     for (size_t c = 0; c < call->classes; c++)
@@ -36,7 +36,7 @@ static double reference_loss(const struct cross_entropy *call, size_t image)
     return loss;
 }
 
-static int32_t reference_rank(const struct cross_entropy *call, size_t image)
+static int32_t reference_rank(const struct reference *call, size_t image)
 {
     const double *logits = call->logits + image * call->classes;
     size_t label = (size_t)call->labels[image];
@@ -49,7 +49,7 @@ static int32_t reference_rank(const struct cross_entropy *call, size_t image)
 struct fixture {
     struct tensor *logits, *weights;
     int32_t *labels, *partners;
-    struct cross_entropy call;
+    struct reference call;
 };
 
 static struct fixture draw(struct op_test *test, size_t batch, size_t classes)
@@ -67,7 +67,7 @@ static struct fixture draw(struct op_test *test, size_t batch, size_t classes)
             tensor_set(f.logits, i * classes, f.logits->exact[i * classes + (size_t)f.labels[i]]);
     }
     bool mixed = random_between(test, 0, 1);
-    f.call = (struct cross_entropy){
+    f.call = (struct reference){
         .batch = batch,
         .classes = classes,
         .logits = f.logits->exact,
@@ -90,10 +90,18 @@ static void run(struct op_test *test, const struct fixture *f, struct tensor *lo
 {
     struct error error;
     bool mixed = f->call.weights != NULL;
-    assert_ok(test->k->cross_entropy(test->ctx, loss->data, ranks, gradient, f->logits->data, f->labels,
-                                     mixed ? f->partners : NULL, mixed ? f->weights->data : NULL,
-                                     (float)f->call.smoothing, scale, f->call.batch, f->call.classes, &error),
-              &error);
+    struct cross_entropy call = {.loss = loss->data,
+                                 .label_rank = ranks,
+                                 .gradient = gradient,
+                                 .logits = f->logits->data,
+                                 .labels = f->labels,
+                                 .partner_labels = mixed ? f->partners : NULL,
+                                 .weights = mixed ? f->weights->data : NULL,
+                                 .smoothing = (float)f->call.smoothing,
+                                 .gradient_scale = scale,
+                                 .batch = f->call.batch,
+                                 .classes = f->call.classes};
+    assert_ok(test->k->cross_entropy(test->ctx, &call, &error), &error);
 }
 
 static void trial(struct op_test *test)
@@ -123,7 +131,7 @@ static void trial(struct op_test *test)
 
 static double loss_sum(void *argument)
 {
-    const struct cross_entropy *call = argument;
+    const struct reference *call = argument;
     double sum = 0;
     for (size_t image = 0; image < call->batch; image++)
         sum += reference_loss(call, image);
@@ -165,18 +173,21 @@ static void extreme_trial(struct op_test *test)
     float loss;
     tensor_set(logits, 0, 1e30);
     tensor_set(logits, 1, -1e30);
-    assert_ok(
-        test->k->cross_entropy(test->ctx, &loss, &rank, NULL, logits->data, &label, NULL, NULL, 0, 1, 1, 4, &error),
-        &error);
+    struct cross_entropy call = {.loss = &loss,
+                                 .label_rank = &rank,
+                                 .logits = logits->data,
+                                 .labels = &label,
+                                 .gradient_scale = 1,
+                                 .batch = 1,
+                                 .classes = 4};
+    assert_ok(test->k->cross_entropy(test->ctx, &call, &error), &error);
     assert_true(fabsf(loss - 2e30f) < 1e28f);
     assert_int_equal(rank, 3);
     for (size_t i = 0; i < 3; i++) {
         tensor_set(logits, 0, 0);
         tensor_set(logits, 1, 1);
         tensor_set(logits, 2, bad[i]);
-        assert_ok(
-            test->k->cross_entropy(test->ctx, &loss, &rank, NULL, logits->data, &label, NULL, NULL, 0, 1, 1, 4, &error),
-            &error);
+        assert_ok(test->k->cross_entropy(test->ctx, &call, &error), &error);
         assert_true(isnan(loss));
         assert_int_equal(rank, isnan(bad[i]) ? 4 : isinf(bad[i]) && bad[i] > 0 ? 1 : 0);
     }

@@ -11,9 +11,14 @@ static void forward_trial(struct op_test *test)
     struct tensor *cls = tensor_random(test, dim, DTYPE_FLOAT32, 1);
     struct tensor *position = tensor_random(test, tokens * dim, DTYPE_FLOAT32, 1);
     struct tensor *out = tensor_zeros(test, batch * tokens * dim, test->dtype);
-    assert_ok(test->k->embed_forward(test->ctx, out->data, projected->data, cls->data, position->data, batch, patches,
-                                     dim, &error),
-              &error);
+    struct embed_forward forward = {.out = out->data,
+                                    .projected = projected->data,
+                                    .cls = cls->data,
+                                    .position = position->data,
+                                    .batch = batch,
+                                    .patches = patches,
+                                    .dim = dim};
+    assert_ok(test->k->embed_forward(test->ctx, &forward, &error), &error);
     for (size_t b = 0; b < batch; b++)
         for (size_t t = 0; t < tokens; t++)
             for (size_t i = 0; i < dim; i++) {
@@ -36,12 +41,17 @@ static void backward_trial(struct op_test *test)
     struct tensor *cls = tensor_random(test, dim, DTYPE_FLOAT32, 1), *cls_again = tensor_copy(test, cls);
     struct tensor *position = tensor_random(test, tokens * dim, DTYPE_FLOAT32, 1);
     struct tensor *position_again = tensor_copy(test, position);
-    assert_ok(test->k->embed_backward(test->ctx, projected->data, cls->data, position->data, out_gradient->data, batch,
-                                      patches, dim, &error),
-              &error);
-    assert_ok(test->k->embed_backward(test->ctx, projected->data, cls_again->data, position_again->data,
-                                      out_gradient->data, batch, patches, dim, &error),
-              &error);
+    struct embed_backward backward = {.projected_gradient = projected->data,
+                                      .cls_gradient = cls->data,
+                                      .position_gradient = position->data,
+                                      .out_gradient = out_gradient->data,
+                                      .batch = batch,
+                                      .patches = patches,
+                                      .dim = dim};
+    assert_ok(test->k->embed_backward(test->ctx, &backward, &error), &error);
+    backward.cls_gradient = cls_again->data;
+    backward.position_gradient = position_again->data;
+    assert_ok(test->k->embed_backward(test->ctx, &backward, &error), &error);
     for (size_t b = 0; b < batch; b++)
         for (size_t t = 0; t < tokens; t++)
             for (size_t i = 0; i < dim; i++) {

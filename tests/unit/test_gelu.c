@@ -43,12 +43,18 @@ static void backward_trial(struct op_test *test)
                   *in_place = tensor_copy(test, out_gradient);
     struct tensor *bias_gradient = tensor_random(test, dim, DTYPE_FLOAT32, 1);
     struct tensor *bias_again = tensor_copy(test, bias_gradient);
-    assert_ok(test->k->gelu_backward(test->ctx, in_gradient->data, bias_gradient->data, out_gradient->data, in->data,
-                                     bias->data, rows, dim, &error),
-              &error);
-    assert_ok(test->k->gelu_backward(test->ctx, in_place->data, bias_again->data, in_place->data, in->data, bias->data,
-                                     rows, dim, &error),
-              &error);
+    struct gelu_backward backward = {.in_gradient = in_gradient->data,
+                                     .bias_gradient = bias_gradient->data,
+                                     .out_gradient = out_gradient->data,
+                                     .in = in->data,
+                                     .bias = bias->data,
+                                     .rows = rows,
+                                     .dim = dim};
+    assert_ok(test->k->gelu_backward(test->ctx, &backward, &error), &error);
+    backward.in_gradient = in_place->data;
+    backward.out_gradient = in_place->data;
+    backward.bias_gradient = bias_again->data;
+    assert_ok(test->k->gelu_backward(test->ctx, &backward, &error), &error);
     for (size_t i = 0; i < rows * dim; i++) {
         in_gradient->exact[i] = out_gradient->exact[i] * gelu_slope(in->exact[i] + bias->exact[i % dim]);
         bias_gradient->exact[i % dim] += in_gradient->exact[i];

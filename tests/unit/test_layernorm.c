@@ -115,11 +115,20 @@ static void forward_trial(struct op_test *test)
     /* In place is allowed where there is a branch; without one, residual_out is not touched. */
     bool in_place = f.branch && random_between(test, 0, 1);
     struct tensor *out = in_place ? tensor_copy(test, f.residual_in) : f.residual_out;
-    assert_ok(test->k->residual_layernorm_forward(
-                  test->ctx, f.branch ? out->data : NULL, f.normed->data, f.mean->data, f.rstd->data,
-                  in_place ? out->data : f.residual_in->data, data_of(f.branch), data_of(f.gamma),
-                  data_of(f.path_scale), f.weight->data, f.bias->data, f.call.rows, f.call.tokens, f.call.dim, &error),
-              &error);
+    struct residual_layernorm_forward forward = {.residual_out = f.branch ? out->data : NULL,
+                                                 .normed = f.normed->data,
+                                                 .mean = f.mean->data,
+                                                 .rstd = f.rstd->data,
+                                                 .residual_in = in_place ? out->data : f.residual_in->data,
+                                                 .branch = data_of(f.branch),
+                                                 .gamma = data_of(f.gamma),
+                                                 .path_scale = data_of(f.path_scale),
+                                                 .weight = f.weight->data,
+                                                 .bias = f.bias->data,
+                                                 .rows = f.call.rows,
+                                                 .tokens = f.call.tokens,
+                                                 .dim = f.call.dim};
+    assert_ok(test->k->residual_layernorm_forward(test->ctx, &forward, &error), &error);
     reference_forward(&f.call);
     if (f.branch)
         assert_close("residual_out", out, f.residual_out->exact, tolerance(test->dtype));
@@ -149,12 +158,23 @@ static void backward_trial(struct op_test *test)
     bias[1] = tensor_copy(test, bias[0]), gamma[1] = tensor_copy(test, gamma[0]);
     for (int run = 0; run < 2; run++) {
         branch[run] = tensor_zeros(test, f.residual_in->count, test->dtype);
-        assert_ok(test->k->residual_layernorm_backward(
-                      test->ctx, residual[run]->data, with_branch ? branch[run]->data : NULL, weight[run]->data,
-                      bias[run]->data, f.gamma ? gamma[run]->data : NULL, f.normed_gradient->data, f.residual_out->data,
-                      f.gamma ? f.branch->data : NULL, f.mean->data, f.rstd->data, data_of(f.gamma),
-                      data_of(f.path_scale), f.weight->data, f.call.rows, f.call.tokens, f.call.dim, &error),
-                  &error);
+        struct residual_layernorm_backward backward = {.residual_gradient = residual[run]->data,
+                                                       .branch_gradient = with_branch ? branch[run]->data : NULL,
+                                                       .weight_gradient = weight[run]->data,
+                                                       .bias_gradient = bias[run]->data,
+                                                       .gamma_gradient = f.gamma ? gamma[run]->data : NULL,
+                                                       .normed_gradient = f.normed_gradient->data,
+                                                       .residual_out = f.residual_out->data,
+                                                       .branch = f.gamma ? f.branch->data : NULL,
+                                                       .mean = f.mean->data,
+                                                       .rstd = f.rstd->data,
+                                                       .gamma = data_of(f.gamma),
+                                                       .path_scale = data_of(f.path_scale),
+                                                       .weight = f.weight->data,
+                                                       .rows = f.call.rows,
+                                                       .tokens = f.call.tokens,
+                                                       .dim = f.call.dim};
+        assert_ok(test->k->residual_layernorm_backward(test->ctx, &backward, &error), &error);
     }
     reference_backward(&f.call, residual[0]->exact, branch[0]->exact, weight[0]->exact, bias[0]->exact,
                        gamma[0]->exact);

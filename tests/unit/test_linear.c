@@ -41,12 +41,16 @@ static void forward_trial(struct op_test *test)
     struct tensor *bias = tensor_random(test, shape.out_dim, test->dtype, 1);
     struct tensor *out = tensor_zeros(test, shape.rows * shape.out_dim, test->dtype);
     struct tensor *again = tensor_zeros(test, shape.rows * shape.out_dim, test->dtype);
-    assert_ok(test->k->linear_forward(test->ctx, out->data, in->data, weight->data, with_bias ? bias->data : NULL,
-                                      shape.rows, shape.in_dim, shape.out_dim, &error),
-              &error);
-    assert_ok(test->k->linear_forward(test->ctx, again->data, in->data, weight->data, with_bias ? bias->data : NULL,
-                                      shape.rows, shape.in_dim, shape.out_dim, &error),
-              &error);
+    struct linear_forward forward = {.out = out->data,
+                                     .in = in->data,
+                                     .weight = weight->data,
+                                     .bias = with_bias ? bias->data : NULL,
+                                     .rows = shape.rows,
+                                     .in_dim = shape.in_dim,
+                                     .out_dim = shape.out_dim};
+    assert_ok(test->k->linear_forward(test->ctx, &forward, &error), &error);
+    forward.out = again->data;
+    assert_ok(test->k->linear_forward(test->ctx, &forward, &error), &error);
     double *expected = reference_forward(in->exact, weight->exact, with_bias ? bias->exact : NULL, &shape);
     assert_close("out", out, expected, tolerance(test->dtype));
     assert_same_bits("out", out, again);
@@ -85,13 +89,20 @@ static void backward_of(struct op_test *test, struct shape shape)
     struct tensor *bias_again = tensor_copy(test, bias_gradient);
     struct tensor *in_gradient = tensor_zeros(test, in->count, test->dtype);
 
-    assert_ok(test->k->linear_backward(test->ctx, in_gradient->data, weight_gradient->data, bias_gradient->data,
-                                       out_gradient->data, in->data, weight->data, shape.rows, shape.in_dim,
-                                       shape.out_dim, &error),
-              &error);
-    assert_ok(test->k->linear_backward(test->ctx, NULL, weight_again->data, bias_again->data, out_gradient->data,
-                                       in->data, weight->data, shape.rows, shape.in_dim, shape.out_dim, &error),
-              &error);
+    struct linear_backward backward = {.in_gradient = in_gradient->data,
+                                       .weight_gradient = weight_gradient->data,
+                                       .bias_gradient = bias_gradient->data,
+                                       .out_gradient = out_gradient->data,
+                                       .in = in->data,
+                                       .weight = weight->data,
+                                       .rows = shape.rows,
+                                       .in_dim = shape.in_dim,
+                                       .out_dim = shape.out_dim};
+    assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
+    backward.in_gradient = NULL;
+    backward.weight_gradient = weight_again->data;
+    backward.bias_gradient = bias_again->data;
+    assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
     assert_same_bits("weight_gradient", weight_gradient, weight_again);
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
 
@@ -103,9 +114,9 @@ static void backward_of(struct op_test *test, struct shape shape)
     assert_close("bias_gradient", bias_gradient, bias_gradient->exact, 2e-6);
 
     /* No bias: its gradient is not asked for. */
-    assert_ok(test->k->linear_backward(test->ctx, in_gradient->data, weight_again->data, NULL, out_gradient->data,
-                                       in->data, weight->data, shape.rows, shape.in_dim, shape.out_dim, &error),
-              &error);
+    backward.in_gradient = in_gradient->data;
+    backward.bias_gradient = NULL;
+    assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
 }
 
@@ -193,8 +204,9 @@ static void many_shapes_are_remade(void **state)
         struct tensor *in = tensor_random(&test, shape.rows * 3, DTYPE_FLOAT32, 1);
         struct tensor *weight = tensor_random(&test, 6, DTYPE_FLOAT32, 1);
         struct tensor *out = tensor_zeros(&test, shape.rows * 2, DTYPE_FLOAT32);
-        assert_ok(test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, shape.rows, 3, 2, &error),
-                  &error);
+        struct linear_forward forward = {
+            .out = out->data, .in = in->data, .weight = weight->data, .rows = shape.rows, .in_dim = 3, .out_dim = 2};
+        assert_ok(test.k->linear_forward(test.ctx, &forward, &error), &error);
         double *expected = reference_forward(in->exact, weight->exact, NULL, &shape);
         assert_close("out", out, expected, 2e-6);
         free(expected);
@@ -219,12 +231,29 @@ static void smaller_batches_fit(void **state)
         struct tensor *gradient = tensor_zeros(&test, load->hidden * load->dim, DTYPE_FLOAT32);
         for (size_t rows = load->patches + 1; rows <= most; rows += load->patches + 1) {
             struct error error;
-            assert_ok(test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, rows, load->dim,
-                                             load->hidden, &error) &&
-                          test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, rows, load->hidden,
-                                                 load->dim, &error) &&
-                          test.k->linear_backward(test.ctx, in->data, gradient->data, NULL, out->data, in->data,
-                                                  weight->data, rows, load->dim, load->hidden, &error),
+            struct linear_forward forward = {.out = out->data,
+                                             .in = in->data,
+                                             .weight = weight->data,
+                                             .rows = rows,
+                                             .in_dim = load->dim,
+                                             .out_dim = load->hidden};
+            struct linear_forward back = {.out = out->data,
+                                          .in = in->data,
+                                          .weight = weight->data,
+                                          .rows = rows,
+                                          .in_dim = load->hidden,
+                                          .out_dim = load->dim};
+            struct linear_backward backward = {.in_gradient = in->data,
+                                               .weight_gradient = gradient->data,
+                                               .out_gradient = out->data,
+                                               .in = in->data,
+                                               .weight = weight->data,
+                                               .rows = rows,
+                                               .in_dim = load->dim,
+                                               .out_dim = load->hidden};
+            assert_ok(test.k->linear_forward(test.ctx, &forward, &error) &&
+                          test.k->linear_forward(test.ctx, &back, &error) &&
+                          test.k->linear_backward(test.ctx, &backward, &error),
                       &error);
         }
         op_test_release_tensors(&test);
@@ -263,10 +292,22 @@ static void rung_trial(struct op_test *test, const struct shape *shape)
         struct tensor **to = results[i > 0];
         memset(to[2]->data, 0, to[2]->count * sizeof(float));
         ring_every(i > 0 ? 100 : 0);
-        assert_ok(test->k->linear_forward(test->ctx, to[0]->data, in->data, weight->data, NULL, shape->rows,
-                                          shape->in_dim, shape->out_dim, &error) &&
-                      test->k->linear_backward(test->ctx, to[1]->data, to[2]->data, NULL, d_out->data, in->data,
-                                               weight->data, shape->rows, shape->in_dim, shape->out_dim, &error),
+        struct linear_forward forward = {.out = to[0]->data,
+                                         .in = in->data,
+                                         .weight = weight->data,
+                                         .rows = shape->rows,
+                                         .in_dim = shape->in_dim,
+                                         .out_dim = shape->out_dim};
+        struct linear_backward backward = {.in_gradient = to[1]->data,
+                                           .weight_gradient = to[2]->data,
+                                           .out_gradient = d_out->data,
+                                           .in = in->data,
+                                           .weight = weight->data,
+                                           .rows = shape->rows,
+                                           .in_dim = shape->in_dim,
+                                           .out_dim = shape->out_dim};
+        assert_ok(test->k->linear_forward(test->ctx, &forward, &error) &&
+                      test->k->linear_backward(test->ctx, &backward, &error),
                   &error);
         ring_every(0);
         for (int result = 0; i > 0 && result < 3; result++)

@@ -19,9 +19,17 @@ static void trial(struct op_test *test)
     struct tensor *shift = tensor_random(test, channels, DTYPE_FLOAT32, 2);
     struct tensor *weight = tensor_random(test, batch * patches, DTYPE_FLOAT32, 1);
     struct tensor *out = tensor_zeros(test, count, test->dtype);
-    assert_ok(test->k->patches_normalise(test->ctx, out->data, pixels, scale->data, shift->data, mixed ? partner : NULL,
-                                         mixed ? weight->data : NULL, batch, patches, patch, channels, &error),
-              &error);
+    struct patches_normalise normalise = {.out = out->data,
+                                          .pixels = pixels,
+                                          .scale = scale->data,
+                                          .shift = shift->data,
+                                          .partner = mixed ? partner : NULL,
+                                          .weight = mixed ? weight->data : NULL,
+                                          .batch = batch,
+                                          .patches = patches,
+                                          .patch = patch,
+                                          .channels = channels};
+    assert_ok(test->k->patches_normalise(test->ctx, &normalise, &error), &error);
     for (size_t b = 0; b < batch; b++)
         for (size_t p = 0; p < patches; p++)
             for (size_t c = 0; c < channels; c++)

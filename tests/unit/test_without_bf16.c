@@ -31,7 +31,9 @@ static void fp32_works(void **state)
     struct tensor *in = tensor_random(&test, 30, DTYPE_FLOAT32, 1),
                   *weight = tensor_random(&test, 10, DTYPE_FLOAT32, 1);
     struct tensor *out = tensor_zeros(&test, 3, DTYPE_FLOAT32);
-    assert_ok(test.k->linear_forward(test.ctx, out->data, in->data, weight->data, NULL, 3, 10, 1, &error), &error);
+    struct linear_forward forward = {
+        .out = out->data, .in = in->data, .weight = weight->data, .rows = 3, .in_dim = 10, .out_dim = 1};
+    assert_ok(test.k->linear_forward(test.ctx, &forward, &error), &error);
     for (size_t i = 0; i < 30; i++)
         out->exact[i / 10] += in->exact[i] * weight->exact[i % 10];
     assert_close("out", out, out->exact, 2e-6);
