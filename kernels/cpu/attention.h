@@ -12,11 +12,13 @@
  *                        dQ^T = K^T dS^T       A = K steps          B = dS^T         attention_mix
  *   backward, a tile:    dV += P^T dO, dK += dS^T Q                 B = dO, Q steps  attention_collect
  *
- * Operands of these products are packed once a task into cells (vector.h), n a number of cells along the sum:
- *   blocks  [block][n][BLOCK_STRIDE]   rows of a matrix in blocks of BLOCK_ROWS or fewer, transposed; sums over
- * head_dim panel   [n][PANEL]                 PANEL rows transposed, missing ones zero;                      sums over
- * head_dim steps   [n][head_dim]              rows as they are (bfloat16: two rows interleaved);             sums over
- * rows */
+ * Operands of these products are packed once a task into cells (vector.h), n of them along the sum:
+ *
+ *   operand   cells                      rows of a matrix                               the sum is over
+ *   blocks    [block][n][BLOCK_STRIDE]   transposed, in blocks of BLOCK_ROWS or fewer   head_dim
+ *   panel     [n][PANEL]                 PANEL of them transposed, missing ones zero    head_dim
+ *   steps     [n][head_dim]              as they are; bfloat16: two rows interleaved    rows
+ */
 #ifndef QUEST_KERNELS_CPU_ATTENTION_H
 #define QUEST_KERNELS_CPU_ATTENTION_H
 

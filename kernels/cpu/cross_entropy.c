@@ -1,3 +1,4 @@
+/* Softmax cross-entropy, its gradient and the rank of the label: passes over a row of logits, which stays in cache. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector_math.h"
 

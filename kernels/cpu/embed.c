@@ -1,3 +1,4 @@
+/* From projected patches to tokens and back, and the CLS rows: copies and sums. */
 #include <string.h>
 
 #include "kernels/bfloat16.h"

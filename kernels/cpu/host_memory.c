@@ -1,3 +1,4 @@
+/* MemAvailable and the control groups, v1 and v2, of this process. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* The first number of a tensor that is NaN or infinite. */
 #include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* From bytes of patches to normalised activations, channels last to channels first, with another image mixed in. */
 #include "kernels/bfloat16.h"
 #include "kernels/cpu/cpu.h"
 

@@ -1,3 +1,4 @@
+/* A thread's buffers and partial sums in the workspace, and rows of bfloat16 widened and rounded. */
 #include <string.h>
 
 #ifdef __AVX512BF16__

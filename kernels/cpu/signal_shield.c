@@ -1,3 +1,4 @@
+/* Signals blocked for the time of a product; signal_shield.h says why. */
 #include "kernels/cpu/signal_shield.h"
 
 #include <omp.h>
