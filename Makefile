@@ -100,7 +100,7 @@ debug:
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
-	$(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c placement.c image_read.c jpeg_stream.c sample.c augment.c patches.c resample.c resample_rgb.c) \
+	kernels/attention_kinds.c $(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c placement.c image_read.c jpeg_stream.c sample.c augment.c patches.c resample.c resample_rgb.c) \
 	src/random.c)
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer

@@ -28,7 +28,8 @@ extern "C" {
 
 enum dtype { DTYPE_FLOAT32, DTYPE_BFLOAT16 };
 
-/* How the logits are made of queries and keys; ../docs/mathematics.md, after Govindarajan et al., ICLR 2026. */
+/* How the logits are made of queries and keys; ../docs/mathematics.md, after Govindarajan et al., ICLR 2026. What else
+ * is known of a kind stands in the table of attention_kinds.h. */
 enum attention_kind {
     ATTENTION_STANDARD,  /* q.k / sqrt(d) */
     ATTENTION_QUEST,     /* q . k/|k|, no scale */
@@ -44,14 +45,20 @@ struct attention_shape {
     size_t batch, tokens, heads, head_dim; /* head_dim a multiple of 16, at most 128 */
 };
 
-/* The learned extras of a kind, float32; NULL where the kind has none. The gradients have the same shape. */
+/* What a kind may learn beside the projections, float32; NULL where it does not. The gradients have the same shape. */
+enum attention_extra {
+    EXTRA_Q_WEIGHT, /* [head_dim], as the next three: qknorm's LayerNorm, qknorm_ds's scales */
+    EXTRA_Q_BIAS,
+    EXTRA_K_WEIGHT,
+    EXTRA_K_BIAS,
+    EXTRA_SCALE, /* [heads]: of the logits, qknorm_hs */
+    ATTENTION_EXTRAS
+};
 struct attention_parameters {
-    const float *q_weight, *q_bias, *k_weight, *k_bias; /* qknorm: [head_dim] each */
-    const float *scale;                                 /* qknorm_hs: [heads] */
-    const float *q_scale, *k_scale;                     /* qknorm_ds: [head_dim] each */
+    const float *extra[ATTENTION_EXTRAS];
 };
 struct attention_gradients {
-    float *q_weight, *q_bias, *k_weight, *k_bias, *scale, *q_scale, *k_scale;
+    float *extra[ATTENTION_EXTRAS];
 };
 
 /* One record a head of what attention did: norms of the projected queries and keys before any normalisation, the

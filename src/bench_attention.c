@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/bench_options.h"
 #include "src/config.h"
 #include "src/device.h"
@@ -23,9 +24,16 @@ struct arguments {
 
 static bool take_kind(void *field, const struct command_option *option, const char *text, struct error *error)
 {
+    char names[256] = "";
     (void)option;
-    return attention_kind_from_name(field, text) ||
-           error_input(error, "--kind: '%s' is not standard, quest, qnorm, qknorm, qknorm_hs or qknorm_ds", text);
+    if (attention_kind_from_name(field, text))
+        return true;
+    for (size_t i = 0; attention_kind_names[i]; i++) {
+        const char *separator = i == 0 ? "" : attention_kind_names[i + 1] ? ", " : " or ";
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", separator, attention_kind_names[i]);
+    }
+    return error_input(error, "--kind: '%s' is not %s", text, names);
 }
 
 static const struct command_option options[] = {
@@ -50,7 +58,7 @@ static const struct command_line command_line = {.options = options,
                                                  .meaning = "Times one attention op, forward or backward."};
 
 /* Device memory of the op, freed in the order of `memory`. */
-enum { QKV, OUT, OUT_GRADIENT, QKV_GRADIENT, LOGSUMEXP, STATISTICS, LEARNED, BIAS, LEARNED_GRADIENTS, MEMORIES };
+enum { QKV, OUT, OUT_GRADIENT, QKV_GRADIENT, LOGSUMEXP, STATISTICS, LEARNED, LEARNED_GRADIENTS, MEMORIES };
 
 struct bench {
     const struct arguments *arguments;
@@ -93,42 +101,30 @@ static bool fill_random(struct bench *bench, int which, size_t count, struct err
     return ok;
 }
 
-/* The learned extras at their initial values, [most] numbers each; unused ones are there all the same. */
+/* The learned extras at their initial values, room for `most` numbers each. */
 static bool make_extras(struct bench *bench, size_t most, struct error *error)
 {
     const struct attention_shape *shape = &bench->arguments->shape;
-    double d = (double)shape->head_dim;
-    float *learned = bench->memory[LEARNED], *bias = bench->memory[BIAS], *gradient = bench->memory[LEARNED_GRADIENTS];
-    float *host = malloc(most * sizeof *host);
+    float *host = calloc(ATTENTION_EXTRAS * most, sizeof *host);
     if (!host)
         return error_runtime(error, "out of memory for the learned extras");
-    for (size_t i = 0; i < most; i++)
-        host[i] = (float)(shape->kind == ATTENTION_QKNORM_HS   ? sqrt(d)
-                          : shape->kind == ATTENTION_QKNORM_DS ? sqrt(sqrt(d))
-                                                               : 1.0);
-    bool ok = upload(bench, learned, host, most * sizeof *host, error);
-    free(host);
-    if (shape->kind == ATTENTION_QKNORM) {
-        bench->parameters =
-            (struct attention_parameters){.q_weight = learned, .k_weight = learned, .q_bias = bias, .k_bias = bias};
-        bench->gradients = (struct attention_gradients){.q_weight = gradient,
-                                                        .k_weight = gradient + most,
-                                                        .q_bias = gradient + 2 * most,
-                                                        .k_bias = gradient + 3 * most};
-    } else if (shape->kind == ATTENTION_QKNORM_HS) {
-        bench->parameters.scale = learned;
-        bench->gradients.scale = gradient;
-    } else if (shape->kind == ATTENTION_QKNORM_DS) {
-        bench->parameters = (struct attention_parameters){.q_scale = learned, .k_scale = learned};
-        bench->gradients = (struct attention_gradients){.q_scale = gradient, .k_scale = gradient + most};
+    for (enum attention_extra extra = 0; extra < ATTENTION_EXTRAS; extra++) {
+        if (!attention_learns(shape->kind, extra))
+            continue;
+        for (size_t i = 0; i < most; i++)
+            host[extra * most + i] = (float)attention_extra_start(shape->kind, extra, shape->head_dim);
+        bench->parameters.extra[extra] = (float *)bench->memory[LEARNED] + extra * most;
+        bench->gradients.extra[extra] = (float *)bench->memory[LEARNED_GRADIENTS] + extra * most;
     }
+    bool ok = upload(bench, bench->memory[LEARNED], host, ATTENTION_EXTRAS * most * sizeof *host, error);
+    free(host);
     return ok;
 }
 
 static bool open_bench(struct bench *bench, const struct comm *comm, struct error *error)
 {
-    static const char *const names[MEMORIES] = {"qkv",        "out",        "out_gradient", "qkv_gradient", "logsumexp",
-                                                "statistics", "parameters", "bias",         "gradients"};
+    static const char *const names[MEMORIES] = {"qkv",       "out",        "out_gradient", "qkv_gradient",
+                                                "logsumexp", "statistics", "parameters",   "gradients"};
     const struct arguments *arguments = bench->arguments;
     const struct attention_shape *shape = &arguments->shape;
     size_t dim = shape->heads * shape->head_dim, rows = shape->batch * shape->tokens;
@@ -141,9 +137,8 @@ static bool open_bench(struct bench *bench, const struct comm *comm, struct erro
                               [QKV_GRADIENT] = 3 * rows * dim * number,
                               [LOGSUMEXP] = rows * shape->heads * sizeof(float),
                               [STATISTICS] = shape->heads * ATTENTION_STATISTICS * sizeof(double),
-                              [LEARNED] = most * sizeof(float),
-                              [BIAS] = most * sizeof(float),
-                              [LEARNED_GRADIENTS] = 4 * most * sizeof(float)};
+                              [LEARNED] = ATTENTION_EXTRAS * most * sizeof(float),
+                              [LEARNED_GRADIENTS] = ATTENTION_EXTRAS * most * sizeof(float)};
     struct context_options context = {.dtype = arguments->dtype, .threads = (int)arguments->threads};
     context.workload = (struct workload){.batch = shape->batch,
                                          .patches = shape->tokens - 1,

@@ -91,8 +91,6 @@ static inline size_t config_hidden_dim(const struct config *config)
 }
 
 /* Names as in the YAML ("quest", "bf16", ...). */
-const char *attention_kind_name(enum attention_kind kind);
-bool attention_kind_from_name(enum attention_kind *kind, const char *name);
 const char *dtype_name(enum dtype dtype);
 
 /* Fills dim, depth, heads, patch_size of a preset ("vit_tiny", ...) that are still 0. false: no such preset. */

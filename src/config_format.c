@@ -90,21 +90,6 @@ char *config_reference(void)
     return text;
 }
 
-const char *attention_kind_name(enum attention_kind kind)
-{
-    return kind < ATTENTION_KINDS ? config_attention_names[kind] : "unknown";
-}
-
-bool attention_kind_from_name(enum attention_kind *kind, const char *name)
-{
-    for (unsigned i = 0; config_attention_names[i]; i++)
-        if (strcmp(name, config_attention_names[i]) == 0) {
-            *kind = (enum attention_kind)i;
-            return true;
-        }
-    return false;
-}
-
 const char *dtype_name(enum dtype dtype)
 {
     return config_dtype_names[dtype];

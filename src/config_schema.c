@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-const char *const config_attention_names[] = {"standard", "quest", "qnorm", "qknorm", "qknorm_hs", "qknorm_ds", NULL};
+#include "kernels/attention_kinds.h"
+
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
@@ -40,7 +41,7 @@ const struct config_key config_keys[] = {
      .meaning =
          "stochastic depth: probability of dropping the last block's branches, rising linearly from 0 at the first"},
 
-    {"attention.kind", CHOICE(attention.kind, config_attention_names), .initial = "quest", .unit = "",
+    {"attention.kind", CHOICE(attention.kind, attention_kind_names), .initial = "quest", .unit = "",
      .meaning = "how logits are made of queries and keys (docs/mathematics.md)"},
 
     {"data.train", TEXT(data.train), .initial = "", .unit = "",

@@ -39,7 +39,7 @@ extern const struct config_schema config_schema; /* of struct config */
 /* Index into the schema's keys, or their count. */
 size_t config_key_find(const struct config_schema *schema, const char *path);
 
-extern const char *const config_attention_names[], *const config_dtype_names[];
+extern const char *const config_dtype_names[];
 
 /* What is allowed, for messages and the reference: "a positive real number", "one of fp32, bf16". */
 void config_value_allowed(const struct config_key *key, char *text, size_t text_bytes);

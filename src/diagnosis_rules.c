@@ -1,6 +1,7 @@
 /* The rules that look at one head's window. Sources of the limits: docs/diagnosis.md. */
 #include <math.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/diagnosis_state.h"
 
 /* log N, or what stands for it. */
@@ -85,11 +86,6 @@ struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, con
     return finding;
 }
 
-static bool keys_are_normalised(enum attention_kind kind)
-{
-    return kind != ATTENTION_STANDARD && kind != ATTENTION_QNORM;
-}
-
 struct finding diagnosis_key_norm_outlier(const struct diagnosis *diagnosis, const struct layer_history *layer,
                                           size_t head)
 {
@@ -102,7 +98,7 @@ struct finding diagnosis_key_norm_outlier(const struct diagnosis *diagnosis, con
                               .threshold = options->key_outlier_warning,
                               .excess = value / options->key_outlier_warning,
                               .since = newest_step(layer)};
-    if (keys_are_normalised(options->kind))
+    if (attention_kinds[options->kind].key != NORM_NONE)
         finding.severity = SEVERITY_INFO; /* the key norm does not reach the logits */
     else if (value >= options->key_outlier_critical && logit >= options->logit_warning)
         finding.severity = SEVERITY_CRITICAL;
@@ -131,8 +127,9 @@ struct finding diagnosis_query_key_runaway(const struct diagnosis *diagnosis, co
     const struct head_history *history = &layer->heads[head];
     double least = log(1 + options->runaway_growth), query_growth, key_growth;
     double logit = (double)newest(layer, history->logit), level = options->logit_warning / 50;
-    /* Only standard attention has the loop: in the others one of the norms does not reach the logits. */
-    if (options->kind != ATTENTION_STANDARD || layer->clock.count < SERIES_WINDOW || !(logit >= level) ||
+    const struct attention_kind_row *kind = &attention_kinds[options->kind];
+    /* The loop needs both norms: where queries or keys are normalised, one does not reach the logits. */
+    if (kind->query != NORM_NONE || kind->key != NORM_NONE || layer->clock.count < SERIES_WINDOW || !(logit >= level) ||
         isnan(newest(layer, history->query_norm)) || isnan(newest(layer, history->key_norm)) ||
         !keeps_growing(layer, history->query_norm, least, &query_growth) ||
         !keeps_growing(layer, history->key_norm, least, &key_growth))

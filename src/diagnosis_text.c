@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/diagnosis_state.h"
 
 typedef unsigned long long ull;
@@ -26,21 +27,28 @@ static void predicted(const struct event *event, const char *what, char *text, s
         snprintf(text, bytes, "; at this rate it passes %s at step %llu", what, (ull)event->predicted);
 }
 
-static const char *attention_advice(const struct diagnosis_options *options)
+/* By which of the two norms still reach the logits. */
+static void advise_attention(struct event *event, enum attention_kind kind)
 {
-    switch (options->kind) {
-    case ATTENTION_STANDARD:
-        return "Train with attention.kind: quest (keys normalised: the loop between query and key norm is cut) or "
-               "qknorm; or go on from the last checkpoint before this step with a lower optim.lr or a longer "
-               "optim.warmup_steps.";
-    case ATTENTION_QNORM:
-        return "The keys are not normalised here: train with attention.kind: quest, or lower optim.lr.";
-    case ATTENTION_QUEST:
-        return "Only the query norm can do this under quest: lower optim.lr, raise optim.weight_decay, or take "
-               "attention.kind: qknorm, which bounds both.";
-    default:
-        return "Both norms are bounded here, so the learned scale grew: lower optim.lr, or raise optim.weight_decay.";
-    }
+    bool free_query = attention_kinds[kind].query == NORM_NONE, free_key = attention_kinds[kind].key == NORM_NONE;
+    char *text = event->advice;
+    size_t bytes = sizeof event->advice;
+    if (free_query && free_key)
+        snprintf(text, bytes,
+                 "Train with attention.kind: quest (keys normalised: the loop between query and key norm is cut) or "
+                 "qknorm; or go on from the last checkpoint before this step with a lower optim.lr or a longer "
+                 "optim.warmup_steps.");
+    else if (free_key)
+        snprintf(text, bytes, "The keys are not normalised here: train with attention.kind: quest, or lower optim.lr.");
+    else if (free_query)
+        snprintf(text, bytes,
+                 "Only the query norm can do this under %s: lower optim.lr, raise optim.weight_decay, or take "
+                 "attention.kind: qknorm, which bounds both.",
+                 attention_kind_name(kind));
+    else
+        snprintf(text, bytes,
+                 "Both norms are bounded here, so the learned scale grew: lower optim.lr, or raise "
+                 "optim.weight_decay.");
 }
 
 static void explain_attention(struct event *event, const struct diagnosis_options *options, const char *at)
@@ -48,7 +56,7 @@ static void explain_attention(struct event *event, const struct diagnosis_option
     char *text = event->message, tail[160], limit[48];
     size_t bytes = sizeof event->message;
     ull since = (ull)event->since;
-    snprintf(event->advice, sizeof event->advice, "%s", attention_advice(options));
+    advise_attention(event, options->kind);
     switch (event->kind) {
     case EVENT_LOGIT_EXPLOSION:
         snprintf(limit, sizeof limit, "%.4g", options->logit_critical);

@@ -148,15 +148,9 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
         branch_gradient(model, at->ls1_gamma, model_path_scale(model, block, 0, pass->with_path));
     struct attention_shape shape = model_attention_shape(model, pass->batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
-    struct attention_gradients extra_gradients = {
-        .q_weight = model_gradient(model, at->q_norm_weight),
-        .q_bias = model_gradient(model, at->q_norm_bias),
-        .k_weight = model_gradient(model, at->k_norm_weight),
-        .k_bias = model_gradient(model, at->k_norm_bias),
-        .scale = model_gradient(model, at->scale),
-        .q_scale = model_gradient(model, at->q_scale),
-        .k_scale = model_gradient(model, at->k_scale),
-    };
+    struct attention_gradients extra_gradients;
+    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        extra_gradients.extra[extra] = model_gradient(model, at->attention_extra[extra]);
     struct linear_backward proj = {.in_gradient = model->attended_gradient,
                                    .weight_gradient = model_gradient(model, at->proj_weight),
                                    .bias_gradient = model_gradient(model, at->proj_bias),

@@ -8,16 +8,10 @@ struct attention_shape model_attention_shape(const struct model *model, size_t b
 
 struct attention_parameters model_attention_parameters(const struct model *model, size_t block)
 {
-    const struct block_offsets *at = &model->parameters.blocks[block];
-    return (struct attention_parameters){
-        .q_weight = model_master(model, at->q_norm_weight),
-        .q_bias = model_master(model, at->q_norm_bias),
-        .k_weight = model_master(model, at->k_norm_weight),
-        .k_bias = model_master(model, at->k_norm_bias),
-        .scale = model_master(model, at->scale),
-        .q_scale = model_master(model, at->q_scale),
-        .k_scale = model_master(model, at->k_scale),
-    };
+    struct attention_parameters parameters;
+    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        parameters.extra[extra] = model_master(model, model->parameters.blocks[block].attention_extra[extra]);
+    return parameters;
 }
 
 void *model_block_input(const struct model *model, size_t block)

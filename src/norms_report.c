@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/config.h"
 #include "src/command_line.h"
 #include "src/norms.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/config.h"
 #include "src/file_output.h"
 #include "src/log_segments.h"

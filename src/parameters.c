@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/random.h"
 
 struct layout {
@@ -45,29 +46,16 @@ static size_t place_in_block(struct layout *layout, size_t block, const char *na
 /* The learned extras of the attention kind, all 1-D. */
 static void place_attention_extras(struct layout *layout, size_t block, const struct config *config)
 {
-    struct block_offsets *offsets = &layout->parameters->blocks[block];
+    enum attention_kind kind = config->attention.kind;
     size_t heads = (size_t)config->model.heads, head_dim = (size_t)config->model.dim / heads;
-    switch (config->attention.kind) {
-    case ATTENTION_QKNORM:
-        offsets->q_norm_weight =
-            place_in_block(layout, block, "attn.q_norm.weight", INITIALISE_CONSTANT, 1, head_dim, 0);
-        offsets->q_norm_bias = place_in_block(layout, block, "attn.q_norm.bias", INITIALISE_CONSTANT, 0, head_dim, 0);
-        offsets->k_norm_weight =
-            place_in_block(layout, block, "attn.k_norm.weight", INITIALISE_CONSTANT, 1, head_dim, 0);
-        offsets->k_norm_bias = place_in_block(layout, block, "attn.k_norm.bias", INITIALISE_CONSTANT, 0, head_dim, 0);
-        break;
-    case ATTENTION_QKNORM_HS:
-        offsets->scale =
-            place_in_block(layout, block, "attn.scale", INITIALISE_CONSTANT, sqrt((double)head_dim), heads, 0);
-        break;
-    case ATTENTION_QKNORM_DS:
-        offsets->q_scale = place_in_block(layout, block, "attn.q_scale", INITIALISE_CONSTANT,
-                                          pow((double)head_dim, 0.25), head_dim, 0);
-        offsets->k_scale = place_in_block(layout, block, "attn.k_scale", INITIALISE_CONSTANT,
-                                          pow((double)head_dim, 0.25), head_dim, 0);
-        break;
-    default:
-        break;
+    for (enum attention_extra extra = 0; extra < ATTENTION_EXTRAS; extra++) {
+        char name[48];
+        if (!attention_learns(kind, extra))
+            continue;
+        snprintf(name, sizeof name, "attn.%s", attention_kinds[kind].extra[extra].name);
+        layout->parameters->blocks[block].attention_extra[extra] =
+            place_in_block(layout, block, name, INITIALISE_CONSTANT, attention_extra_start(kind, extra, head_dim),
+                           attention_extra_count(extra, heads, head_dim), 0);
     }
 }
 
@@ -108,7 +96,7 @@ bool parameters_plan(struct parameters *parameters, const struct config *config,
 {
     size_t dim = (size_t)config->model.dim, classes = (size_t)config->model.classes;
     size_t patch = (size_t)config->model.patch_size, grid = (size_t)config->model.image_size / patch;
-    const size_t per_block = 21, outside_blocks = 8;
+    const size_t per_block = 14 + ATTENTION_EXTRAS, outside_blocks = 8;
 
     *parameters = (struct parameters){.depth = (size_t)config->model.depth};
     parameters->list = calloc(parameters->depth * per_block + outside_blocks, sizeof *parameters->list);

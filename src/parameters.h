@@ -40,7 +40,7 @@ struct parameter {
 struct block_offsets {
     size_t norm1_weight, norm1_bias, qkv_weight, qkv_bias, proj_weight, proj_bias, ls1_gamma;
     size_t norm2_weight, norm2_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias, ls2_gamma;
-    size_t q_norm_weight, q_norm_bias, k_norm_weight, k_norm_bias, scale, q_scale, k_scale;
+    size_t attention_extra[ATTENTION_EXTRAS];
 };
 
 struct parameters {

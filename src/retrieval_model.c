@@ -206,7 +206,7 @@ bool retrieval_forward(struct retrieval_model *model, const struct retrieval_bat
                        struct error *error)
 {
     const float one = 1;
-    const struct attention_parameters parameters = {.scale = &one};
+    const struct attention_parameters parameters = {.extra[EXTRA_SCALE] = &one};
     struct attention_shape shape = model->shape;
     shape.batch = batch->samples;
     project(model, batch);
@@ -263,8 +263,8 @@ bool retrieval_backward(struct retrieval_model *model, const struct retrieval_ba
 {
     const float one = 1;
     float ignored = 0;
-    const struct attention_parameters parameters = {.scale = &one};
-    const struct attention_gradients gradients = {.scale = &ignored};
+    const struct attention_parameters parameters = {.extra[EXTRA_SCALE] = &one};
+    const struct attention_gradients gradients = {.extra[EXTRA_SCALE] = &ignored};
     struct attention_shape shape = model->shape;
     shape.batch = batch->samples;
     memset(model->gradient, 0, sizeof *model->gradient);

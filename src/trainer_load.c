@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/checkpoint.h"
 #include "src/config_load.h"
 #include "src/file_output.h"

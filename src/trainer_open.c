@@ -1,6 +1,7 @@
 /* Opening a run, up to the first step, and closing it. */
 #include <stdlib.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/device.h"
 #include "src/schedule.h"
 #include "src/trainer_datasets.h"

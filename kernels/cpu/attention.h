@@ -22,6 +22,7 @@
 #ifndef QUEST_KERNELS_CPU_ATTENTION_H
 #define QUEST_KERNELS_CPU_ATTENTION_H
 
+#include "kernels/attention_kinds.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector.h"
 
@@ -98,16 +99,14 @@ void attention_collect(float *out, const float *weights, const float *steps, siz
  *   NORM_LAYER  factor = 1, x replaced by (x - mean) * rstd
  * weight and bias may be NULL (1, 0). The factor is applied to the logits, after the product, so that most kinds need
  * no copy of their rows and bfloat16 none rounded twice. */
-enum norm { NORM_NONE, NORM_UNIT, NORM_LAYER };
 struct side {
-    enum norm norm;
+    enum attention_norm norm;
     const float *weight, *bias;
 };
 
 /* Gradients of the learned extras from one task. */
 struct attention_extras {
-    float q_weight[MAXIMUM_HEAD_DIM], q_bias[MAXIMUM_HEAD_DIM]; /* q_weight also for q_scale */
-    float k_weight[MAXIMUM_HEAD_DIM], k_bias[MAXIMUM_HEAD_DIM];
+    float of_channel[EXTRA_SCALE][MAXIMUM_HEAD_DIM]; /* all but the last extra */
     double scale;
 };
 

@@ -68,13 +68,13 @@ static void finish_queries(const struct head *head, const struct attention_scrat
     size_t head_dim = shape->head_dim, from = first * head->raw_query.stride;
     struct rows rows = {const_at(head->raw_query.data, from, dtype), head->raw_query.stride};
     attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
-    if (shape->kind == ATTENTION_QKNORM_HS)
+    if (attention_learns(shape->kind, EXTRA_SCALE))
         for (size_t lane = 0; lane < queries; lane++)
             head->extras->scale += scale_gradient(scratch->panel_rows + lane * head_dim,
                                                   const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
-    attention_normalise_backward(at(head->query_gradient, from, dtype), head->extras->q_weight, head->extras->q_bias,
-                                 scratch->panel_rows, head->logit_scale, head->query_side, rows, queries, head_dim,
-                                 dtype);
+    attention_normalise_backward(at(head->query_gradient, from, dtype), head->extras->of_channel[EXTRA_Q_WEIGHT],
+                                 head->extras->of_channel[EXTRA_Q_BIAS], scratch->panel_rows, head->logit_scale,
+                                 head->query_side, rows, queries, head_dim, dtype);
 }
 
 /* dK and dV of all tokens, once every panel has been collected. */
@@ -82,9 +82,9 @@ static void finish_keys(const struct head *head, const struct attention_scratch 
                         const struct attention_shape *shape, enum dtype dtype)
 {
     const struct side as_they_are = {.norm = NORM_NONE};
-    attention_normalise_backward(head->key_gradient, head->extras->k_weight, head->extras->k_bias,
-                                 scratch->key_gradients, head->logit_scale, head->key_side, head->raw_key,
-                                 shape->tokens, shape->head_dim, dtype);
+    attention_normalise_backward(head->key_gradient, head->extras->of_channel[EXTRA_K_WEIGHT],
+                                 head->extras->of_channel[EXTRA_K_BIAS], scratch->key_gradients, head->logit_scale,
+                                 head->key_side, head->raw_key, shape->tokens, shape->head_dim, dtype);
     attention_normalise_backward(head->value_gradient, NULL, NULL, scratch->value_gradients, 1, as_they_are,
                                  head->value, shape->tokens, shape->head_dim, dtype);
 }
@@ -189,7 +189,7 @@ static void backward_head(const struct backward *call, const struct attention_sc
 
 static void add(float *sum, const float *x, size_t count)
 {
-    for (size_t i = 0; sum && i < count; i++)
+    for (size_t i = 0; i < count; i++)
         sum[i] += x[i];
 }
 
@@ -199,17 +199,11 @@ static void reduce_extras(const struct attention_gradients *gradients, const str
 {
     size_t head_dim = shape->head_dim;
     for (size_t task = 0; task < shape->batch * shape->heads; task++, extras++) {
-        if (shape->kind == ATTENTION_QKNORM) {
-            add(gradients->q_weight, extras->q_weight, head_dim);
-            add(gradients->q_bias, extras->q_bias, head_dim);
-            add(gradients->k_weight, extras->k_weight, head_dim);
-            add(gradients->k_bias, extras->k_bias, head_dim);
-        } else if (shape->kind == ATTENTION_QKNORM_DS) {
-            add(gradients->q_scale, extras->q_weight, head_dim);
-            add(gradients->k_scale, extras->k_weight, head_dim);
-        } else if (shape->kind == ATTENTION_QKNORM_HS) {
-            gradients->scale[task % shape->heads] += (float)extras->scale;
-        }
+        for (enum attention_extra extra = 0; extra < EXTRA_SCALE; extra++)
+            if (attention_learns(shape->kind, extra))
+                add(gradients->extra[extra], extras->of_channel[extra], head_dim);
+        if (attention_learns(shape->kind, EXTRA_SCALE))
+            gradients->extra[EXTRA_SCALE][task % shape->heads] += (float)extras->scale;
     }
 }
 

@@ -9,46 +9,20 @@ static const float LAYERNORM_EPS = 1e-6f;
 
 struct side attention_query_side(enum attention_kind kind, const struct attention_parameters *parameters)
 {
-    switch (kind) {
-    case ATTENTION_QNORM:
-    case ATTENTION_QKNORM_HS:
-        return (struct side){.norm = NORM_UNIT};
-    case ATTENTION_QKNORM:
-        return (struct side){NORM_LAYER, parameters->q_weight, parameters->q_bias};
-    case ATTENTION_QKNORM_DS:
-        return (struct side){NORM_UNIT, parameters->q_scale, NULL};
-    default:
-        return (struct side){.norm = NORM_NONE};
-    }
+    return (struct side){attention_kinds[kind].query, parameters->extra[EXTRA_Q_WEIGHT],
+                         parameters->extra[EXTRA_Q_BIAS]};
 }
 
 struct side attention_key_side(enum attention_kind kind, const struct attention_parameters *parameters)
 {
-    switch (kind) {
-    case ATTENTION_QUEST:
-    case ATTENTION_QKNORM_HS:
-        return (struct side){.norm = NORM_UNIT};
-    case ATTENTION_QKNORM:
-        return (struct side){NORM_LAYER, parameters->k_weight, parameters->k_bias};
-    case ATTENTION_QKNORM_DS:
-        return (struct side){NORM_UNIT, parameters->k_scale, NULL};
-    default:
-        return (struct side){.norm = NORM_NONE};
-    }
+    return (struct side){attention_kinds[kind].key, parameters->extra[EXTRA_K_WEIGHT], parameters->extra[EXTRA_K_BIAS]};
 }
 
 float attention_logit_scale(const struct attention_shape *shape, const struct attention_parameters *parameters,
                             size_t head)
 {
-    switch (shape->kind) {
-    case ATTENTION_STANDARD:
-    case ATTENTION_QKNORM:
-        return 1 / sqrtf((float)shape->head_dim);
-    case ATTENTION_QKNORM_HS:
-        return parameters->scale[head];
-    default:
-        return 1;
-    }
+    float scale = attention_kinds[shape->kind].scaled ? 1 / sqrtf((float)shape->head_dim) : 1;
+    return attention_learns(shape->kind, EXTRA_SCALE) ? scale * parameters->extra[EXTRA_SCALE][head] : scale;
 }
 
 /* A row as vectors; `count` of them are in use. */

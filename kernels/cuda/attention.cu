@@ -1,5 +1,6 @@
 /* The two attention ops of kernels.h: cut the scratch, let the kinds that need it transform queries and keys, run the
  * kernels of the dtype. */
+#include "kernels/attention_kinds.h"
 #include "kernels/cuda/attention.cuh"
 
 /* Scratch of one pass, cut from the context's workspace. */
@@ -16,7 +17,11 @@ struct scratch {
  * themselves, in float32; the float32 ones are kept simple. */
 static bool is_prepared(enum attention_kind kind, enum dtype dtype)
 {
-    return kind != ATTENTION_STANDARD && !(kind == ATTENTION_QUEST && dtype == DTYPE_BFLOAT16);
+    const struct attention_kind_row *row = &attention_kinds[kind];
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (attention_learns(kind, (enum attention_extra)extra))
+            return true;
+    return row->query != NORM_NONE || !(row->key == NORM_NONE || (row->key == NORM_UNIT && dtype == DTYPE_BFLOAT16));
 }
 
 static void *cut(uint8_t *base, size_t *used, size_t bytes)
@@ -77,9 +82,9 @@ static attention_operands<T> operands_of(const void *qkv, const void *prepared, 
     operands.value_row = (int)(3 * width);
     operands.tokens = (int)shape->tokens;
     operands.heads = (int)shape->heads;
-    bool scaled = shape->kind == ATTENTION_STANDARD || shape->kind == ATTENTION_QKNORM;
-    operands.scale = scaled ? 1.0f / sqrtf((float)shape->head_dim) : 1.0f;
-    operands.normalise_keys = shape->kind == ATTENTION_QUEST && !prepared;
+    const struct attention_kind_row *row = &attention_kinds[shape->kind];
+    operands.scale = row->scaled ? 1.0f / sqrtf((float)shape->head_dim) : 1.0f;
+    operands.normalise_keys = row->key == NORM_UNIT && !prepared;
     return operands;
 }
 

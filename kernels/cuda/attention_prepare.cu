@@ -13,16 +13,15 @@
  * Q and K once; backward reads Q, K and their gradients once and writes these in place. The gradients of weights and
  * biases are summed by each block in the order of its warps, then over the blocks in order: the bits are always the
  * same. |x| is at least 1e-6. */
+#include "kernels/attention_kinds.h"
 #include "kernels/cuda/attention_records.cuh"
 
 enum { PREPARE_WARPS = 8, LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
 
 constexpr float LAYERNORM_EPSILON = 1e-6f;
 
-enum normalisation { AS_IT_IS, UNIT_NORM, LAYERNORM };
-
 struct side_transform {
-    enum normalisation normalisation;
+    enum attention_norm norm;
     const float *weight, *bias; /* NULL: 1 and 0 */
     bool weight_of_head;        /* weight is [heads], else [head_dim] */
 };
@@ -31,23 +30,14 @@ struct transforms {
     side_transform side[2]; /* queries, keys */
 };
 
+/* The learned scale of a head multiplies its queries. */
 static transforms transforms_of(enum attention_kind kind, const struct attention_parameters *parameters)
 {
-    switch (kind) {
-    case ATTENTION_QUEST:
-        return {{{AS_IT_IS, NULL, NULL, false}, {UNIT_NORM, NULL, NULL, false}}};
-    case ATTENTION_QNORM:
-        return {{{UNIT_NORM, NULL, NULL, false}, {AS_IT_IS, NULL, NULL, false}}};
-    case ATTENTION_QKNORM:
-        return {{{LAYERNORM, parameters->q_weight, parameters->q_bias, false},
-                 {LAYERNORM, parameters->k_weight, parameters->k_bias, false}}};
-    case ATTENTION_QKNORM_HS:
-        return {{{UNIT_NORM, parameters->scale, NULL, true}, {UNIT_NORM, NULL, NULL, false}}};
-    case ATTENTION_QKNORM_DS:
-        return {{{UNIT_NORM, parameters->q_scale, NULL, false}, {UNIT_NORM, parameters->k_scale, NULL, false}}};
-    default:
-        return {{{AS_IT_IS, NULL, NULL, false}, {AS_IT_IS, NULL, NULL, false}}};
-    }
+    const struct attention_kind_row *row = &attention_kinds[kind];
+    const float *const *extra = parameters->extra;
+    bool of_head = attention_learns(kind, EXTRA_SCALE);
+    return {{{row->query, of_head ? extra[EXTRA_SCALE] : extra[EXTRA_Q_WEIGHT], extra[EXTRA_Q_BIAS], of_head},
+             {row->key, extra[EXTRA_K_WEIGHT], extra[EXTRA_K_BIAS], false}}};
 }
 
 /* One row, spread over a warp. */
@@ -84,12 +74,12 @@ static __device__ __forceinline__ float dot(const row_elements &a, const row_ele
 }
 
 /* x becomes its normalised form; returns the factor that did it. `square` is |x|^2. */
-static __device__ float normalise(row_elements &x, float square, enum normalisation how, int head_dim, int lane)
+static __device__ float normalise(row_elements &x, float square, enum attention_norm how, int head_dim, int lane)
 {
     float mean = 0, factor = 1;
-    if (how == UNIT_NORM)
+    if (how == NORM_UNIT)
         factor = 1 / fmaxf(sqrtf(square), SMALLEST_NORM);
-    if (how == LAYERNORM) {
+    if (how == NORM_LAYER) {
         row_elements one = {{1, 1, 1, 1}};
         mean = dot(x, one) / head_dim;
         for (int i = 0; i < LANE_ELEMENTS; i++)
@@ -122,7 +112,7 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
             row_elements x = load_row(qkv + ((row * 3 + which) * heads + head) * head_dim, head_dim, lane);
             float square = dot(x, x);
             norms[which].add(square, lane == 0);
-            normalise(x, square, side.normalisation, head_dim, lane);
+            normalise(x, square, side.norm, head_dim, lane);
 #pragma unroll
             for (int i = 0; i < LANE_ELEMENTS; i++)
                 if (int element = lane + 32 * i; element < head_dim)
@@ -149,11 +139,11 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
 #pragma unroll
         for (int which = 0; which < 2; which++) {
             const side_transform &side = transform.side[which];
-            if (side.normalisation == AS_IT_IS)
+            if (side.norm == NORM_NONE)
                 continue;
             size_t at = ((row * 3 + which) * heads + head) * head_dim;
             row_elements x = load_row(qkv + at, head_dim, lane), dx = load_row(gradient + at, head_dim, lane);
-            float factor = normalise(x, dot(x, x), side.normalisation, head_dim, lane), sum = 0;
+            float factor = normalise(x, dot(x, x), side.norm, head_dim, lane), sum = 0;
 #pragma unroll
             for (int i = 0; i < LANE_ELEMENTS; i++) {
                 int element = lane + 32 * i;
@@ -164,7 +154,7 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
             }
             /* Remove what the normalisation ignores: changes along x and, for LayerNorm, of the mean. */
             float along = dot(dx, x), mean = 0;
-            if (side.normalisation == LAYERNORM) {
+            if (side.norm == NORM_LAYER) {
                 along /= head_dim;
                 mean = warp_sum(sum) / head_dim;
             }
@@ -222,7 +212,7 @@ bool attention_prepare(struct context *ctx, void *prepared, struct attention_rec
     return cuda_launched(ctx, "attention_forward_prepare", error);
 }
 
-/* Adds partials number `which` of 4 to a gradient [head_dim]. */
+/* Adds partials number `which` of 4, in the order of enum attention_extra, to a gradient [head_dim]. */
 static bool add_learned(struct context *ctx, float *gradient, const float *partials, int which,
                         const struct attention_shape *shape, struct error *error)
 {
@@ -247,20 +237,14 @@ bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const st
             (float *)qkv_gradient, partials, (const float *)qkv, transform, tokens, head_dim);
     if (!cuda_launched(ctx, "attention_backward_finish", error))
         return false;
-    switch (shape->kind) {
-    case ATTENTION_QKNORM:
-        return add_learned(ctx, gradients->q_weight, partials, 0, shape, error) &&
-               add_learned(ctx, gradients->q_bias, partials, 1, shape, error) &&
-               add_learned(ctx, gradients->k_weight, partials, 2, shape, error) &&
-               add_learned(ctx, gradients->k_bias, partials, 3, shape, error);
-    case ATTENTION_QKNORM_DS:
-        return add_learned(ctx, gradients->q_scale, partials, 0, shape, error) &&
-               add_learned(ctx, gradients->k_scale, partials, 2, shape, error);
-    case ATTENTION_QKNORM_HS:
-        attention_backward_learned<<<shape->heads, 32, 0, ctx->compute>>>(
-            gradients->scale, partials, 0, (int)shape->batch * 4 * head_dim, (int)shape->batch, head_dim, head_dim);
-        return cuda_launched(ctx, "attention_backward_learned", error);
-    default:
+    for (int extra = EXTRA_Q_WEIGHT; extra <= EXTRA_K_BIAS; extra++)
+        if (attention_learns(shape->kind, (enum attention_extra)extra) &&
+            !add_learned(ctx, gradients->extra[extra], partials, extra, shape, error))
+            return false;
+    if (!attention_learns(shape->kind, EXTRA_SCALE))
         return true;
-    }
+    attention_backward_learned<<<shape->heads, 32, 0, ctx->compute>>>(gradients->extra[EXTRA_SCALE], partials, 0,
+                                                                      (int)shape->batch * 4 * head_dim,
+                                                                      (int)shape->batch, head_dim, head_dim);
+    return cuda_launched(ctx, "attention_backward_learned", error);
 }

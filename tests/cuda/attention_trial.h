@@ -192,11 +192,14 @@ static inline struct attention_parameters parameters_of(const struct trial *tria
     for (int which = 0; which < WEIGHTS; which++)
         w[which] = trial->weights[which].device;
     if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_parameters){.q_weight = w[0], .k_weight = w[1], .q_bias = w[2], .k_bias = w[3]};
+        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = w[0],
+                                             .extra[EXTRA_K_WEIGHT] = w[1],
+                                             .extra[EXTRA_Q_BIAS] = w[2],
+                                             .extra[EXTRA_K_BIAS] = w[3]};
     if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_parameters){.scale = trial->scale.device};
+        return (struct attention_parameters){.extra[EXTRA_SCALE] = trial->scale.device};
     if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_parameters){.q_scale = w[0], .k_scale = w[1]};
+        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = w[0], .extra[EXTRA_K_WEIGHT] = w[1]};
     return (struct attention_parameters){0};
 }
 
@@ -206,11 +209,14 @@ static inline struct attention_gradients gradients_of(struct trial *trial)
     for (int which = 0; which < WEIGHTS; which++)
         g[which] = trial->weight_gradients[which].device;
     if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_gradients){.q_weight = g[0], .k_weight = g[1], .q_bias = g[2], .k_bias = g[3]};
+        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = g[0],
+                                            .extra[EXTRA_K_WEIGHT] = g[1],
+                                            .extra[EXTRA_Q_BIAS] = g[2],
+                                            .extra[EXTRA_K_BIAS] = g[3]};
     if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_gradients){.scale = trial->scale_gradient.device};
+        return (struct attention_gradients){.extra[EXTRA_SCALE] = trial->scale_gradient.device};
     if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_gradients){.q_scale = g[0], .k_scale = g[1]};
+        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = g[0], .extra[EXTRA_K_WEIGHT] = g[1]};
     return (struct attention_gradients){0};
 }
 

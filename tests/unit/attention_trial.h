@@ -119,14 +119,15 @@ static inline struct attention_parameters parameters_of(const struct trial *tria
 {
     struct attention_parameters none = {0};
     if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_parameters){.q_weight = trial->weights[0],
-                                             .k_weight = trial->weights[1],
-                                             .q_bias = trial->weights[2],
-                                             .k_bias = trial->weights[3]};
+        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = trial->weights[0],
+                                             .extra[EXTRA_K_WEIGHT] = trial->weights[1],
+                                             .extra[EXTRA_Q_BIAS] = trial->weights[2],
+                                             .extra[EXTRA_K_BIAS] = trial->weights[3]};
     if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_parameters){.scale = trial->scale};
+        return (struct attention_parameters){.extra[EXTRA_SCALE] = trial->scale};
     if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_parameters){.q_scale = trial->weights[0], .k_scale = trial->weights[1]};
+        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = trial->weights[0],
+                                             .extra[EXTRA_K_WEIGHT] = trial->weights[1]};
     return none;
 }
 
@@ -134,15 +135,15 @@ static inline struct attention_gradients gradients_of(struct trial *trial)
 {
     struct attention_gradients none = {0};
     if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_gradients){.q_weight = trial->weight_gradients[0],
-                                            .k_weight = trial->weight_gradients[1],
-                                            .q_bias = trial->weight_gradients[2],
-                                            .k_bias = trial->weight_gradients[3]};
+        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = trial->weight_gradients[0],
+                                            .extra[EXTRA_K_WEIGHT] = trial->weight_gradients[1],
+                                            .extra[EXTRA_Q_BIAS] = trial->weight_gradients[2],
+                                            .extra[EXTRA_K_BIAS] = trial->weight_gradients[3]};
     if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_gradients){.scale = trial->scale_gradient};
+        return (struct attention_gradients){.extra[EXTRA_SCALE] = trial->scale_gradient};
     if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_gradients){.q_scale = trial->weight_gradients[0],
-                                            .k_scale = trial->weight_gradients[1]};
+        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = trial->weight_gradients[0],
+                                            .extra[EXTRA_K_WEIGHT] = trial->weight_gradients[1]};
     return none;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/config_load.h"
 
 #define RUN "model: {preset: vit_tiny}\ndata: {train: a.h5}\ntrain: {epochs: 3}\n"
