@@ -123,12 +123,15 @@ void attention_row_norms(float *norms, struct rows rows, size_t count, size_t he
  * new ones; returns the rows that enter the product. */
 struct rows attention_normalise(float *factors, void *copy, struct side side, struct rows rows, size_t count,
                                 size_t head_dim, enum dtype dtype);
-/* gradient T: rows as far apart as `rows`, the gradient of those. product_gradient [count][head_dim], times `scale`, is
- * the gradient of the rows that entered the product, with the factors as constants. Adds to weight_gradient and
- * bias_gradient [head_dim] where the side has them. */
-void attention_normalise_backward(void *gradient, float *weight_gradient, float *bias_gradient,
-                                  const float *product_gradient, float scale, struct side side, struct rows rows,
-                                  size_t count, size_t head_dim, enum dtype dtype);
+/* Where the gradients of a side go: of its rows, T, as far apart as those; of weight and bias, added, [head_dim]. */
+struct side_gradients {
+    unsigned char *rows;
+    float *weight, *bias;
+};
+/* product_gradient [count][head_dim], times `scale`, is the gradient of the rows that entered the product, with the
+ * factors as constants. */
+void attention_normalise_backward(struct side_gradients to, const float *product_gradient, float scale,
+                                  struct side side, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
 
 /* ---- attention_softmax.c: between the products, over the keys of a panel ---- */
 

@@ -72,9 +72,10 @@ static void finish_queries(const struct head *head, const struct attention_scrat
         for (size_t lane = 0; lane < queries; lane++)
             head->extras->scale += scale_gradient(scratch->panel_rows + lane * head_dim,
                                                   const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
-    attention_normalise_backward(at(head->query_gradient, from, dtype), head->extras->of_channel[EXTRA_Q_WEIGHT],
-                                 head->extras->of_channel[EXTRA_Q_BIAS], scratch->panel_rows, head->logit_scale,
-                                 head->query_side, rows, queries, head_dim, dtype);
+    struct side_gradients to = {at(head->query_gradient, from, dtype), head->extras->of_channel[EXTRA_Q_WEIGHT],
+                                head->extras->of_channel[EXTRA_Q_BIAS]};
+    attention_normalise_backward(to, scratch->panel_rows, head->logit_scale, head->query_side, rows, queries, head_dim,
+                                 dtype);
 }
 
 /* dK and dV of all tokens, once every panel has been collected. */
@@ -82,11 +83,13 @@ static void finish_keys(const struct head *head, const struct attention_scratch 
                         const struct attention_shape *shape, enum dtype dtype)
 {
     const struct side as_they_are = {.norm = NORM_NONE};
-    attention_normalise_backward(head->key_gradient, head->extras->of_channel[EXTRA_K_WEIGHT],
-                                 head->extras->of_channel[EXTRA_K_BIAS], scratch->key_gradients, head->logit_scale,
-                                 head->key_side, head->raw_key, shape->tokens, shape->head_dim, dtype);
-    attention_normalise_backward(head->value_gradient, NULL, NULL, scratch->value_gradients, 1, as_they_are,
-                                 head->value, shape->tokens, shape->head_dim, dtype);
+    struct side_gradients keys = {head->key_gradient, head->extras->of_channel[EXTRA_K_WEIGHT],
+                                  head->extras->of_channel[EXTRA_K_BIAS]};
+    struct side_gradients values = {.rows = head->value_gradient};
+    attention_normalise_backward(keys, scratch->key_gradients, head->logit_scale, head->key_side, head->raw_key,
+                                 shape->tokens, shape->head_dim, dtype);
+    attention_normalise_backward(values, scratch->value_gradients, 1, as_they_are, head->value, shape->tokens,
+                                 shape->head_dim, dtype);
 }
 
 /* P and H of a panel, into slot `panel` of the tile, and dQ. */

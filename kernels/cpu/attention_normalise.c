@@ -183,9 +183,8 @@ ALWAYS_INLINE void layernorm_backward(struct row *gradient, float *weight_gradie
         gradient->of[i] = (gradient->of[i] - mean - x->of[i] * along) * rstd;
 }
 
-ALWAYS_INLINE void backward_rows(unsigned char *gradient, float *weight_gradient, float *bias_gradient,
-                                 const float *product_gradient, float scale, struct side side, struct rows rows,
-                                 size_t count, size_t head_dim, enum dtype dtype)
+ALWAYS_INLINE void backward_rows(struct side_gradients to, const float *product_gradient, float scale, struct side side,
+                                 struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
 {
     size_t vectors = head_dim / VECTOR_FLOATS;
     for (size_t i = 0; i < count; i++) {
@@ -196,21 +195,18 @@ ALWAYS_INLINE void backward_rows(unsigned char *gradient, float *weight_gradient
         if (side.norm != NORM_NONE)
             load_row(&x, const_at(rows.data, i * rows.stride, dtype), vectors, dtype);
         if (side.norm == NORM_UNIT)
-            unit_backward(&row_gradient, weight_gradient, &x, side, vectors);
+            unit_backward(&row_gradient, to.weight, &x, side, vectors);
         else if (side.norm == NORM_LAYER)
-            layernorm_backward(&row_gradient, weight_gradient, bias_gradient, &x, side, vectors);
-        store_row(at(gradient, i * rows.stride, dtype), &row_gradient, vectors, dtype);
+            layernorm_backward(&row_gradient, to.weight, to.bias, &x, side, vectors);
+        store_row(at(to.rows, i * rows.stride, dtype), &row_gradient, vectors, dtype);
     }
 }
 
-void attention_normalise_backward(void *gradient, float *weight_gradient, float *bias_gradient,
-                                  const float *product_gradient, float scale, struct side side, struct rows rows,
-                                  size_t count, size_t head_dim, enum dtype dtype)
+void attention_normalise_backward(struct side_gradients to, const float *product_gradient, float scale,
+                                  struct side side, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32)
-        backward_rows(gradient, weight_gradient, bias_gradient, product_gradient, scale, side, rows, count, head_dim,
-                      DTYPE_FLOAT32);
+        backward_rows(to, product_gradient, scale, side, rows, count, head_dim, DTYPE_FLOAT32);
     else
-        backward_rows(gradient, weight_gradient, bias_gradient, product_gradient, scale, side, rows, count, head_dim,
-                      DTYPE_BFLOAT16);
+        backward_rows(to, product_gradient, scale, side, rows, count, head_dim, DTYPE_BFLOAT16);
 }

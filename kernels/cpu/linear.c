@@ -274,13 +274,13 @@ static void transpose_chunk(struct context *ctx, float *bias_gradient, const voi
                             size_t out_dim)
 {
     size_t blocks = (out_dim + TRANSPOSE_COLUMNS - 1) / TRANSPOSE_COLUMNS;
+    struct transposition chunk = {ctx->workspace, CHUNK_STRIDE, bias_gradient, out_gradient, out_dim};
 #pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
         cpu_span(blocks, ctx->threads, thread, &begin, &end);
         end = end * TRANSPOSE_COLUMNS < out_dim ? end * TRANSPOSE_COLUMNS : out_dim;
-        transpose_and_sum(ctx->workspace, CHUNK_STRIDE, bias_gradient, out_gradient, out_dim, rows,
-                          begin * TRANSPOSE_COLUMNS, end, ctx->dtype);
+        transpose_and_sum(chunk, rows, begin * TRANSPOSE_COLUMNS, end, ctx->dtype);
     }
 }
 

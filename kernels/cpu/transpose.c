@@ -102,40 +102,39 @@ enum { TILE_ROWS = 1, TILE_BYTES = 0 }; /* no tiles */
 #endif
 
 /* Number by number. */
-ALWAYS_INLINE void transpose_edge(void *out, size_t out_stride, float *sums, const void *in, size_t in_stride,
-                                  size_t first_row, size_t end_row, size_t begin, size_t end, enum dtype dtype)
+ALWAYS_INLINE void transpose_edge(struct transposition of, size_t first_row, size_t end_row, size_t begin, size_t end,
+                                  enum dtype dtype)
 {
     for (size_t row = first_row; row < end_row; row++)
         for (size_t c = begin; c < end; c++) {
-            memcpy(at(out, c * out_stride + row, dtype), const_at(in, row * in_stride + c, dtype), dtype_bytes(dtype));
-            if (sums)
-                sums[c] += load(in, row * in_stride + c, dtype);
+            memcpy(at(of.out, c * of.out_stride + row, dtype), const_at(of.in, row * of.in_stride + c, dtype),
+                   dtype_bytes(dtype));
+            if (of.sums)
+                of.sums[c] += load(of.in, row * of.in_stride + c, dtype);
         }
 }
 
-ALWAYS_INLINE void transpose_columns(void *out, size_t out_stride, float *sums, const void *in, size_t in_stride,
-                                     size_t rows, size_t begin, size_t end, enum dtype dtype)
+ALWAYS_INLINE void transpose_columns(struct transposition of, size_t rows, size_t begin, size_t end, enum dtype dtype)
 {
     size_t tile_columns = TILE_BYTES / dtype_bytes(dtype), c = begin, whole = 0;
 #ifdef __AVX512BW__
     whole = rows / TILE_ROWS * TILE_ROWS;
     for (; c + tile_columns <= end; c += tile_columns)
         for (size_t row = 0; row < whole; row += TILE_ROWS)
-            transpose_tile(at(out, c * out_stride + row, dtype), out_stride * dtype_bytes(dtype),
-                           sums ? sums + c : NULL, const_at(in, row * in_stride + c, dtype),
-                           in_stride * dtype_bytes(dtype), dtype);
+            transpose_tile(at(of.out, c * of.out_stride + row, dtype), of.out_stride * dtype_bytes(dtype),
+                           of.sums ? of.sums + c : NULL, const_at(of.in, row * of.in_stride + c, dtype),
+                           of.in_stride * dtype_bytes(dtype), dtype);
 #else
     (void)tile_columns;
 #endif
-    transpose_edge(out, out_stride, sums, in, in_stride, whole, rows, begin, c, dtype);
-    transpose_edge(out, out_stride, sums, in, in_stride, 0, rows, c, end, dtype);
+    transpose_edge(of, whole, rows, begin, c, dtype);
+    transpose_edge(of, 0, rows, c, end, dtype);
 }
 
-void transpose_and_sum(void *out, size_t out_stride, float *sums, const void *in, size_t in_stride, size_t rows,
-                       size_t begin, size_t end, enum dtype dtype)
+void transpose_and_sum(struct transposition of, size_t rows, size_t begin, size_t end, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32)
-        transpose_columns(out, out_stride, sums, in, in_stride, rows, begin, end, DTYPE_FLOAT32);
+        transpose_columns(of, rows, begin, end, DTYPE_FLOAT32);
     else
-        transpose_columns(out, out_stride, sums, in, in_stride, rows, begin, end, DTYPE_BFLOAT16);
+        transpose_columns(of, rows, begin, end, DTYPE_BFLOAT16);
 }

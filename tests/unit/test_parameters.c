@@ -87,6 +87,44 @@ static void names_and_shapes_are_timms(void **state)
     parameters_free(&parameters);
 }
 
+/* Each kind's own parameters of a block, in their order there, with their size and first value. */
+static void kinds_learn_their_extras(void **state)
+{
+    (void)state;
+    const struct {
+        enum attention_kind kind;
+        const char *name;
+        size_t count;
+        float start;
+    } expected[] = {
+        {ATTENTION_QKNORM, "blocks.1.attn.q_norm.weight", 16, 1},
+        {ATTENTION_QKNORM, "blocks.1.attn.q_norm.bias", 16, 0},
+        {ATTENTION_QKNORM, "blocks.1.attn.k_norm.weight", 16, 1},
+        {ATTENTION_QKNORM, "blocks.1.attn.k_norm.bias", 16, 0},
+        {ATTENTION_QKNORM_HS, "blocks.1.attn.scale", 3, 4},
+        {ATTENTION_QKNORM_DS, "blocks.1.attn.q_scale", 16, 2},
+        {ATTENTION_QKNORM_DS, "blocks.1.attn.k_scale", 16, 2},
+    };
+    size_t next = 0;
+    for (enum attention_kind kind = 0; kind < ATTENTION_KINDS; kind++) {
+        struct parameters parameters;
+        plan(&parameters, kind, 0);
+        float *master = malloc(parameters.total * sizeof(float));
+        parameters_initialise(&parameters, master, 1);
+        size_t first = (size_t)(find(&parameters, "blocks.1.attn.proj.bias") - parameters.list) + 1;
+        for (const struct parameter *extra = &parameters.list[first]; !strstr(extra->name, "qkv"); extra++, next++) {
+            assert_true(next < sizeof expected / sizeof *expected);
+            assert_int_equal(kind, expected[next].kind);
+            assert_string_equal(extra->name, expected[next].name);
+            assert_int_equal(extra->count, expected[next].count);
+            assert_true(master[extra->offset] == expected[next].start);
+        }
+        free(master);
+        parameters_free(&parameters);
+    }
+    assert_int_equal(next, sizeof expected / sizeof *expected);
+}
+
 static void initialisation_has_timms_moments(void **state)
 {
     (void)state;
@@ -204,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensors_tile_the_buffer),
         cmocka_unit_test(names_and_shapes_are_timms),
+        cmocka_unit_test(kinds_learn_their_extras),
         cmocka_unit_test(initialisation_has_timms_moments),
         cmocka_unit_test(decay_mask_follows_the_tensors),
         cmocka_unit_test(learning_rate_warms_up_and_decays),
