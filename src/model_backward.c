@@ -138,6 +138,26 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
            announce(pass, at->proj_weight, error);
 }
 
+static bool attend_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_activations *act = &model->blocks[block];
+    struct attention_shape shape = model_attention_shape(model, pass->batch);
+    struct attention_parameters extras = model_attention_parameters(model, block);
+    struct attention_gradients extra_gradients;
+    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        extra_gradients.extra[extra] = model_gradient(model, model->parameters.blocks[block].attention_extra[extra]);
+    struct attention_backward attention = {.qkv_gradient = model->wide_gradient,
+                                           .gradients = &extra_gradients,
+                                           .out_gradient = model->attended_gradient,
+                                           .out = act->attended,
+                                           .logsumexp = act->logsumexp,
+                                           .qkv = act->qkv,
+                                           .parameters = &extras,
+                                           .shape = &shape};
+    return model->kernels->attention_backward(model->context, &attention, error);
+}
+
 static bool attention_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
@@ -146,11 +166,6 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
     struct block_activations *act = &model->blocks[block];
     const void *out_gradient =
         branch_gradient(model, at->ls1_gamma, model_path_scale(model, block, 0, pass->with_path));
-    struct attention_shape shape = model_attention_shape(model, pass->batch);
-    struct attention_parameters extras = model_attention_parameters(model, block);
-    struct attention_gradients extra_gradients;
-    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
-        extra_gradients.extra[extra] = model_gradient(model, at->attention_extra[extra]);
     struct linear_backward proj = {.in_gradient = model->attended_gradient,
                                    .weight_gradient = model_gradient(model, at->proj_weight),
                                    .bias_gradient = model_gradient(model, at->proj_bias),
@@ -160,14 +175,6 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                    .rows = pass->rows,
                                    .in_dim = model->dim,
                                    .out_dim = model->dim};
-    struct attention_backward attention = {.qkv_gradient = model->wide_gradient,
-                                           .gradients = &extra_gradients,
-                                           .out_gradient = model->attended_gradient,
-                                           .out = act->attended,
-                                           .logsumexp = act->logsumexp,
-                                           .qkv = act->qkv,
-                                           .parameters = &extras,
-                                           .shape = &shape};
     struct linear_backward qkv = {.in_gradient = model->normed_gradient,
                                   .weight_gradient = model_gradient(model, at->qkv_weight),
                                   .bias_gradient = model_gradient(model, at->qkv_bias),
@@ -177,9 +184,9 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
                                   .out_dim = 3 * model->dim};
-    return kernels->linear_backward(model->context, &proj, error) &&
-           kernels->attention_backward(model->context, &attention, error) && announce(pass, at->qkv_weight, error) &&
-           kernels->linear_backward(model->context, &qkv, error) && announce(pass, at->norm1_weight, error);
+    return kernels->linear_backward(model->context, &proj, error) && attend_backward(pass, block, error) &&
+           announce(pass, at->qkv_weight, error) && kernels->linear_backward(model->context, &qkv, error) &&
+           announce(pass, at->norm1_weight, error);
 }
 
 /* Fills the block's activations again from its input; normed1's statistics come out the same. */
