@@ -23,18 +23,18 @@ LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -
 # Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
 LINK     := $(CC) -fopenmp -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
-SOURCES  := $(filter-out src/quest_%.c,$(wildcard src/*.c src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c data_loaders/*.c)
-PROGRAMS := $(patsubst src/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/quest_*.c))
+SOURCES  := $(filter-out src/programs/%,$(wildcard src/*/*.c data_loaders/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
+PROGRAMS := $(patsubst src/programs/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/programs/quest_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
 ifeq ($(CUDA),1)
 include kernels/cuda/cuda.mk
 else
 OUR_CFLAGS += -DQUEST_NO_CUDA
-SOURCES    := $(filter-out src/comm_gradient_nccl.c,$(SOURCES))
+SOURCES    := $(filter-out src/comm/gradient_nccl.c,$(SOURCES))
 endif
 
-OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(BUILD)/o/generated/src/tensorboard.pb-c.o $(CUDA_OBJECTS)
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(BUILD)/o/generated/src/log/tensorboard.pb-c.o $(CUDA_OBJECTS)
 LIBRARY  := $(BUILD)/libquest.a
 
 all: $(PROGRAMS)
@@ -57,7 +57,7 @@ $(BUILD)/o/%.o: %.c Makefile $(BUILD)/flags
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # TensorBoard's messages, by protobuf-c's compiler.
-$(BUILD)/generated/src/%.pb-c.c $(BUILD)/generated/src/%.pb-c.h: src/%.proto
+$(BUILD)/generated/%.pb-c.c $(BUILD)/generated/%.pb-c.h: %.proto
 	@mkdir -p $(BUILD)/generated
 	$(if $(V),,@echo "  PROTO $<")
 	$(Q)protoc-c --c_out=$(BUILD)/generated $<
@@ -67,18 +67,18 @@ $(BUILD)/o/generated/%.o: $(BUILD)/generated/%.c
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/o/src/event_file.o: $(BUILD)/generated/src/tensorboard.pb-c.h
+$(BUILD)/o/src/log/event_file.o: $(BUILD)/generated/src/log/tensorboard.pb-c.h
 
 $(BUILD)/bin/quest-norms: LIBS += -lncursesw
 
 # The report page is put into the program by .incbin, which no compiler lists as a dependency.
-$(BUILD)/o/src/norms_assets.o: $(wildcard src/report/*)
+$(BUILD)/o/src/norms/assets.o: $(wildcard src/norms/page/*)
 
 $(LIBRARY): $(OBJECTS)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/bin/quest-%: $(BUILD)/o/src/quest_%.o $(LIBRARY)
+$(BUILD)/bin/quest-%: $(BUILD)/o/src/programs/quest_%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(LINK) $(LDFLAGS) $< $(LIBRARY) $(LIBS) $(CUDA_LIBS) -o $@
@@ -99,9 +99,7 @@ debug:
 
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SOURCES := $(wildcard src/error.c src/yaml_*.c src/config*.c src/checkpoint*.c src/file_*.c \
-	kernels/attention_kinds.c $(addprefix data_loaders/,h5_input.c h5_chunks.c dataset.c placement.c image_read.c jpeg_stream.c sample.c augment.c patches.c resample.c resample_rgb.c) \
-	src/random.c)
+FUZZ_SOURCES := $(wildcard $(addsuffix /*.c,$(addprefix src/,base files config checkpoint) $(addprefix data_loaders/,image format load) kernels))
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -112,7 +110,7 @@ $(BUILD)/fuzz/o/%.o: %.c Makefile
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -ljpeg -lyaml -lz -lm -o $@
+	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -ljansson -ljpeg -lyaml -lz -lm -o $@
 
 fuzz: $(FUZZ)
 

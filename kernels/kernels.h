@@ -13,14 +13,14 @@
  *            written (=).
  * Bits.      The same calls on the same machine with the same number of threads give the same bits.
  * Errors.    false with a message; an op fails only as a launch or a library call can. */
-#ifndef QUEST_KERNELS_H
-#define QUEST_KERNELS_H
+#ifndef QUEST_KERNELS_KERNELS_H
+#define QUEST_KERNELS_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "src/error.h"
+#include "src/base/error.h"
 
 #ifdef __cplusplus
 extern "C" {

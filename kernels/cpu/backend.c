@@ -7,7 +7,7 @@
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/signal_shield.h"
 #include "kernels/gemm_rate.h"
-#include "src/clock.h"
+#include "src/base/clock.h"
 
 static size_t backend_workspace_bytes(const struct context_options *options)
 {

@@ -3,8 +3,8 @@
  * Ops run at once, one at a time, on `threads` OpenMP threads. Rows (or images, or heads) are split into one contiguous
  * span a thread by cpu_span, and sums over rows are kept one partial a thread in the workspace and added up in thread
  * order: the same threads give the same bits. */
-#ifndef QUEST_KERNELS_CPU_H
-#define QUEST_KERNELS_CPU_H
+#ifndef QUEST_KERNELS_CPU_CPU_H
+#define QUEST_KERNELS_CPU_CPU_H
 
 #include "kernels/kernels.h"
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "src/error.h"
+#include "src/base/error.h"
 
 /* The least of the kernel's MemAvailable and of what the limits of the process's control groups leave (a container's or
  * a Slurm job's limit), in bytes. */

@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <stdbool.h>
 
-#include "src/error.h"
+#include "src/base/error.h"
 
 /* Blocks signals on the calling thread until signal_shield_lower() with the same *before. ERROR_RUNTIME. */
 bool signal_shield_raise(sigset_t *before, struct error *error);

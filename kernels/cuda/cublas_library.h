@@ -1,13 +1,13 @@
 /* cuBLAS and cuBLASLt, loaded when a GPU is opened. Were the programs linked with them, their start-up code would take
  * 190 MiB and a tenth of a second of every process, on hosts without a GPU too (CUDA 13.0). */
-#ifndef QUEST_CUDA_CUBLAS_LIBRARY_H
-#define QUEST_CUDA_CUBLAS_LIBRARY_H
+#ifndef QUEST_KERNELS_CUDA_CUBLAS_LIBRARY_H
+#define QUEST_KERNELS_CUDA_CUBLAS_LIBRARY_H
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <stdbool.h>
 
-#include "src/error.h"
+#include "src/base/error.h"
 
 /* The functions that are used, by the names that the libraries export. */
 #define CUBLAS_LIBRARY_FUNCTIONS(X)         \

@@ -1,8 +1,8 @@
 /* What the files of the CUDA backend share: the context, checked calls, and the functions that each file gives to the
  * table in backend.c. Plain C, so that host code is compiled by the C compiler
  * and only kernels by nvcc. */
-#ifndef QUEST_KERNELS_CUDA_H
-#define QUEST_KERNELS_CUDA_H
+#ifndef QUEST_KERNELS_CUDA_CUDA_H
+#define QUEST_KERNELS_CUDA_CUDA_H
 
 #include "kernels/cuda_streams.h"
 

@@ -3,7 +3,7 @@
 #                     GPUs newer than this toolkit, and gpusim, run from
 CUDA_HOME    ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUDA_ARCHS   ?= 80 86 89 90 100 120
-CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu kernels/cuda/*/*.cu)
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/o/%.cu.o)
 SOURCES      += $(wildcard kernels/cuda/*.c)
 OUR_CFLAGS   += -isystem $(CUDA_HOME)/include

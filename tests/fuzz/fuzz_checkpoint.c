@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "src/checkpoint_format.h"
-#include "src/file_output.h"
+#include "src/checkpoint/format.h"
+#include "src/files/file_output.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

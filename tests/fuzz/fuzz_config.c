@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/config_load.h"
+#include "src/config/load.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "data_loaders/dataset.h"
-#include "data_loaders/sample.h"
+#include "data_loaders/format/dataset.h"
+#include "data_loaders/load/sample.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

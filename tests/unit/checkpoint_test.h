@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "src/checkpoint.h"
+#include "src/checkpoint/checkpoint.h"
 #include "tests/unit/scratch.h"
 
 /* ---- a small model in memory ---- */

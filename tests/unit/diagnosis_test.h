@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "src/diagnosis.h"
+#include "src/diagnosis/diagnosis.h"
 
 enum { TOKENS = 65, EVENTS = 512 };
 

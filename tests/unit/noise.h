@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-#include "data_loaders/patches.h"
-#include "src/random.h"
+#include "data_loaders/load/patches.h"
+#include "src/base/random.h"
 
 /* The item-th number, in 0 .. below - 1. */
 static inline uint32_t dice(uint64_t item, uint32_t below)

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "data_loaders/resample.h"
+#include "data_loaders/image/resample.h"
 
 static inline double resample_weight(size_t at, double centre, double scale)
 {

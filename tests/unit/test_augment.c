@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data_loaders/augment.h"
-#include "data_loaders/patches.h"
+#include "data_loaders/load/augment.h"
+#include "data_loaders/load/patches.h"
 #include "tests/unit/noise.h"
 
 /* The pixel that the picture should have at (y, x). */

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "src/command_line.h"
+#include "src/base/command_line.h"
 
 struct arguments {
     const char *text, *operand;

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "kernels/attention_kinds.h"
-#include "src/config_load.h"
+#include "src/config/load.h"
 
 #define RUN "model: {preset: vit_tiny}\ndata: {train: a.h5}\ntrain: {epochs: 3}\n"
 

@@ -5,9 +5,9 @@
 #include <hdf5.h>
 #include <math.h>
 
-#include "data_loaders/dataset_classes.h"
-#include "data_loaders/image_read.h"
-#include "data_loaders/verify.h"
+#include "data_loaders/format/dataset_classes.h"
+#include "data_loaders/format/image_read.h"
+#include "data_loaders/format/verify.h"
 
 static void what_is_written_is_read_back(void **state)
 {

@@ -1,7 +1,7 @@
 /* The diagnosis on made-up runs: silent about healthy ones, early and right about diverging ones. */
 #include <math.h>
 
-#include "src/clock.h"
+#include "src/base/clock.h"
 #include "tests/unit/diagnosis_test.h"
 
 enum { LAYERS = 4, HEADS = 3, EVERY = 10 };

@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "src/crc32c.h"
-#include "src/event_file.h"
+#include "src/base/crc32c.h"
+#include "src/log/event_file.h"
 #include "tests/unit/scratch.h"
 
 static struct event_file *open_events(char path[128])

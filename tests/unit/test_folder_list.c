@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "data_loaders/folder_list.h"
+#include "data_loaders/import/folder_list.h"
 
 static void make_folder(const char *name)
 {

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "src/gradient_limit.h"
+#include "src/diagnosis/gradient_limit.h"
 
 /* Norms of steps first .. last: level * exp(-2, -1, 0, 1, 2 times spread), over and over; MAD of the logarithms:
  * spread. */

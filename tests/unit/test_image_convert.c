@@ -1,8 +1,8 @@
 /* Converting image files: what is taken over as it is, what is cut, turned or shrunk. */
 #include "tests/unit/jpeg_test.h"
 
-#include "data_loaders/image_convert.h"
-#include "data_loaders/jpeg_header.h"
+#include "data_loaders/import/image_convert.h"
+#include "data_loaders/import/jpeg_header.h"
 
 static struct image_converter *converter;
 

@@ -3,9 +3,9 @@
 
 #include <jpeglib.h>
 
-#include "data_loaders/image_read.h"
-#include "data_loaders/jpeg_convert.h"
-#include "data_loaders/jpeg_stream.h"
+#include "data_loaders/format/image_read.h"
+#include "data_loaders/import/jpeg_convert.h"
+#include "data_loaders/image/jpeg_stream.h"
 
 enum { SIDE = 32 };
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data_loaders/jpeg_header.h"
+#include "data_loaders/import/jpeg_header.h"
 
 /* SOI, segments and SOS, as far as a reader of headers looks. */
 struct stream {

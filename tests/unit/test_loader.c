@@ -6,8 +6,8 @@
 #include <dirent.h>
 #include <signal.h>
 
-#include "data_loaders/loader.h"
-#include "data_loaders/sampler.h"
+#include "data_loaders/load/loader.h"
+#include "data_loaders/load/sampler.h"
 
 enum { IMAGES = 29, SIDE = 16, PATCH = 4, IMAGE_BYTES = SIDE * SIDE * 3 };
 

@@ -4,8 +4,8 @@
 
 #include <unistd.h>
 
-#include "data_loaders/loader.h"
-#include "data_loaders/sample.h"
+#include "data_loaders/load/loader.h"
+#include "data_loaders/load/sample.h"
 
 enum { SIDE = 16, PATCH = 4, IMAGE_BYTES = SIDE * SIDE * 3 };
 

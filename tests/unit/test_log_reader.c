@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-#include "src/log_reader.h"
-#include "src/norms_run.h"
-#include "src/record_read.h"
+#include "src/log/reader.h"
+#include "src/norms/run.h"
+#include "src/record/read.h"
 
 static struct log_line line;
 

@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/log_reader.h"
-#include "src/log_segments.h"
-#include "src/run_log.h"
+#include "src/log/reader.h"
+#include "src/log/segments.h"
+#include "src/log/run_log.h"
 #include "tests/unit/scratch.h"
 
 static char norms[96];

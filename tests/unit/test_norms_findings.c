@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "src/norms_findings.h"
+#include "src/norms/findings.h"
 #include "tests/unit/scratch.h"
 
 enum { RECORDS = 60, EVERY = 10, HEADS = 2, EVENTS = 64, TOKENS = 65 };

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "src/norms_series.h"
+#include "src/norms/series.h"
 
 static void thinning_keeps_extremes_and_means(void **state)
 {

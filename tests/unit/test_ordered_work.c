@@ -13,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data_loaders/ordered_work.h"
-#include "src/stop_signal.h"
+#include "src/base/ordered_work.h"
+#include "src/base/stop_signal.h"
 #include "tests/unit/brief.h"
 
 enum { ITEMS = 200, AHEAD = 8 /* items a worker, as ordered_work.c has it */, WORKERS_MOST = 4 };

@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
-#include "src/metric.h"
-#include "src/norm_lists.h"
-#include "src/record_read.h"
-#include "src/record_write.h"
+#include "src/record/metric.h"
+#include "src/record/norm_lists.h"
+#include "src/record/read.h"
+#include "src/record/write.h"
 
 static struct log_line parsed;
 

@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "src/random.h"
-#include "src/retrieval_config.h"
-#include "src/retrieval_data.h"
-#include "src/retrieval_model.h"
+#include "src/base/random.h"
+#include "src/retrieval/config.h"
+#include "src/retrieval/data.h"
+#include "src/retrieval/model.h"
 
 enum { DIM = RETRIEVAL_DIM, TOKENS = RETRIEVAL_TOKENS, SAMPLES = 24 };
 

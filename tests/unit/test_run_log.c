@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "src/run_log.h"
+#include "src/log/run_log.h"
 #include "tests/unit/scratch.h"
 
 static struct run_log *open_run(bool resume)

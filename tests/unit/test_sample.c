@@ -4,8 +4,8 @@
 
 #include <malloc.h>
 
-#include "data_loaders/image_read.h"
-#include "data_loaders/sample.h"
+#include "data_loaders/format/image_read.h"
+#include "data_loaders/load/sample.h"
 #include "tests/unit/resample_reference.h"
 
 enum { PATCH = 4, LARGEST = 64 };

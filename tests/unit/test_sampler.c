@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "data_loaders/sampler.h"
+#include "data_loaders/load/sampler.h"
 
 static void every_epoch_visits_every_image_once(void **state)
 {

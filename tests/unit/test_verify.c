@@ -3,7 +3,7 @@
 
 #include <hdf5.h>
 
-#include "data_loaders/verify.h"
+#include "data_loaders/format/verify.h"
 
 static void verify_names_the_damaged_stream(void **state)
 {

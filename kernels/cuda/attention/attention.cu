@@ -1,0 +1,158 @@
+/* The two attention ops of kernels.h: cut the scratch, let the kinds that need it transform queries and keys, run the
+ * kernels of the dtype. */
+#include "kernels/attention_kinds.h"
+#include "kernels/cuda/attention/attention.cuh"
+
+/* Scratch of one pass, cut from the context's workspace. */
+struct scratch {
+    void *prepared;            /* T [batch, tokens, 2, heads, head_dim]; NULL where Q and K are used as they are */
+    float *delta;              /* [batch, heads, tokens]: dO . O of each query */
+    float *partials;           /* [heads, batch, 4, head_dim] */
+    attention_record *records; /* of the forward kernel */
+    attention_record *norms;   /* of attention_prepare: [heads, batch] */
+    size_t bytes;
+};
+
+/* Whether queries and keys are transformed before the kernels see them. The bfloat16 kernels normalise QUEST's keys
+ * themselves, in float32; the float32 ones are kept simple. */
+static bool is_prepared(enum attention_kind kind, enum dtype dtype)
+{
+    const struct attention_kind_row *row = &attention_kinds[kind];
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (attention_learns(kind, (enum attention_extra)extra))
+            return true;
+    return row->query != NORM_NONE || !(row->key == NORM_NONE || (row->key == NORM_UNIT && dtype == DTYPE_BFLOAT16));
+}
+
+static void *cut(uint8_t *base, size_t *used, size_t bytes)
+{
+    size_t at = *used;
+    *used = (at + bytes + 255) / 256 * 256;
+    return base ? base + at : NULL;
+}
+
+/* Where everything lies in a workspace at `base`; with NULL only `bytes` means something. */
+static struct scratch lay_out(uint8_t *base, const struct attention_shape *shape, enum dtype dtype)
+{
+    struct scratch scratch = {};
+    size_t vectors = shape->batch * shape->heads * shape->tokens, sequences = shape->batch * shape->heads;
+    if (is_prepared(shape->kind, dtype)) {
+        scratch.prepared = cut(base, &scratch.bytes, 2 * vectors * shape->head_dim * dtype_bytes(dtype));
+        scratch.norms = (attention_record *)cut(base, &scratch.bytes, sequences * sizeof(attention_record));
+        scratch.partials = (float *)cut(base, &scratch.bytes, sequences * 4 * shape->head_dim * sizeof(float));
+    }
+    size_t records = sequences * div_up(shape->tokens, ATTENTION_LEAST_BLOCK);
+    scratch.records = (attention_record *)cut(base, &scratch.bytes, records * sizeof(attention_record));
+    scratch.delta = (float *)cut(base, &scratch.bytes, vectors * sizeof(float));
+    return scratch;
+}
+
+size_t cuda_attention_workspace_bytes(const struct context_options *options)
+{
+    const struct workload *workload = &options->workload;
+    struct attention_shape shape = {workload->kind, workload->batch, workload->patches + 1, workload->heads,
+                                    workload->dim / workload->heads};
+    return lay_out(NULL, &shape, options->dtype).bytes;
+}
+
+static bool take_scratch(struct scratch *scratch, struct context *ctx, const struct attention_shape *shape,
+                         const char *op, struct error *error)
+{
+    size_t elements = 3 * shape->batch * shape->tokens * shape->heads * shape->head_dim;
+    if (elements > INT32_MAX) /* the kernels count elements in 32 bits */
+        return error_input(error, "%s: a batch of %zu images has %zu numbers in q, k and v; %d are the most", op,
+                           shape->batch, elements, INT32_MAX);
+    void *base;
+    if (!cuda_workspace(ctx, &base, lay_out(NULL, shape, ctx->dtype).bytes, op, error))
+        return false;
+    *scratch = lay_out((uint8_t *)base, shape, ctx->dtype);
+    return true;
+}
+
+template <typename T>
+static attention_operands<T> operands_of(const void *qkv, const void *prepared, const struct attention_shape *shape)
+{
+    size_t width = shape->heads * shape->head_dim;
+    const T *packed = static_cast<const T *>(qkv), *transformed = static_cast<const T *>(prepared);
+    attention_operands<T> operands = {};
+    operands.query = prepared ? transformed : packed;
+    operands.key = operands.query + width;
+    operands.value = packed + 2 * width;
+    operands.row = (int)((prepared ? 2 : 3) * width);
+    operands.value_row = (int)(3 * width);
+    operands.tokens = (int)shape->tokens;
+    operands.heads = (int)shape->heads;
+    const struct attention_kind_row *row = &attention_kinds[shape->kind];
+    operands.scale = row->scaled ? 1.0f / sqrtf((float)shape->head_dim) : 1.0f;
+    operands.normalise_keys = row->key == NORM_UNIT && !prepared;
+    return operands;
+}
+
+template <typename T>
+static attention_derivatives<T> derivatives_of(void *qkv_gradient, const void *out_gradient, const void *out,
+                                               const float *logsumexp, float *delta,
+                                               const struct attention_shape *shape)
+{
+    size_t width = shape->heads * shape->head_dim;
+    T *packed = static_cast<T *>(qkv_gradient);
+    return {packed,
+            packed + width,
+            packed + 2 * width,
+            (int)(3 * width),
+            static_cast<const T *>(out),
+            static_cast<const T *>(out_gradient),
+            logsumexp,
+            delta};
+}
+
+bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,
+                            const struct attention_parameters *parameters, double *statistics,
+                            const struct attention_shape *shape, struct error *error)
+{
+    struct scratch scratch = {};
+    if (!take_scratch(&scratch, ctx, shape, "attention_forward", error))
+        return false;
+    struct attention_record_list records = {statistics ? scratch.records : NULL, 0};
+    struct attention_record_list norms = {statistics ? scratch.norms : NULL, 0};
+    if (scratch.prepared && !attention_prepare(ctx, scratch.prepared, &norms, qkv, parameters, shape, error))
+        return false;
+    bool done;
+    if (ctx->dtype == DTYPE_BFLOAT16) {
+        attention_operands<bfloat16> operands = operands_of<bfloat16>(qkv, scratch.prepared, shape);
+        done = attention_forward_bf16(ctx, (bfloat16 *)out, logsumexp, &records, &operands, shape, error);
+    } else {
+        attention_operands<float> operands = operands_of<float>(qkv, scratch.prepared, shape);
+        done = attention_forward_float32(ctx, (float *)out, logsumexp, &records, &operands, shape, error);
+    }
+    if (!done || !statistics)
+        return done;
+    return attention_combine_statistics(ctx, statistics, scratch.prepared ? &norms : &records, &records, shape->heads,
+                                        error);
+}
+
+bool cuda_attention_backward(struct context *ctx, const struct attention_backward *op, struct error *error)
+{
+    const struct attention_shape *shape = op->shape;
+    struct scratch scratch = {};
+    if (!take_scratch(&scratch, ctx, shape, "attention_backward", error))
+        return false;
+    struct attention_record_list norms = {NULL, 0};
+    if (scratch.prepared && !attention_prepare(ctx, scratch.prepared, &norms, op->qkv, op->parameters, shape, error))
+        return false;
+    bool done;
+    if (ctx->dtype == DTYPE_BFLOAT16) {
+        attention_operands<bfloat16> operands = operands_of<bfloat16>(op->qkv, scratch.prepared, shape);
+        attention_derivatives<bfloat16> derivatives =
+            derivatives_of<bfloat16>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
+        done = attention_backward_bf16(ctx, &operands, &derivatives, shape, error);
+    } else {
+        attention_operands<float> operands = operands_of<float>(op->qkv, scratch.prepared, shape);
+        attention_derivatives<float> derivatives =
+            derivatives_of<float>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
+        done = attention_backward_float32(ctx, &operands, &derivatives, shape, error);
+    }
+    if (!done || !scratch.prepared)
+        return done;
+    return attention_finish_gradient(ctx, op->qkv_gradient, op->gradients, scratch.partials, op->qkv, op->parameters,
+                                     shape, error);
+}

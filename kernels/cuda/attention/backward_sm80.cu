@@ -1,0 +1,79 @@
+/* Attention backward in bfloat16: delta, then dK and dV, and dQ in the same kernel where one block holds all keys of a
+ * head (up to 256 tokens and head_dim 64), else in a second one that takes the logits again. No sum depends on the
+ * order in which blocks run, so the bits are always the same. */
+#include "kernels/cuda/attention/backward_sm80.cuh"
+
+/* sum + the two products of two bfloat16 each. */
+static __device__ __forceinline__ float add_products(float sum, uint32_t a, uint32_t b)
+{
+    sum = fmaf(__uint_as_float(a << 16), __uint_as_float(b << 16), sum);
+    return fmaf(__uint_as_float(a & 0xffff0000u), __uint_as_float(b & 0xffff0000u), sum);
+}
+
+constexpr int DELTA_THREADS = 128, DELTA_LANES = 4;
+
+/* delta[query] = dO . O. Four lanes a query, 16 bytes a lane and step. Reads 4 head_dim bytes a query, writes 4; bound
+ * by memory. */
+template <int D>
+__global__ void __launch_bounds__(DELTA_THREADS)
+    attention_backward_delta(float *delta, const bfloat16 *out, const bfloat16 *out_gradient, int tokens)
+{
+    int token = (blockIdx.x * DELTA_THREADS + threadIdx.x) / DELTA_LANES, lane = threadIdx.x % DELTA_LANES;
+    int head = blockIdx.y, heads = gridDim.y, image = blockIdx.z;
+    int row = (image * tokens + min(token, tokens - 1)) * heads + head;
+    const uint4 *left = reinterpret_cast<const uint4 *>(out) + row * (D / 8) + lane;
+    const uint4 *right = reinterpret_cast<const uint4 *>(out_gradient) + row * (D / 8) + lane;
+    float sum = 0;
+#pragma unroll
+    for (int unit = 0; unit < D / 8; unit += DELTA_LANES) {
+        if (D % 32 && unit + lane >= D / 8)
+            break;
+        uint4 a = left[unit], b = right[unit];
+        sum = add_products(sum, a.x, b.x);
+        sum = add_products(sum, a.y, b.y);
+        sum = add_products(sum, a.z, b.z);
+        sum = add_products(sum, a.w, b.w);
+    }
+    sum = row_sum(sum);
+    if (token < tokens && lane == 0)
+        delta[(image * heads + head) * tokens + token] = sum;
+}
+
+template <int D>
+static bool launch_delta(struct context *ctx, const attention_derivatives<bfloat16> *derivatives,
+                         const struct attention_shape *shape, struct error *error)
+{
+    dim3 grid(div_up(shape->tokens * DELTA_LANES, DELTA_THREADS), shape->heads, shape->batch);
+    attention_backward_delta<D><<<grid, DELTA_THREADS, 0, ctx->compute>>>(
+        derivatives->delta, derivatives->out, derivatives->out_gradient, (int)shape->tokens);
+    return cuda_launched(ctx, "attention_backward_delta", error);
+}
+
+static bool take_delta(struct context *ctx, const attention_derivatives<bfloat16> *derivatives,
+                       const struct attention_shape *shape, struct error *error)
+{
+    switch (shape->head_dim) {
+    case 16:
+        return launch_delta<16>(ctx, derivatives, shape, error);
+    case 32:
+        return launch_delta<32>(ctx, derivatives, shape, error);
+    case 64:
+        return launch_delta<64>(ctx, derivatives, shape, error);
+    case 80:
+        return launch_delta<80>(ctx, derivatives, shape, error);
+    case 96:
+        return launch_delta<96>(ctx, derivatives, shape, error);
+    case 128:
+        return launch_delta<128>(ctx, derivatives, shape, error);
+    default:
+        return attention_unsupported(shape, error);
+    }
+}
+
+bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloat16> *in,
+                             const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                             struct error *error)
+{
+    return take_delta(ctx, derivatives, shape, error) && attention_backward_keys(ctx, in, derivatives, shape, error) &&
+           (backward_is_fused(ctx, shape) || attention_backward_queries(ctx, in, derivatives, shape, error));
+}

@@ -1,0 +1,250 @@
+/* Queries and keys of the kinds that transform them element by element, and the way back for their gradients.
+ *
+ * Each side of each kind is  x-hat = normalised(x) * weight + bias:
+ *
+ *     kind         queries                          keys
+ *     quest        x                                x / |x|             (float32 only; in bfloat16 fused)
+ *     qnorm        x / |x|                          x
+ *     qknorm       LayerNorm(x), weight and bias    LayerNorm(x), weight and bias
+ *     qknorm_hs    x / |x| * scale of the head      x / |x|
+ *     qknorm_ds    x / |x| * q_scale                x / |x| * k_scale
+ *
+ * One block a head and image, one warp a token and side; lane l holds elements l, l + 32, ... Forward reads and writes
+ * Q and K once; backward reads Q, K and their gradients once and writes these in place. The gradients of weights and
+ * biases are summed by each block in the order of its warps, then over the blocks in order: the bits are always the
+ * same. |x| is at least 1e-6. */
+#include "kernels/attention_kinds.h"
+#include "kernels/cuda/attention/records.cuh"
+
+enum { PREPARE_WARPS = 8, LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
+
+constexpr float LAYERNORM_EPSILON = 1e-6f;
+
+struct side_transform {
+    enum attention_norm norm;
+    const float *weight, *bias; /* NULL: 1 and 0 */
+    bool weight_of_head;        /* weight is [heads], else [head_dim] */
+};
+
+struct transforms {
+    side_transform side[2]; /* queries, keys */
+};
+
+/* The learned scale of a head multiplies its queries. */
+static transforms transforms_of(enum attention_kind kind, const struct attention_parameters *parameters)
+{
+    const struct attention_kind_row *row = &attention_kinds[kind];
+    const float *const *extra = parameters->extra;
+    bool of_head = attention_learns(kind, EXTRA_SCALE);
+    return {{{row->query, of_head ? extra[EXTRA_SCALE] : extra[EXTRA_Q_WEIGHT], extra[EXTRA_Q_BIAS], of_head},
+             {row->key, extra[EXTRA_K_WEIGHT], extra[EXTRA_K_BIAS], false}}};
+}
+
+/* One row, spread over a warp. */
+struct row_elements {
+    float value[LANE_ELEMENTS];
+};
+
+template <typename T> static __device__ __forceinline__ row_elements load_row(const T *x, int head_dim, int lane)
+{
+    row_elements row = {};
+#pragma unroll
+    for (int i = 0; i < LANE_ELEMENTS; i++)
+        if (lane + 32 * i < head_dim)
+            row.value[i] = to_float(x[lane + 32 * i]);
+    return row;
+}
+
+template <typename T>
+static __device__ __forceinline__ void store_row(T *x, const row_elements &row, int head_dim, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < LANE_ELEMENTS; i++)
+        if (lane + 32 * i < head_dim)
+            x[lane + 32 * i] = from_float<T>(row.value[i]);
+}
+
+static __device__ __forceinline__ float dot(const row_elements &a, const row_elements &b)
+{
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < LANE_ELEMENTS; i++)
+        sum += a.value[i] * b.value[i];
+    return warp_sum(sum);
+}
+
+/* x becomes its normalised form; returns the factor that did it. `square` is |x|^2. */
+static __device__ float normalise(row_elements &x, float square, enum attention_norm how, int head_dim, int lane)
+{
+    float mean = 0, factor = 1;
+    if (how == NORM_UNIT)
+        factor = 1 / fmaxf(sqrtf(square), SMALLEST_NORM);
+    if (how == NORM_LAYER) {
+        row_elements one = {{1, 1, 1, 1}};
+        mean = dot(x, one) / head_dim;
+        for (int i = 0; i < LANE_ELEMENTS; i++)
+            x.value[i] -= lane + 32 * i < head_dim ? mean : 0;
+        factor = 1 / sqrtf(dot(x, x) / head_dim + LAYERNORM_EPSILON);
+    }
+    for (int i = 0; i < LANE_ELEMENTS; i++)
+        x.value[i] *= factor;
+    return factor;
+}
+
+static __device__ __forceinline__ float weight_at(const side_transform &side, int head, int element)
+{
+    return side.weight ? side.weight[side.weight_of_head ? head : element] : 1;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(32 * PREPARE_WARPS)
+    attention_forward_prepare(T *prepared, attention_record *records, const T *qkv, transforms transform, int tokens,
+                              int head_dim)
+{
+    __shared__ attention_record scratch[PREPARE_WARPS];
+    int head = blockIdx.x, heads = gridDim.x, image = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    norm_summary norms[2];
+    for (int token = warp; token < tokens; token += PREPARE_WARPS) {
+        size_t row = (size_t)image * tokens + token;
+#pragma unroll
+        for (int which = 0; which < 2; which++) {
+            const side_transform &side = transform.side[which];
+            row_elements x = load_row(qkv + ((row * 3 + which) * heads + head) * head_dim, head_dim, lane);
+            float square = dot(x, x);
+            norms[which].add(square, lane == 0);
+            normalise(x, square, side.norm, head_dim, lane);
+#pragma unroll
+            for (int i = 0; i < LANE_ELEMENTS; i++)
+                if (int element = lane + 32 * i; element < head_dim)
+                    x.value[i] = x.value[i] * weight_at(side, head, element) + (side.bias ? side.bias[element] : 0);
+            store_row(prepared + ((row * 2 + which) * heads + head) * head_dim, x, head_dim, lane);
+        }
+    }
+    if (records)
+        write_record<1>(records + head * gridDim.y + image, norms[0], norms[1], MASKED, row_summary(), scratch);
+}
+
+/* gradient is in: d x-hat, out: d x, packed as qkv. partials [heads][batch][4][head_dim]: of the weights and biases of
+ * queries, then of keys, as if every weight were [head_dim]. */
+template <typename T>
+__global__ void __launch_bounds__(32 * PREPARE_WARPS)
+    attention_backward_finish(T *gradient, float *partials, const T *qkv, transforms transform, int tokens,
+                              int head_dim)
+{
+    __shared__ float sums[PREPARE_WARPS][4][32 * LANE_ELEMENTS];
+    int head = blockIdx.x, heads = gridDim.x, image = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    row_elements learned[4] = {};
+    for (int token = warp; token < tokens; token += PREPARE_WARPS) {
+        size_t row = (size_t)image * tokens + token;
+#pragma unroll
+        for (int which = 0; which < 2; which++) {
+            const side_transform &side = transform.side[which];
+            if (side.norm == NORM_NONE)
+                continue;
+            size_t at = ((row * 3 + which) * heads + head) * head_dim;
+            row_elements x = load_row(qkv + at, head_dim, lane), dx = load_row(gradient + at, head_dim, lane);
+            float factor = normalise(x, dot(x, x), side.norm, head_dim, lane), sum = 0;
+#pragma unroll
+            for (int i = 0; i < LANE_ELEMENTS; i++) {
+                int element = lane + 32 * i;
+                learned[2 * which].value[i] += dx.value[i] * x.value[i];
+                learned[2 * which + 1].value[i] += dx.value[i];
+                dx.value[i] *= element < head_dim ? weight_at(side, head, element) : 0;
+                sum += dx.value[i];
+            }
+            /* Remove what the normalisation ignores: changes along x and, for LayerNorm, of the mean. */
+            float along = dot(dx, x), mean = 0;
+            if (side.norm == NORM_LAYER) {
+                along /= head_dim;
+                mean = warp_sum(sum) / head_dim;
+            }
+#pragma unroll
+            for (int i = 0; i < LANE_ELEMENTS; i++)
+                dx.value[i] = (dx.value[i] - mean - x.value[i] * along) * factor;
+            store_row(gradient + at, dx, head_dim, lane);
+        }
+    }
+#pragma unroll
+    for (int which = 0; which < 4; which++)
+#pragma unroll
+        for (int i = 0; i < LANE_ELEMENTS; i++)
+            sums[warp][which][lane + 32 * i] = learned[which].value[i];
+    __syncthreads();
+    float *block = partials + ((size_t)head * gridDim.y + image) * 4 * head_dim;
+    for (int i = threadIdx.x; i < 4 * head_dim; i += blockDim.x) {
+        float total = 0;
+        for (int w = 0; w < PREPARE_WARPS; w++)
+            total += sums[w][i / head_dim][i % head_dim];
+        block[i] = total;
+    }
+}
+
+/* gradient[e] += sum over `rows` rows of 4 head_dim partials, and `width` neighbours in each, from first + e * stride
+ * on. One warp for each e. */
+static __global__ void attention_backward_learned(float *gradient, const float *partials, int first, int stride,
+                                                  int rows, int width, int head_dim)
+{
+    double sum = 0;
+    const float *from = partials + first + (size_t)blockIdx.x * stride;
+    for (int i = threadIdx.x; i < rows * width; i += 32)
+        sum += from[(size_t)(i / width) * 4 * head_dim + i % width];
+    sum = warp_sum(sum);
+    if (threadIdx.x == 0)
+        gradient[blockIdx.x] += (float)sum;
+}
+
+/* ---- launches ---- */
+
+bool attention_prepare(struct context *ctx, void *prepared, struct attention_record_list *norms, const void *qkv,
+                       const struct attention_parameters *parameters, const struct attention_shape *shape,
+                       struct error *error)
+{
+    dim3 grid(shape->heads, shape->batch);
+    transforms transform = transforms_of(shape->kind, parameters);
+    int tokens = (int)shape->tokens, head_dim = (int)shape->head_dim;
+    norms->of_head = shape->batch;
+    if (ctx->dtype == DTYPE_BFLOAT16)
+        attention_forward_prepare<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
+            (bfloat16 *)prepared, norms->record, (const bfloat16 *)qkv, transform, tokens, head_dim);
+    else
+        attention_forward_prepare<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
+            (float *)prepared, norms->record, (const float *)qkv, transform, tokens, head_dim);
+    return cuda_launched(ctx, "attention_forward_prepare", error);
+}
+
+/* Adds partials number `which` of 4, in the order of enum attention_extra, to a gradient [head_dim]. */
+static bool add_learned(struct context *ctx, float *gradient, const float *partials, int which,
+                        const struct attention_shape *shape, struct error *error)
+{
+    int head_dim = (int)shape->head_dim, blocks = (int)(shape->heads * shape->batch);
+    attention_backward_learned<<<head_dim, 32, 0, ctx->compute>>>(gradient, partials, which * head_dim, 1, blocks, 1,
+                                                                  head_dim);
+    return cuda_launched(ctx, "attention_backward_learned", error);
+}
+
+bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
+                               float *partials, const void *qkv, const struct attention_parameters *parameters,
+                               const struct attention_shape *shape, struct error *error)
+{
+    dim3 grid(shape->heads, shape->batch);
+    transforms transform = transforms_of(shape->kind, parameters);
+    int tokens = (int)shape->tokens, head_dim = (int)shape->head_dim;
+    if (ctx->dtype == DTYPE_BFLOAT16)
+        attention_backward_finish<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
+            (bfloat16 *)qkv_gradient, partials, (const bfloat16 *)qkv, transform, tokens, head_dim);
+    else
+        attention_backward_finish<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
+            (float *)qkv_gradient, partials, (const float *)qkv, transform, tokens, head_dim);
+    if (!cuda_launched(ctx, "attention_backward_finish", error))
+        return false;
+    for (int extra = EXTRA_Q_WEIGHT; extra <= EXTRA_K_BIAS; extra++)
+        if (attention_learns(shape->kind, (enum attention_extra)extra) &&
+            !add_learned(ctx, gradients->extra[extra], partials, extra, shape, error))
+            return false;
+    if (!attention_learns(shape->kind, EXTRA_SCALE))
+        return true;
+    attention_backward_learned<<<shape->heads, 32, 0, ctx->compute>>>(gradients->extra[EXTRA_SCALE], partials, 0,
+                                                                      (int)shape->batch * 4 * head_dim,
+                                                                      (int)shape->batch, head_dim, head_dim);
+    return cuda_launched(ctx, "attention_backward_learned", error);
+}

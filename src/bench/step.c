@@ -1,0 +1,249 @@
+/* quest-bench step: whole training steps of a preset on random images, without a loader. */
+#include "src/bench/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/bench/options.h"
+#include "src/config/load.h"
+#include "src/comm/device.h"
+#include "src/comm/gradient.h"
+#include "src/model/model.h"
+#include "src/base/random.h"
+
+struct arguments {
+    const char *preset, *precision, *kind, *device;
+    size_t batch, threads, iterations, warmup;
+    bool recompute, json;
+};
+
+static const struct command_option options[] = {
+    {"preset", "P", "vit_tiny, vit_small, vit_base, vit_large or vit_huge, 224x224 [vit_tiny]", command_line_text,
+     INTO(preset)},
+    {"batch", "B", "Images a rank and step [8]", command_line_count, INTO(batch)},
+    BENCH_THREADS,
+    {"precision", "fp32|bf16", "[fp32]", command_line_text, INTO(precision)},
+    {"kind", "K", "Attention kind [quest]", command_line_text, INTO(kind)},
+    BENCH_DEVICE,
+    {"iterations", "I", "Timed steps [5]", command_line_count, INTO(iterations)},
+    {"warmup", "W", "Steps before them [2]", command_line_count_or_none, INTO(warmup)},
+    {"recompute", NULL, "Recompute activations in the backward pass", command_line_flag, INTO(recompute)},
+    BENCH_JSON,
+    {0},
+};
+
+static const struct command_line command_line = {.options = options, .meaning = "Times whole training steps."};
+
+struct bench {
+    struct comm *comm;
+    struct comm_gradient *gradient;
+    const struct arguments *arguments;
+    struct config config;
+    const struct kernels *kernels;
+    struct model *model;
+    uint8_t *pixels;
+    int32_t *labels;
+    size_t planned_bytes; /* resident memory foretold before the model was opened */
+};
+
+static bool configure(struct bench *bench, struct error *error)
+{
+    const struct arguments *arguments = bench->arguments;
+    char text[256];
+    snprintf(text, sizeof text, "model: {preset: %s, classes: 1000}\nattention: {kind: %s}\ntrain: {precision: %s}\n",
+             arguments->preset, arguments->kind, arguments->precision);
+    if (!config_parse_model(&bench->config, text, strlen(text), "quest-bench step", error))
+        return false;
+    bench->config.train.recompute = arguments->recompute;
+    return true;
+}
+
+/* The same random images and labels on every run; they are not what is measured. */
+static bool make_input(struct bench *bench, struct error *error)
+{
+    struct model *model = bench->model;
+    size_t batch = bench->arguments->batch, bytes = batch * model->patches * model->patch_dim;
+    uint8_t *pixels = malloc(bytes + 16);
+    int32_t *labels = malloc(batch * sizeof *labels);
+    bool ok = pixels && labels ? true : error_runtime(error, "out of memory for the images");
+    for (size_t i = 0; ok && i < bytes; i += 16)
+        random_bits((uint32_t *)(void *)(pixels + i), 0, random_stream("bench"), i);
+    for (size_t i = 0; ok && i < batch; i++)
+        labels[i] = (int32_t)(i * 37 % model->classes);
+    ok = ok && bench->kernels->allocate(model->context, (void **)&bench->pixels, bytes, "images", error) &&
+         bench->kernels->allocate(model->context, (void **)&bench->labels, batch * sizeof *labels, "labels", error) &&
+         bench->kernels->upload(model->context, bench->pixels, pixels, bytes, error) &&
+         bench->kernels->upload(model->context, bench->labels, labels, batch * sizeof *labels, error) &&
+         bench->kernels->synchronise(model->context, error);
+    free(pixels);
+    free(labels);
+    return ok;
+}
+
+static bool open_bench(struct bench *bench, struct error *error)
+{
+    const float mean[] = {0.5f, 0.5f, 0.5f}, deviation[] = {0.25f, 0.25f, 0.25f};
+    struct memory_plan plan = {0};
+    struct model_options model_options = {.config = &bench->config,
+                                          .channels = 3,
+                                          .batch = bench->arguments->batch,
+                                          .training = true,
+                                          .threads = (int)bench->arguments->threads,
+                                          .plan = &plan,
+                                          .ranks_on_device = 1};
+    if (!device_choose(&bench->kernels, &model_options.device, bench->arguments->device, bench->comm, error))
+        return false;
+    model_options.kernels = bench->kernels;
+    if (bench->kernels->on_host)
+        model_options.ranks_on_device = (size_t)comm_local_size(bench->comm);
+    if (!configure(bench, error) || !model_plan(&plan, &model_options, error))
+        return false;
+    memory_plan_add(&plan, "images", bench->arguments->batch * 224 * 224 * 3, true);
+    if (bench->kernels->on_host) {
+        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
+        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
+    }
+    bench->planned_bytes = memory_plan_total(&plan);
+    if (comm_rank(bench->comm) == 0)
+        memory_plan_print(&plan, stderr);
+    if (!model_open(&bench->model, &model_options, error) ||
+        !model_set_normalisation(bench->model, mean, deviation, error))
+        return false;
+    size_t total = bench->model->parameters.total;
+    float *master = malloc(total * sizeof *master);
+    if (!master)
+        return error_runtime(error, "out of memory for the parameters");
+    parameters_initialise(&bench->model->parameters, master, 0);
+    bool ok = model_set_parameters(bench->model, master, error);
+    free(master);
+    return ok && make_input(bench, error);
+}
+
+static bool gradient_ready(void *owner, size_t done, struct error *error)
+{
+    return comm_gradient_ready(owner, done, error);
+}
+
+static bool run_step(struct bench *bench, uint64_t step, struct error *error)
+{
+    struct model *model = bench->model;
+    const struct kernels *kernels = bench->kernels;
+    size_t batch = bench->arguments->batch;
+    struct adamw adamw = {.lr = 1e-4f,
+                          .beta1 = 0.9f,
+                          .beta2 = 0.999f,
+                          .eps = 1e-8f,
+                          .weight_decay = 0.05f,
+                          .step = step,
+                          .clip_grad_norm = 1.0f};
+    float scale = 1.0f / (float)(batch * (size_t)comm_world_size(bench->comm));
+    double wait_s;
+    struct adamw_update update = {.master = model->master,
+                                  .m = model->m,
+                                  .v = model->v,
+                                  .working = model->working,
+                                  .gradient = model->gradient,
+                                  .decay = model->decay,
+                                  .gradient_sum_of_squares = model->sum_of_squares,
+                                  .count = model->parameters.total,
+                                  .adamw = &adamw};
+    return model_zero_gradient(model, error) && model_forward(model, bench->pixels, batch, false, false, error) &&
+           model_loss(model, bench->labels, batch, 0.1f, scale, error) &&
+           model_backward(model, batch, false, gradient_ready, bench->gradient, error) &&
+           comm_gradient_finish(bench->gradient, step, &wait_s, error) &&
+           kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, model->parameters.total,
+                                   error) &&
+           kernels->adamw_update(model->context, &update, error);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of a step. */
+static bool time_steps(struct bench *bench, double *step_s, struct error *error)
+{
+    size_t warmup = bench->arguments->warmup, iterations = bench->arguments->iterations;
+    double *times = malloc(iterations * sizeof *times);
+    bool ok = times ? true : error_runtime(error, "out of memory");
+    for (size_t i = 0; ok && i < warmup + iterations; i++) {
+        double seconds = 0;
+        struct context *context = bench->model->context;
+        ok = bench->kernels->mark(context, 0, error) && run_step(bench, i + 1, error) &&
+             bench->kernels->mark(context, 1, error) && bench->kernels->elapsed(context, 0, 1, &seconds, error);
+        if (ok && i >= warmup)
+            times[i - warmup] = seconds;
+    }
+    if (ok) {
+        qsort(times, iterations, sizeof *times, ascending);
+        *step_s = times[iterations / 2];
+    }
+    free(times);
+    return ok;
+}
+
+static void print(const struct bench *bench, double step_s)
+{
+    const struct arguments *arguments = bench->arguments;
+    int ranks = comm_world_size(bench->comm);
+    double images_per_s = (double)arguments->batch * ranks / step_s;
+    double gflops = 3e-9 * model_forward_flops(bench->model) * images_per_s;
+    double peak_mib = (double)memory_peak_resident_bytes() / 1048576.0,
+           planned_mib = (double)bench->planned_bytes / 1048576.0;
+    double flops = 0, bytes_per_s;
+    if (!bench->kernels->on_host)
+        bench->kernels->limits(bench->model->context, &flops, &bytes_per_s);
+    if (arguments->json) {
+        printf("{\"preset\": \"%s\", \"kind\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"ranks\": %d, "
+               "\"batch\": %zu, "
+               "\"images_per_s\": %.6g, \"step_time_ms\": %.6g, \"gflops\": %.6g, \"peak_rss_mib\": %.6g, "
+               "\"planned_rss_mib\": %.6g, \"mfu\": %.6g}\n",
+               arguments->preset, arguments->kind, arguments->precision, bench->kernels->name, ranks, arguments->batch,
+               images_per_s, 1e3 * step_s, gflops, peak_mib, planned_mib, flops > 0 ? 1e9 * gflops / ranks / flops : 0);
+        return;
+    }
+    printf("%s %s %s, %d rank%s x %zu images on %s: %.1f images/s, %.2f ms a step, %.1f GFLOP/s (3 x forward)",
+           arguments->preset, arguments->kind, arguments->precision, ranks, ranks > 1 ? "s" : "", arguments->batch,
+           bench->kernels->name, images_per_s, 1e3 * step_s, gflops);
+    if (flops > 0)
+        printf(", %.1f %% of the device's peak", 1e11 * gflops / ranks / flops);
+    printf("; peak memory %.0f MiB (%.0f foretold)\n", peak_mib, planned_mib);
+}
+
+bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
+{
+    struct arguments arguments = {.preset = "vit_tiny",
+                                  .precision = "fp32",
+                                  .kind = "quest",
+                                  .device = "auto",
+                                  .batch = 8,
+                                  .iterations = 5,
+                                  .warmup = 2};
+    struct bench bench = {.comm = comm, .arguments = &arguments};
+    double step_s = 0;
+    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) ||
+        !comm_agree(comm, open_bench(&bench, error), error)) {
+        model_close(bench.model);
+        return false;
+    }
+    struct comm_gradient_options gradient = {.kernels = bench.kernels,
+                                             .context = bench.model->context,
+                                             .gradient = bench.model->gradient,
+                                             .count = bench.model->parameters.total,
+                                             .bucket_mib = 4,
+                                             .timeout_s = 300};
+    if (!comm_agree(comm, comm_gradient_open(&bench.gradient, comm, &gradient, error), error))
+        return false;
+    if (!time_steps(&bench, &step_s, error) || !comm_reduce(comm, &step_s, 1, COMM_MAX, error))
+        return false;
+    if (comm_rank(comm) == 0)
+        print(&bench, step_s);
+    comm_gradient_close(bench.gradient);
+    bench.kernels->release(bench.model->context, bench.pixels);
+    bench.kernels->release(bench.model->context, bench.labels);
+    model_close(bench.model);
+    return true;
+}

@@ -1,0 +1,97 @@
+/* Relations between keys, and the presets. */
+#include "src/config/schema.h"
+
+#include <string.h>
+
+struct preset {
+    const char *name;
+    int64_t patch_size, dim, depth, heads;
+};
+
+/* Touvron et al. 2021 (DeiT), table 1; huge as Dosovitskiy et al. 2021, table 1. */
+static const struct preset presets[] = {
+    {"vit_tiny", 16, 192, 12, 3},    {"vit_small", 16, 384, 12, 6},  {"vit_base", 16, 768, 12, 12},
+    {"vit_large", 16, 1024, 24, 16}, {"vit_huge", 14, 1280, 32, 16},
+};
+
+bool config_preset(struct config *config, const char *preset)
+{
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        if (strcmp(preset, presets[i].name) != 0)
+            continue;
+        int64_t *fields[] = {&config->model.patch_size, &config->model.dim, &config->model.depth, &config->model.heads};
+        const int64_t values[] = {presets[i].patch_size, presets[i].dim, presets[i].depth, presets[i].heads};
+        for (size_t field = 0; field < sizeof values / sizeof values[0]; field++)
+            if (*fields[field] == 0)
+                *fields[field] = values[field];
+        return true;
+    }
+    return false;
+}
+
+static bool fill_in_preset(const struct config_reading *reading)
+{
+    struct config *config = reading->config;
+    if (config->model.preset[0] && !config_preset(config, config->model.preset))
+        return config_refuse(reading, "model.preset",
+                             "'%s' is not known (vit_tiny, vit_small, vit_base, vit_large or vit_huge is expected)",
+                             config->model.preset);
+    if (config->model.patch_size == 0)
+        config->model.patch_size = 16;
+    const char *missing = config->model.dim == 0     ? "model.dim"
+                          : config->model.depth == 0 ? "model.depth"
+                          : config->model.heads == 0 ? "model.heads"
+                                                     : NULL;
+    return !missing || config_refuse(reading, missing, "is missing; give it or a model.preset, such as vit_tiny");
+}
+
+bool config_check_model(const struct config_reading *reading)
+{
+    if (!fill_in_preset(reading))
+        return false;
+    const struct config *config = reading->config;
+    long long dim = config->model.dim, heads = config->model.heads;
+    long long image = config->model.image_size, patch = config->model.patch_size;
+    if (dim % heads != 0)
+        return config_refuse(reading, "model.heads", "%lld heads do not divide model.dim %lld", heads, dim);
+    if (dim / heads % 16 != 0 || dim / heads > 128)
+        return config_refuse(reading, "model.heads",
+                             "model.dim %lld over %lld heads gives a head dimension of %lld; it must be a multiple of "
+                             "16 and at most 128",
+                             dim, heads, dim / heads);
+    if (image % patch != 0)
+        return config_refuse(reading, "model.image_size", "%lld is not a multiple of model.patch_size %lld", image,
+                             patch);
+    if (config_hidden_dim(config) == 0)
+        return config_refuse(reading, "model.mlp_ratio", "%g of model.dim %lld leaves no hidden unit",
+                             config->model.mlp_ratio, dim);
+    return true;
+}
+
+bool config_check_run(const struct config_reading *reading)
+{
+    const struct config *config = reading->config;
+    if (!config->data.train[0])
+        return config_refuse(reading, "data.train", "is missing; name a dataset that quest-data made");
+    if (config->data.augment.crop_scale_min > config->data.augment.crop_scale_max)
+        return config_refuse(reading, "data.augment.crop_scale_min", "%g is more than crop_scale_max %g",
+                             config->data.augment.crop_scale_min, config->data.augment.crop_scale_max);
+    long long epochs = config->train.epochs, steps = config->train.steps;
+    if ((epochs == 0) == (steps == 0))
+        return config_refuse(reading, epochs ? "train.steps" : "train.epochs",
+                             epochs ? "train.epochs is given too; keep one of the two"
+                                    : "is missing; give train.epochs or train.steps");
+    if (config->train.batch_size % config->train.accumulate != 0)
+        return config_refuse(reading, "train.batch_size", "%lld is not a multiple of train.accumulate %lld",
+                             (long long)config->train.batch_size, (long long)config->train.accumulate);
+    if (steps && config->optim.warmup_steps >= steps)
+        return config_refuse(reading, "optim.warmup_steps", "%lld is not less than train.steps %lld",
+                             (long long)config->optim.warmup_steps, steps);
+    if (config->diagnosis.skip_z > 0 && !config->diagnosis.enabled)
+        return config_refuse(reading, "diagnosis.skip_z", "%g asks for diagnosis.enabled: true",
+                             config->diagnosis.skip_z);
+    if (config->optim.min_lr > config->optim.lr)
+        return config_refuse(reading, "optim.min_lr", "%g is more than optim.lr %g", config->optim.min_lr,
+                             config->optim.lr);
+    return true;
+}

@@ -1,0 +1,99 @@
+/* The configuration of a run as a struct; load.h makes it of YAML text, checked against one schema table
+ * (schema.c), from which docs/configuration.md is checked too. Keys, defaults and ranges are there; the names
+ * here are the keys. */
+#ifndef QUEST_CONFIG_CONFIG_H
+#define QUEST_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "src/base/error.h"
+
+enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
+enum optimiser { OPTIMISER_ADAMW };
+/* What follows an event of the diagnosis; of several at a step the last of these is taken. */
+enum diagnosis_action {
+    DIAGNOSIS_ACTION_LOG,
+    DIAGNOSIS_ACTION_CHECKPOINT,
+    DIAGNOSIS_ACTION_REWIND,
+    DIAGNOSIS_ACTION_STOP
+};
+
+struct config {
+    struct {
+        char preset[32];
+        int64_t image_size, patch_size, dim, depth, heads, classes; /* classes 0: taken from the dataset */
+        double mlp_ratio, layer_scale, drop_path;
+    } model;
+    struct {
+        enum attention_kind kind;
+    } attention;
+    struct {
+        char train[1024], val[1024]; /* "" = none */
+        bool shuffle;
+        int64_t workers, prefetch;
+        struct {
+            bool flip;
+            int64_t crop_padding;
+            bool random_resized_crop;
+            double crop_scale_min, crop_scale_max;
+        } augment;
+    } data;
+    struct {
+        int64_t epochs, steps;                      /* exactly one is given; the other is 0 */
+        int64_t batch_size, accumulate, eval_every; /* eval_every in steps; 0 = at every epoch's end; the end always */
+        enum dtype precision;
+        int64_t seed;
+        double label_smoothing;
+        bool recompute;
+    } train;
+    struct {
+        enum optimiser kind;
+        double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm;
+        int64_t warmup_steps;
+        enum schedule schedule;
+    } optim;
+    struct {
+        int64_t every; /* steps between metrics.jsonl lines */
+        bool tensorboard;
+        char prometheus[1024]; /* "" = none */
+        double segment_mib;    /* 0 = off */
+    } log;
+    struct {
+        int64_t every; /* steps between norms.jsonl records; 0 = never */
+    } norms;
+    struct {
+        bool enabled;
+        enum diagnosis_action on_warning, on_critical;
+        double horizon_steps, logit_critical, entropy_critical, key_outlier, spike_z, skip_z, rewind_lr_scale;
+        int64_t rewind_max;
+    } diagnosis;
+    struct {
+        int64_t every, keep; /* every in steps; 0 = at every epoch's end; the end always */
+    } checkpoint;
+    struct {
+        enum dtype dtype; /* of the gradients while they are reduced */
+        double bucket_mib, timeout_s;
+    } comm;
+};
+
+/* The resolved configuration as YAML with every key, readable by config_load. Caller frees. */
+char *config_format(const struct config *config);
+/* A list of all keys: range, default, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
+char *config_reference(void);
+
+/* Width of the MLP's hidden layer: mlp_ratio * dim, rounded down as timm's int(). */
+static inline size_t config_hidden_dim(const struct config *config)
+{
+    return (size_t)((double)config->model.dim * config->model.mlp_ratio);
+}
+
+/* Names as in the YAML ("quest", "bf16", ...). */
+const char *dtype_name(enum dtype dtype);
+
+/* Fills dim, depth, heads, patch_size of a preset ("vit_tiny", ...) that are still 0. false: no such preset. */
+bool config_preset(struct config *config, const char *preset);
+
+#endif

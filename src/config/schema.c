@@ -1,0 +1,177 @@
+#include "src/config/schema.h"
+
+#include <string.h>
+
+#include "kernels/attention_kinds.h"
+
+const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
+static const char *const optimiser_names[] = {"adamw", NULL};
+static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
+static const char *const schedule_names[] = {"cosine", "constant", NULL};
+
+#define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
+#define INTEGER(member)      CONFIG_INTEGER, FIELD(member)
+#define REAL(member)         CONFIG_REAL, FIELD(member)
+#define BOOLEAN(member)      CONFIG_BOOLEAN, FIELD(member)
+#define TEXT(member)         CONFIG_TEXT, FIELD(member)
+#define CHOICE(member, list) CONFIG_CHOICE, FIELD(member), .names = (list)
+
+/* clang-format off: a row reads as path, field, default; limits; unit; meaning */
+const struct config_key config_keys[] = {
+    {"model.preset", TEXT(model.preset), .initial = "", .unit = "",
+     .meaning = "vit_tiny, vit_small, vit_base, vit_large (patch 16) or vit_huge (patch 14): gives patch_size, dim, "
+                "depth and heads where they are not given"},
+    {"model.image_size", INTEGER(model.image_size), .initial = "224", .minimum = 1, .maximum = 16384, .unit = "pixels",
+     .meaning = "side of the square image that the model sees; a multiple of patch_size"},
+    {"model.patch_size", INTEGER(model.patch_size), .minimum = 1, .maximum = 1024, .unit = "pixels",
+     .meaning = "side of a patch; without a preset 16"},
+    {"model.dim", INTEGER(model.dim), .minimum = 16, .maximum = 65536, .unit = "",
+     .meaning = "width of a token; dim / heads is a multiple of 16 and at most 128"},
+    {"model.depth", INTEGER(model.depth), .minimum = 1, .maximum = 1024, .unit = "blocks",
+     .meaning = "transformer blocks"},
+    {"model.heads", INTEGER(model.heads), .minimum = 1, .maximum = 4096, .unit = "",
+     .meaning = "attention heads; divides dim"},
+    {"model.mlp_ratio", REAL(model.mlp_ratio), .initial = "4.0", .minimum = 0, .above = true, .maximum = 64, .unit = "",
+     .meaning = "width of the MLP's hidden layer over dim (rounded down)"},
+    {"model.classes", INTEGER(model.classes), .initial = "0", .minimum = 0, .maximum = 1000000, .unit = "classes",
+     .meaning = "outputs of the head; 0 = as many as the dataset has"},
+    {"model.layer_scale", REAL(model.layer_scale), .initial = "0.0", .minimum = 0, .maximum = 1, .unit = "",
+     .meaning = "initial value of LayerScale's factors (DeiT III: 1.0e-4); 0 = without LayerScale"},
+    {"model.drop_path", REAL(model.drop_path), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true, .unit = "",
+     .meaning =
+         "stochastic depth: probability of dropping the last block's branches, rising linearly from 0 at the first"},
+
+    {"attention.kind", CHOICE(attention.kind, attention_kind_names), .initial = "quest", .unit = "",
+     .meaning = "how logits are made of queries and keys (docs/mathematics.md)"},
+
+    {"data.train", TEXT(data.train), .initial = "", .unit = "",
+     .meaning = "dataset to train on (docs/data.md); required for training"},
+    {"data.val", TEXT(data.val), .initial = "", .unit = "", .meaning = "dataset to evaluate on; empty = no evaluation"},
+    {"data.shuffle", BOOLEAN(data.shuffle), .initial = "true", .unit = "",
+     .meaning = "a new random order each epoch; false: the order of the file"},
+    {"data.workers", INTEGER(data.workers), .initial = "2", .minimum = 1, .maximum = 256, .unit = "threads",
+     .meaning = "threads a rank that read, decode and augment"},
+    {"data.prefetch", INTEGER(data.prefetch), .initial = "4", .minimum = 1, .maximum = 1024, .unit = "batches",
+     .meaning = "batches a rank that are kept ready"},
+    {"data.augment.flip", BOOLEAN(data.augment.flip), .initial = "false", .unit = "",
+     .meaning = "mirror an image left to right with probability 1/2"},
+    {"data.augment.crop_padding", INTEGER(data.augment.crop_padding), .initial = "0", .minimum = 0, .maximum = 1024,
+     .unit = "pixels", .meaning = "pad with zeros by this much on every side and cut at random; 0 = off"},
+    {"data.augment.random_resized_crop", BOOLEAN(data.augment.random_resized_crop), .initial = "false", .unit = "",
+     .meaning = "cut a random rectangle (aspect 3/4 to 4/3) and resize it to image_size"},
+    {"data.augment.crop_scale_min", REAL(data.augment.crop_scale_min), .initial = "0.08", .minimum = 0, .above = true,
+     .maximum = 1, .unit = "", .meaning = "random_resized_crop: smallest share of the image's area"},
+    {"data.augment.crop_scale_max", REAL(data.augment.crop_scale_max), .initial = "1.0", .minimum = 0, .above = true,
+     .maximum = 1, .unit = "", .meaning = "random_resized_crop: largest share of the image's area"},
+
+    {"train.epochs", INTEGER(train.epochs), .initial = "0", .minimum = 0, .maximum = 1e9, .unit = "epochs",
+     .meaning = "length of the run; exactly one of epochs and steps is given"},
+    {"train.steps", INTEGER(train.steps), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
+     .meaning = "length of the run in optimiser updates"},
+    {"train.batch_size", INTEGER(train.batch_size), .initial = "256", .minimum = 1, .maximum = 1e9, .unit = "images",
+     .meaning = "images a step over all ranks and micro-steps; a multiple of ranks x accumulate"},
+    {"train.accumulate", INTEGER(train.accumulate), .initial = "1", .minimum = 1, .maximum = 1e6, .unit = "micro-steps",
+     .meaning = "micro-steps whose gradients are added up to one step: less memory, the same result"},
+    {"train.eval_every", INTEGER(train.eval_every), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
+     .meaning = "steps between evaluations; 0 = after every epoch (the end is always evaluated)"},
+    {"train.precision", CHOICE(train.precision, config_dtype_names), .initial = "fp32", .unit = "",
+     .meaning = "type of activations and of the weights in matrix products; master weights and sums are always fp32"},
+    {"train.seed", INTEGER(train.seed), .initial = "0", .minimum = 0, .maximum = 9007199254740991.0, .unit = "",
+     .meaning = "of initialisation, order, augmentation and stochastic depth"},
+    {"train.label_smoothing", REAL(train.label_smoothing), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true,
+     .unit = "", .meaning = "share of the target that is spread over all classes"},
+    {"train.recompute", BOOLEAN(train.recompute), .initial = "false", .unit = "",
+     .meaning =
+         "compute a block's activations again in the backward pass instead of keeping them: less memory, slower"},
+
+    {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
+     .meaning =
+         "the optimiser: AdamW as PyTorch's, without decay on one-dimensional parameters, cls_token and pos_embed"},
+    {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .unit = "",
+     .meaning = "learning rate after the warm-up"},
+    {"optim.min_lr", REAL(optim.min_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
+     .meaning = "learning rate at the end of the cosine; at most lr"},
+    {"optim.weight_decay", REAL(optim.weight_decay), .initial = "0.05", .minimum = 0, .maximum = 1000, .unit = "",
+     .meaning = "decoupled weight decay"},
+    {"optim.beta1", REAL(optim.beta1), .initial = "0.9", .minimum = 0, .maximum = 1, .below = true, .unit = "",
+     .meaning = "decay of the gradient's running mean"},
+    {"optim.beta2", REAL(optim.beta2), .initial = "0.999", .minimum = 0, .maximum = 1, .below = true, .unit = "",
+     .meaning = "decay of the squared gradient's running mean"},
+    {"optim.eps", REAL(optim.eps), .initial = "1.0e-8", .minimum = 0, .above = true, .maximum = 1, .unit = "",
+     .meaning = "added to the root of the squared gradient's mean"},
+    {"optim.warmup_steps", INTEGER(optim.warmup_steps), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
+     .meaning = "steps in which the learning rate rises linearly; fewer than the run has"},
+    {"optim.schedule", CHOICE(optim.schedule, schedule_names), .initial = "cosine", .unit = "",
+     .meaning = "learning rate after the warm-up: half a cosine from lr to min_lr, or constant"},
+    {"optim.clip_grad_norm", REAL(optim.clip_grad_norm), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "",
+     .meaning = "scale the gradient down to this norm where it is larger; 0 = off"},
+
+    {"log.every", INTEGER(log.every), .initial = "10", .minimum = 1, .maximum = 1e12, .unit = "steps",
+     .meaning = "steps between lines of metrics.jsonl"},
+    {"log.tensorboard", BOOLEAN(log.tensorboard), .initial = "false", .unit = "",
+     .meaning = "also write TensorBoard's event files, in the run's tensorboard directory (docs/monitoring.md)"},
+    {"log.prometheus", TEXT(log.prometheus), .initial = "", .unit = "",
+     .meaning =
+         "file that holds the newest numbers for the node exporter's textfile collector (name it .prom); empty = "
+         "none"},
+    {"log.segment_mib", REAL(log.segment_mib), .initial = "0.0", .minimum = 0, .maximum = 1048576, .unit = "MiB",
+     .meaning =
+         "at this size norms.jsonl becomes a compressed segment and a new one goes on (docs/logs.md); 0 = never"},
+    {"norms.every", INTEGER(norms.every), .initial = "10", .minimum = 0, .maximum = 1e12, .unit = "steps",
+     .meaning = "steps between records of norms.jsonl; 0 = never"},
+    {"diagnosis.enabled", BOOLEAN(diagnosis.enabled), .initial = "true", .unit = "",
+     .meaning = "judge every logged step and write what is found to events.jsonl (docs/diagnosis.md)"},
+    {"diagnosis.on_warning", CHOICE(diagnosis.on_warning, action_names), .initial = "log", .unit = "",
+     .meaning =
+         "what follows a warning: nothing more, a checkpoint, back to the last good checkpoint with a lower learning "
+         "rate, or a checkpoint and the end of the run"},
+    {"diagnosis.on_critical", CHOICE(diagnosis.on_critical, action_names), .initial = "log", .unit = "",
+     .meaning = "what follows a critical event"},
+    {"diagnosis.horizon_steps", REAL(diagnosis.horizon_steps), .initial = "2000.0", .minimum = 0, .above = true,
+     .maximum = 1e12, .unit = "steps", .meaning = "how far ahead a fit of growing logits is believed"},
+    {"diagnosis.logit_critical", REAL(diagnosis.logit_critical), .initial = "1.0e+4", .minimum = 0, .above = true,
+     .maximum = 1e30, .unit = "", .meaning = "largest attention logit that is critical; a tenth of it is a warning"},
+    {"diagnosis.entropy_critical", REAL(diagnosis.entropy_critical), .initial = "0.02", .minimum = 0, .maximum = 0.2,
+     .unit = "", .meaning = "mean entropy of a head over log(tokens) that is critical; five times it is a warning"},
+    {"diagnosis.key_outlier", REAL(diagnosis.key_outlier), .initial = "5.0", .minimum = 1, .above = true,
+     .maximum = 1e6, .unit = "",
+     .meaning = "largest key norm over the mean that is a warning; four times it is critical"},
+    {"diagnosis.spike_z", REAL(diagnosis.spike_z), .initial = "6.0", .minimum = 1, .maximum = 1e6, .unit = "",
+     .meaning = "robust z-score of loss and gradient norm that is a spike"},
+    {"diagnosis.skip_z", REAL(diagnosis.skip_z), .initial = "0.0", .minimum = 0, .maximum = 1e6, .unit = "",
+     .meaning = "robust z-score of the gradient norm over which a step changes nothing; 0 = no step is skipped"},
+    {"diagnosis.rewind_lr_scale", REAL(diagnosis.rewind_lr_scale), .initial = "0.5", .minimum = 0, .above = true,
+     .maximum = 1, .unit = "", .meaning = "what the learning rate is multiplied by at each rewind"},
+    {"diagnosis.rewind_max", INTEGER(diagnosis.rewind_max), .initial = "3", .minimum = 1, .maximum = 1e6,
+     .unit = "times", .meaning = "rewinds of a run; the next event that asks for one stops it"},
+    {"checkpoint.every", INTEGER(checkpoint.every), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
+     .meaning = "steps between checkpoints; 0 = after every epoch (the end always writes one)"},
+    {"checkpoint.keep", INTEGER(checkpoint.keep), .initial = "3", .minimum = 1, .maximum = 1e6, .unit = "files",
+     .meaning = "newest checkpoints that are kept, besides the best by top-1"},
+    {"comm.dtype", CHOICE(comm.dtype, config_dtype_names), .initial = "fp32", .unit = "",
+     .meaning = "type of gradients while they are summed over ranks"},
+    {"comm.bucket_mib", REAL(comm.bucket_mib), .initial = "4.0", .minimum = 0, .above = true, .maximum = 65536,
+     .unit = "MiB", .meaning = "gradients that are reduced together"},
+    {"comm.timeout_s", REAL(comm.timeout_s), .initial = "300.0", .minimum = 0, .above = true, .maximum = 1e6,
+     .unit = "s", .meaning = "a rank that does not answer for so long ends the run"},
+};
+/* clang-format on */
+
+const size_t config_key_count = sizeof config_keys / sizeof config_keys[0];
+_Static_assert(sizeof config_keys / sizeof config_keys[0] <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");
+
+const struct config_schema config_schema = {
+    .keys = config_keys,
+    .count = sizeof config_keys / sizeof config_keys[0],
+    .bytes = sizeof(struct config),
+    .reference = "docs/configuration.md lists them",
+    .header = "# The resolved configuration of a run: every key. See docs/configuration.md.\n",
+};
+
+size_t config_key_find(const struct config_schema *schema, const char *path)
+{
+    size_t index = 0;
+    while (index < schema->count && strcmp(schema->keys[index].path, path) != 0)
+        index++;
+    return index;
+}

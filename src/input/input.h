@@ -1,0 +1,37 @@
+/* From the loader's batches to device memory, one batch ahead: while the ops of a micro-step run, the pixels, labels
+ * and stochastic-depth scales of the next are copied up beside them. */
+#ifndef QUEST_INPUT_INPUT_H
+#define QUEST_INPUT_INPUT_H
+
+#include "data_loaders/load/loader.h"
+#include "kernels/kernels.h"
+#include "src/model/memory_plan.h"
+
+struct input_options {
+    const struct kernels *kernels;
+    struct context *context;
+    struct loader_options loader; /* allocate, release and owner are filled in by input_open */
+    double drop_path;             /* 0: no scales are drawn */
+    size_t depth;
+};
+
+/* What a micro-step reads; valid until the next input_next. */
+struct input_batch {
+    const uint8_t *pixels;   /* device [count, patches, patch, patch, channels] */
+    const int32_t *labels;   /* device [count] */
+    const float *path_scale; /* device [depth, 2, loader.batch], or NULL */
+    const struct batch *host;
+    size_t count;
+};
+
+struct input;
+
+void input_plan(struct memory_plan *plan, const struct input_options *options, const char *name);
+bool input_open(struct input **input, const struct input_options *options, struct error *error);
+void input_close(struct input *input);
+/* The next batch; count 0 after the last of an evaluation. wait_s: seconds that the host waited for the loader. */
+bool input_next(struct input *input, struct input_batch *batch, double *wait_s, struct error *error);
+/* Starts copying the batch after it; called when the ops of this one are queued. */
+bool input_prefetch(struct input *input, double *wait_s, struct error *error);
+
+#endif

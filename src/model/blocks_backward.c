@@ -1,0 +1,257 @@
+/* The backward pass, last layer first. After each op group the caller learns how far the flat gradient is final, so
+ * that its buckets can be reduced while the pass goes on. */
+#include "src/model/model.h"
+
+struct pass {
+    struct model *model;
+    size_t batch, rows;
+    bool with_path;
+    model_gradient_ready ready;
+    void *owner;
+};
+
+/* gradient[0 .. offset) is final. */
+static bool announce(const struct pass *pass, size_t offset, struct error *error)
+{
+    return !pass->ready || pass->ready(pass->owner, offset, error);
+}
+
+static bool head_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    struct linear_backward head = {.in_gradient = model->cls_gradient,
+                                   .weight_gradient = model_gradient(model, at->head_weight),
+                                   .bias_gradient = model_gradient(model, at->head_bias),
+                                   .out_gradient = model->logits_gradient,
+                                   .in = model->cls,
+                                   .weight = model_working(model, at->head_weight),
+                                   .rows = pass->batch,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->classes};
+    return kernels->linear_backward(model->context, &head, error) &&
+           kernels->cls_scatter(model->context, model->normed_gradient, model->cls_gradient, pass->batch, model->tokens,
+                                model->dim, error) &&
+           kernels->zero(model->context, model->residual_gradient, pass->rows * model->dim * dtype_bytes(model->dtype),
+                         error);
+}
+
+/* The gradient that a branch (attention or MLP) gets: its own where it is scaled, else the residual's. */
+static void *branch_gradient(const struct model *model, size_t gamma, const float *path_scale)
+{
+    return gamma != NO_OFFSET || path_scale ? model->branch_gradient : model->residual_gradient;
+}
+
+/* The norm after block's MLP (norm1 of the next block, or the final norm), the residual add, and ls2. */
+static bool out_norm_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    bool last = block + 1 == model->depth;
+    size_t weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
+    size_t bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
+    const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
+    void *branch = branch_gradient(model, at->ls2_gamma, path_scale);
+    struct residual_layernorm_backward norm = {.residual_gradient = model->residual_gradient,
+                                               .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+                                               .weight_gradient = model_gradient(model, weight),
+                                               .bias_gradient = model_gradient(model, bias),
+                                               .gamma_gradient = model_gradient(model, at->ls2_gamma),
+                                               .normed_gradient = model->normed_gradient,
+                                               .residual_out = act->out,
+                                               .branch = act->branch2,
+                                               .mean = last ? model->mean : act[1].mean1,
+                                               .rstd = last ? model->rstd : act[1].rstd1,
+                                               .gamma = model_master(model, at->ls2_gamma),
+                                               .path_scale = path_scale,
+                                               .weight = model_master(model, weight),
+                                               .rows = pass->rows,
+                                               .tokens = model->tokens,
+                                               .dim = model->dim};
+    return model->kernels->residual_layernorm_backward(model->context, &norm, error);
+}
+
+static bool mlp_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    const void *out_gradient =
+        branch_gradient(model, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
+    struct linear_backward fc2 = {.in_gradient = model->wide_gradient,
+                                  .weight_gradient = model_gradient(model, at->fc2_weight),
+                                  .bias_gradient = model_gradient(model, at->fc2_bias),
+                                  .out_gradient = out_gradient,
+                                  .in = act->activated,
+                                  .weight = model_working(model, at->fc2_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->hidden,
+                                  .out_dim = model->dim};
+    struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
+                                 .bias_gradient = model_gradient(model, at->fc1_bias),
+                                 .out_gradient = model->wide_gradient,
+                                 .in = act->hidden,
+                                 .bias = model_working(model, at->fc1_bias),
+                                 .rows = pass->rows,
+                                 .dim = model->hidden};
+    struct linear_backward fc1 = {.in_gradient = model->normed_gradient,
+                                  .weight_gradient = model_gradient(model, at->fc1_weight),
+                                  .out_gradient = model->wide_gradient,
+                                  .in = act->normed2,
+                                  .weight = model_working(model, at->fc1_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->hidden};
+    return kernels->linear_backward(model->context, &fc2, error) && announce(pass, at->fc1_bias, error) &&
+           kernels->gelu_backward(model->context, &gelu, error) && announce(pass, at->fc1_weight, error) &&
+           kernels->linear_backward(model->context, &fc1, error) && announce(pass, at->norm2_weight, error);
+}
+
+/* norm2, the residual add after attention, and ls1. */
+static bool middle_norm_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
+    void *branch = branch_gradient(model, at->ls1_gamma, path_scale);
+    struct residual_layernorm_backward norm2 = {.residual_gradient = model->residual_gradient,
+                                                .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+                                                .weight_gradient = model_gradient(model, at->norm2_weight),
+                                                .bias_gradient = model_gradient(model, at->norm2_bias),
+                                                .gamma_gradient = model_gradient(model, at->ls1_gamma),
+                                                .normed_gradient = model->normed_gradient,
+                                                .residual_out = act->middle,
+                                                .branch = act->branch1,
+                                                .mean = act->mean2,
+                                                .rstd = act->rstd2,
+                                                .gamma = model_master(model, at->ls1_gamma),
+                                                .path_scale = path_scale,
+                                                .weight = model_master(model, at->norm2_weight),
+                                                .rows = pass->rows,
+                                                .tokens = model->tokens,
+                                                .dim = model->dim};
+    return model->kernels->residual_layernorm_backward(model->context, &norm2, error) &&
+           announce(pass, at->proj_weight, error);
+}
+
+static bool attend_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_activations *act = &model->blocks[block];
+    struct attention_shape shape = model_attention_shape(model, pass->batch);
+    struct attention_parameters extras = model_attention_parameters(model, block);
+    struct attention_gradients extra_gradients;
+    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        extra_gradients.extra[extra] = model_gradient(model, model->parameters.blocks[block].attention_extra[extra]);
+    struct attention_backward attention = {.qkv_gradient = model->wide_gradient,
+                                           .gradients = &extra_gradients,
+                                           .out_gradient = model->attended_gradient,
+                                           .out = act->attended,
+                                           .logsumexp = act->logsumexp,
+                                           .qkv = act->qkv,
+                                           .parameters = &extras,
+                                           .shape = &shape};
+    return model->kernels->attention_backward(model->context, &attention, error);
+}
+
+static bool attention_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    const void *out_gradient =
+        branch_gradient(model, at->ls1_gamma, model_path_scale(model, block, 0, pass->with_path));
+    struct linear_backward proj = {.in_gradient = model->attended_gradient,
+                                   .weight_gradient = model_gradient(model, at->proj_weight),
+                                   .bias_gradient = model_gradient(model, at->proj_bias),
+                                   .out_gradient = out_gradient,
+                                   .in = act->attended,
+                                   .weight = model_working(model, at->proj_weight),
+                                   .rows = pass->rows,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->dim};
+    struct linear_backward qkv = {.in_gradient = model->normed_gradient,
+                                  .weight_gradient = model_gradient(model, at->qkv_weight),
+                                  .bias_gradient = model_gradient(model, at->qkv_bias),
+                                  .out_gradient = model->wide_gradient,
+                                  .in = act->normed1,
+                                  .weight = model_working(model, at->qkv_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = 3 * model->dim};
+    return kernels->linear_backward(model->context, &proj, error) && attend_backward(pass, block, error) &&
+           announce(pass, at->qkv_weight, error) && kernels->linear_backward(model->context, &qkv, error) &&
+           announce(pass, at->norm1_weight, error);
+}
+
+/* Fills the block's activations again from its input; normed1's statistics come out the same. */
+static bool recompute(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    if (!model->recompute || block + 1 == model->depth) /* the last block's are still there */
+        return true;
+    return model_norm1(model, block, pass->batch, error) &&
+           model_attention_branch(model, block, pass->batch, false, error) &&
+           model_add_attention_branch(model, block, pass->batch, pass->with_path, error) &&
+           model_mlp_branch(model, block, pass->batch, error) &&
+           (at->ls2_gamma == NO_OFFSET || model_fc2(model, block, pass->batch, error));
+}
+
+static bool embed_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    const struct block_activations *first = &model->blocks[0];
+    struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
+                                                .weight_gradient = model_gradient(model, at->blocks[0].norm1_weight),
+                                                .bias_gradient = model_gradient(model, at->blocks[0].norm1_bias),
+                                                .normed_gradient = model->normed_gradient,
+                                                .residual_out = model->embedded,
+                                                .mean = first->mean1,
+                                                .rstd = first->rstd1,
+                                                .weight = model_master(model, at->blocks[0].norm1_weight),
+                                                .rows = pass->rows,
+                                                .tokens = model->tokens,
+                                                .dim = model->dim};
+    struct embed_backward tokens = {.projected_gradient = model->projected,
+                                    .cls_gradient = model_gradient(model, at->cls_token),
+                                    .position_gradient = model_gradient(model, at->pos_embed),
+                                    .out_gradient = model->residual_gradient,
+                                    .batch = pass->batch,
+                                    .patches = model->patches,
+                                    .dim = model->dim};
+    struct linear_backward projection = {.weight_gradient = model_gradient(model, at->patch_weight),
+                                         .bias_gradient = model_gradient(model, at->patch_bias),
+                                         .out_gradient = model->projected,
+                                         .in = model->patch_pixels,
+                                         .weight = model_working(model, at->patch_weight),
+                                         .rows = pass->batch * model->patches,
+                                         .in_dim = model->patch_dim,
+                                         .out_dim = model->dim};
+    return kernels->residual_layernorm_backward(model->context, &norm1, error) &&
+           kernels->embed_backward(model->context, &tokens, error) &&
+           kernels->linear_backward(model->context, &projection, error) && announce(pass, at->total, error);
+}
+
+bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
+                    struct error *error)
+{
+    struct pass pass = {model, batch, batch * model->tokens, with_path, ready, owner};
+    if (!head_backward(&pass, error))
+        return false;
+    for (size_t block = model->depth; block-- > 0;) {
+        const struct block_offsets *at = &model->parameters.blocks[block];
+        if (!recompute(&pass, block, error) || !out_norm_backward(&pass, block, error) ||
+            !announce(&pass, at->fc2_weight, error) || !mlp_backward(&pass, block, error) ||
+            !middle_norm_backward(&pass, block, error) || !attention_backward(&pass, block, error))
+            return false;
+    }
+    return embed_backward(&pass, error);
+}

@@ -1,0 +1,210 @@
+/* The forward pass: embed, blocks, final norm, head. */
+#include "src/model/model.h"
+
+struct attention_shape model_attention_shape(const struct model *model, size_t batch)
+{
+    return (struct attention_shape){model->kind, batch, model->tokens, model->heads, model->head_dim};
+}
+
+struct attention_parameters model_attention_parameters(const struct model *model, size_t block)
+{
+    struct attention_parameters parameters;
+    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        parameters.extra[extra] = model_master(model, model->parameters.blocks[block].attention_extra[extra]);
+    return parameters;
+}
+
+void *model_block_input(const struct model *model, size_t block)
+{
+    return block == 0 ? model->embedded : model->blocks[block - 1].out;
+}
+
+bool model_norm1(struct model *model, size_t block, size_t batch, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    struct residual_layernorm_forward norm1 = {.normed = act->normed1,
+                                               .mean = act->mean1,
+                                               .rstd = act->rstd1,
+                                               .residual_in = model_block_input(model, block),
+                                               .weight = model_master(model, at->norm1_weight),
+                                               .bias = model_master(model, at->norm1_bias),
+                                               .rows = batch * model->tokens,
+                                               .tokens = model->tokens,
+                                               .dim = model->dim};
+    return model->kernels->residual_layernorm_forward(model->context, &norm1, error);
+}
+
+static bool embed(struct model *model, const uint8_t *pixels, size_t batch, struct error *error)
+{
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    struct patches_normalise patches = {.out = model->patch_pixels,
+                                        .pixels = pixels,
+                                        .scale = model->pixel_scale,
+                                        .shift = model->pixel_shift,
+                                        .batch = batch,
+                                        .patches = model->patches,
+                                        .patch = model->patch,
+                                        .channels = model->channels};
+    struct linear_forward projection = {.out = model->projected,
+                                        .in = model->patch_pixels,
+                                        .weight = model_working(model, at->patch_weight),
+                                        .bias = model_working(model, at->patch_bias),
+                                        .rows = batch * model->patches,
+                                        .in_dim = model->patch_dim,
+                                        .out_dim = model->dim};
+    struct embed_forward tokens = {.out = model->embedded,
+                                   .projected = model->projected,
+                                   .cls = model_master(model, at->cls_token),
+                                   .position = model_master(model, at->pos_embed),
+                                   .batch = batch,
+                                   .patches = model->patches,
+                                   .dim = model->dim};
+    return kernels->patches_normalise(model->context, &patches, error) &&
+           kernels->linear_forward(model->context, &projection, error) &&
+           kernels->embed_forward(model->context, &tokens, error) && model_norm1(model, 0, batch, error);
+}
+
+bool model_attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
+{
+    const struct kernels *kernels = model->kernels;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    size_t rows = batch * model->tokens;
+    struct attention_shape shape = model_attention_shape(model, batch);
+    struct attention_parameters extras = model_attention_parameters(model, block);
+    double *statistics = with_statistics ? model->statistics + block * model->heads * ATTENTION_STATISTICS : NULL;
+    struct linear_forward qkv = {.out = act->qkv,
+                                 .in = act->normed1,
+                                 .weight = model_working(model, at->qkv_weight),
+                                 .bias = model_working(model, at->qkv_bias),
+                                 .rows = rows,
+                                 .in_dim = model->dim,
+                                 .out_dim = 3 * model->dim};
+    struct linear_forward proj = {.out = act->branch1,
+                                  .in = act->attended,
+                                  .weight = model_working(model, at->proj_weight),
+                                  .bias = model_working(model, at->proj_bias),
+                                  .rows = rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->dim};
+    return kernels->linear_forward(model->context, &qkv, error) &&
+           kernels->attention_forward(model->context, act->attended, act->logsumexp, act->qkv, &extras, statistics,
+                                      &shape, error) &&
+           kernels->linear_forward(model->context, &proj, error);
+}
+
+bool model_add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    struct residual_layernorm_forward norm2 = {.residual_out = act->middle,
+                                               .normed = act->normed2,
+                                               .mean = act->mean2,
+                                               .rstd = act->rstd2,
+                                               .residual_in = model_block_input(model, block),
+                                               .branch = act->branch1,
+                                               .gamma = model_master(model, at->ls1_gamma),
+                                               .path_scale = model_path_scale(model, block, 0, with_path),
+                                               .weight = model_master(model, at->norm2_weight),
+                                               .bias = model_master(model, at->norm2_bias),
+                                               .rows = batch * model->tokens,
+                                               .tokens = model->tokens,
+                                               .dim = model->dim};
+    return model->kernels->residual_layernorm_forward(model->context, &norm2, error);
+}
+
+bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error)
+{
+    const struct kernels *kernels = model->kernels;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    size_t rows = batch * model->tokens;
+    struct linear_forward fc1 = {.out = act->hidden,
+                                 .in = act->normed2,
+                                 .weight = model_working(model, at->fc1_weight), /* GELU adds the bias */
+                                 .rows = rows,
+                                 .in_dim = model->dim,
+                                 .out_dim = model->hidden};
+    return kernels->linear_forward(model->context, &fc1, error) &&
+           kernels->gelu_forward(model->context, act->activated, act->hidden, model_working(model, at->fc1_bias), rows,
+                                 model->hidden, error);
+}
+
+bool model_fc2(struct model *model, size_t block, size_t batch, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    struct linear_forward fc2 = {.out = act->branch2,
+                                 .in = act->activated,
+                                 .weight = model_working(model, at->fc2_weight),
+                                 .bias = model_working(model, at->fc2_bias),
+                                 .rows = batch * model->tokens,
+                                 .in_dim = model->hidden,
+                                 .out_dim = model->dim};
+    return model->kernels->linear_forward(model->context, &fc2, error);
+}
+
+/* The residual add after the MLP, and the norm that comes next: norm1 of the next block, or the final one. */
+static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    bool last = block + 1 == model->depth;
+    struct block_activations *next = last ? NULL : act + 1;
+    size_t norm_weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
+    size_t norm_bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
+    struct residual_layernorm_forward norm = {.residual_out = act->out,
+                                              .normed = last ? model->normed : next->normed1,
+                                              .mean = last ? model->mean : next->mean1,
+                                              .rstd = last ? model->rstd : next->rstd1,
+                                              .residual_in = act->middle,
+                                              .branch = act->branch2,
+                                              .gamma = model_master(model, at->ls2_gamma),
+                                              .path_scale = model_path_scale(model, block, 1, with_path),
+                                              .weight = model_master(model, norm_weight),
+                                              .bias = model_master(model, norm_bias),
+                                              .rows = batch * model->tokens,
+                                              .tokens = model->tokens,
+                                              .dim = model->dim};
+    return model->kernels->residual_layernorm_forward(model->context, &norm, error);
+}
+
+bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
+                   struct error *error)
+{
+    if (!embed(model, pixels, batch, error))
+        return false;
+    for (size_t block = 0; block < model->depth; block++)
+        if (!model_attention_branch(model, block, batch, with_statistics, error) ||
+            !model_add_attention_branch(model, block, batch, with_path, error) ||
+            !model_mlp_branch(model, block, batch, error) || !model_fc2(model, block, batch, error) ||
+            !add_mlp_branch(model, block, batch, with_path, error))
+            return false;
+    struct linear_forward head = {.out = model->logits,
+                                  .in = model->cls,
+                                  .weight = model_working(model, model->parameters.head_weight),
+                                  .bias = model_working(model, model->parameters.head_bias),
+                                  .rows = batch,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->classes};
+    return model->kernels->cls_gather(model->context, model->cls, model->normed, batch, model->tokens, model->dim,
+                                      error) &&
+           model->kernels->linear_forward(model->context, &head, error);
+}
+
+bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
+                struct error *error)
+{
+    struct cross_entropy loss = {.loss = model->loss,
+                                 .label_rank = model->label_rank,
+                                 .gradient = gradient_scale != 0 ? model->logits_gradient : NULL,
+                                 .logits = model->logits,
+                                 .labels = labels,
+                                 .smoothing = smoothing,
+                                 .gradient_scale = gradient_scale,
+                                 .batch = batch,
+                                 .classes = model->classes};
+    return model->kernels->cross_entropy(model->context, &loss, error);
+}

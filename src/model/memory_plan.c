@@ -1,0 +1,82 @@
+/* Adds up what will be allocated and says what does not fit; cuts views out of an allocation; resident memory. */
+#include "src/model/memory_plan.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define MIB 1048576.0
+
+void memory_plan_add(struct memory_plan *plan, const char *name, size_t bytes, bool per_image)
+{
+    if (bytes == 0 || plan->count == MEMORY_PLAN_GROUPS)
+        return;
+    plan->groups[plan->count].name = name;
+    plan->groups[plan->count].bytes = bytes;
+    plan->groups[plan->count++].per_image = per_image;
+}
+
+size_t memory_plan_total(const struct memory_plan *plan)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < plan->count; i++)
+        total += plan->groups[i].bytes;
+    return total;
+}
+
+bool memory_plan_check(const struct memory_plan *plan, size_t available, size_t batch, const char *where,
+                       struct error *error)
+{
+    size_t total = memory_plan_total(plan), growing = 0;
+    if (total <= available)
+        return true;
+    for (size_t i = 0; i < plan->count; i++)
+        growing += plan->groups[i].per_image ? plan->groups[i].bytes : 0;
+    size_t fixed = total - growing;
+    size_t fits =
+        fixed < available && growing > 0 ? (size_t)((double)(available - fixed) / (double)growing * (double)batch) : 0;
+    if (fits == 0)
+        return error_input(error,
+                           "%s has %.0f MiB free, but this run needs %.0f MiB, %.0f MiB of it for any batch size; "
+                           "take a smaller model",
+                           where, (double)available / MIB, (double)total / MIB, (double)fixed / MIB);
+    return error_input(
+        error,
+        "%s has %.0f MiB free, but this run needs %.0f MiB (%.0f MiB more): %zu images a rank and "
+        "micro-step fit, not %zu; lower train.batch_size, raise train.accumulate, take more ranks, or set "
+        "train.recompute: true",
+        where, (double)available / MIB, (double)total / MIB, (double)(total - available) / MIB, fits, batch);
+}
+
+void memory_plan_print(const struct memory_plan *plan, FILE *out)
+{
+    fprintf(out, "memory:");
+    for (size_t i = 0; i < plan->count; i++)
+        fprintf(out, " %s %.1f MiB,", plan->groups[i].name, (double)plan->groups[i].bytes / MIB);
+    fprintf(out, " together %.1f MiB\n", (double)memory_plan_total(plan) / MIB);
+}
+
+size_t memory_resident_bytes(void)
+{
+    unsigned long size = 0, resident = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    if (!statm)
+        return 0;
+    if (fscanf(statm, "%lu %lu", &size, &resident) != 2)
+        resident = 0;
+    fclose(statm);
+    return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t memory_peak_resident_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}
+
+void *memory_cut(struct memory_cutter *cutter, size_t bytes)
+{
+    void *view = cutter->base ? cutter->base + cutter->used : NULL;
+    cutter->used += (bytes + 63) / 64 * 64;
+    return view;
+}

@@ -1,0 +1,158 @@
+/* The Vision Transformer of timm and DeiT on any backend: all of its memory and the forward and backward passes.
+ *
+ *   x_0 = embed(patches)                            h_0 = norm1_0(x_0)
+ *   block b:  y = proj(attention(qkv(h)))           x' = x + y,  h' = norm2(x')
+ *             z = fc2(gelu(fc1(h')))                x_{b+1} = x' + z,  h = the next norm1 (or the final norm)(x_{b+1})
+ *   logits = head(h at CLS)
+ *
+ * A residual add, LayerScale, stochastic depth and the LayerNorm after it are one op (residual_layernorm_forward). */
+#ifndef QUEST_MODEL_MODEL_H
+#define QUEST_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "src/config/config.h"
+#include "src/model/memory_plan.h"
+#include "src/model/parameters.h"
+
+/* Activations of one block that the backward pass reads; all T unless said otherwise. */
+struct block_activations {
+    void *normed1;        /* [rows, dim] input of qkv */
+    void *qkv;            /* [batch, tokens, 3, heads, head_dim] */
+    float *logsumexp;     /* [batch, heads, tokens] */
+    void *attended;       /* [rows, dim] */
+    void *branch1;        /* [rows, dim] output of proj; own memory only under LayerScale */
+    void *middle;         /* [rows, dim] residual after attention */
+    void *normed2;        /* [rows, dim] input of fc1 */
+    void *hidden;         /* [rows, hidden] fc1's product without its bias */
+    void *activated;      /* [rows, hidden] */
+    void *branch2;        /* [rows, dim] output of fc2; own memory only under LayerScale */
+    void *out;            /* [rows, dim] residual after the MLP: x_{b+1} */
+    float *mean1, *rstd1; /* [rows] of norm1 */
+    float *mean2, *rstd2; /* [rows] of norm2 */
+};
+
+struct model {
+    const struct kernels *kernels;
+    struct context *context;
+    struct parameters parameters;
+    enum dtype dtype;
+    enum attention_kind kind;
+    size_t batch; /* the largest that a pass may have */
+    size_t patches, tokens, patch, channels, patch_dim, dim, hidden, heads, head_dim, depth, classes;
+    bool training, recompute;
+
+    /* Flat buffers of parameters.total numbers (parameters.h). Without training only master and working exist. */
+    float *master, *gradient, *m, *v;
+    void *working; /* T; master itself where T is float32 */
+    uint8_t *decay;
+
+    /* Input, on the device: filled by input.c. */
+    float *pixel_scale, *pixel_shift; /* [channels] */
+    const float *path_scale; /* [depth, 2, batch] of the pass to come, or NULL; set by whoever owns the input */
+
+    /* Activations. */
+    void *patch_pixels; /* [batch, patches, patch_dim] normalised */
+    void *projected;    /* [batch, patches, dim]; also the gradient of it */
+    void *embedded;     /* [rows, dim] x_0 */
+    struct block_activations *blocks;
+    void *normed; /* [rows, dim] final norm */
+    float *mean, *rstd;
+    void *cls;           /* [batch, dim] */
+    void *logits;        /* [batch, classes] */
+    float *loss;         /* [batch] */
+    int32_t *label_rank; /* [batch] */
+    double *statistics;  /* [depth, heads, ATTENTION_STATISTICS] */
+    double
+        *sum_of_squares; /* [2, 1 + depth], even and odd steps: of the whole gradient; of each block's qkv gradient */
+
+    /* Gradients of activations. */
+    void *logits_gradient, *cls_gradient;
+    void *residual_gradient, *branch_gradient, *normed_gradient, *attended_gradient; /* [rows, dim] */
+    void *wide_gradient; /* [rows, max(hidden, 3 dim)]: of hidden, then of qkv */
+
+    void *allocations[4]; /* parameters, optimiser, activations, gradients of activations */
+};
+
+struct model_options {
+    const struct kernels *kernels;
+    const struct config *config; /* classes known */
+    size_t channels;
+    size_t batch; /* images a rank and micro-step */
+    bool training;
+    int device, threads;
+    /* Where given: checked against the device's free memory (shared by so many ranks) before the model is allocated. */
+    const struct memory_plan *plan;
+    size_t ranks_on_device;
+};
+
+/* Adds what the model will allocate to the plan; no memory is taken. */
+bool model_plan(struct memory_plan *plan, const struct model_options *options, struct error *error);
+/* Opens the context and allocates everything; parameters are zero until they are set. */
+bool model_open(struct model **model, const struct model_options *options, struct error *error);
+void model_close(struct model *model);
+
+/* Sets the normalisation of pixels from a dataset's mean and std [channels]. */
+bool model_set_normalisation(struct model *model, const float *mean, const float *std, struct error *error);
+/* Host [total] float32 -> master and working copies. */
+bool model_set_parameters(struct model *model, const float *master, struct error *error);
+
+/* Queues the forward pass over `batch` images of device `pixels` (uint8 [batch, patches, patch, patch, channels]) up to
+ * the logits. with_statistics: attention adds to `statistics`. with_path: stochastic depth as path_scale says. */
+bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
+                   struct error *error);
+/* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient; labels int32 [batch], device. */
+bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
+                struct error *error);
+/* Called when gradient[0 .. done) has its final value of this micro-step. */
+typedef bool (*model_gradient_ready)(void *owner, size_t done, struct error *error);
+/* Queues the backward pass of the last forward; gradients of parameters are accumulated. `ready` may be NULL. */
+bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
+                    struct error *error);
+bool model_zero_gradient(struct model *model, struct error *error);
+
+/* Waits. Names the first tensor of the last forward pass that holds a number that is not finite, in the order of
+ * computation: "blocks.3.attn.qkv output"; false in *found where there is none. *layer: its block, or -1. */
+bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *name, size_t name_bytes, long *layer,
+                          struct error *error);
+/* The same over the parameters' gradients, last layer first, as the backward pass goes. */
+bool model_find_nonfinite_gradient(struct model *model, bool *found, char *name, size_t name_bytes, long *layer,
+                                   struct error *error);
+
+/* FLOPs of one image's forward pass, products and attention only (2 per multiply-add); training counts 3 times. */
+double model_forward_flops(const struct model *model);
+
+/* ---- for the passes (blocks_forward.c, blocks_backward.c) ---- */
+
+static inline float *model_master(const struct model *model, size_t offset)
+{
+    return offset == NO_OFFSET ? NULL : model->master + offset;
+}
+static inline const void *model_working(const struct model *model, size_t offset)
+{
+    return (const char *)model->working + offset * dtype_bytes(model->dtype);
+}
+static inline float *model_gradient(const struct model *model, size_t offset)
+{
+    return offset == NO_OFFSET ? NULL : model->gradient + offset;
+}
+static inline const float *model_path_scale(const struct model *model, size_t block, size_t branch, bool with_path)
+{
+    return with_path && model->path_scale ? model->path_scale + (2 * block + branch) * model->batch : NULL;
+}
+struct attention_shape model_attention_shape(const struct model *model, size_t batch);
+struct attention_parameters model_attention_parameters(const struct model *model, size_t block);
+/* The steps that recomputation runs again: from a block's input alone to normed1, from normed1 to branch1, the residual
+ * add, from normed2 to `activated`, and from there to branch2. */
+bool model_norm1(struct model *model, size_t block, size_t batch, struct error *error);
+bool model_attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error);
+bool model_add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error);
+bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error);
+bool model_fc2(struct model *model, size_t block, size_t batch, struct error *error);
+/* x_b: the input of block b. */
+void *model_block_input(const struct model *model, size_t block);
+
+#endif

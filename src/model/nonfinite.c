@@ -1,0 +1,96 @@
+/* Looking for the first tensor that holds a NaN or Inf, after a step has met one. */
+#include <stdio.h>
+
+#include "src/model/model.h"
+
+struct search {
+    struct model *model;
+    bool *found;
+    char *name;
+    size_t name_bytes;
+    long *layer;
+};
+
+/* Records `x` as the finding where it holds a number that is not finite and nothing was found before. */
+static bool look(const struct search *search, const char *what, long layer, const void *x, enum dtype dtype,
+                 size_t count, struct error *error)
+{
+    size_t first;
+    if (*search->found)
+        return true;
+    if (!search->model->kernels->find_nonfinite(search->model->context, &first, x, dtype, count, error))
+        return false;
+    if (first == count)
+        return true;
+    *search->found = true;
+    *search->layer = layer;
+    if (layer >= 0)
+        snprintf(search->name, search->name_bytes, "blocks.%ld.%s", layer, what);
+    else
+        snprintf(search->name, search->name_bytes, "%s", what);
+    return true;
+}
+
+static bool look_at_parameters(const struct search *search, const float *flat, const char *suffix, struct error *error)
+{
+    const struct parameters *parameters = &search->model->parameters;
+    for (size_t i = 0; i < parameters->count && !*search->found; i++) {
+        const struct parameter *parameter = &parameters->list[i];
+        char what[96];
+        long layer = -1;
+        snprintf(what, sizeof what, "%s%s", parameter->name, suffix);
+        if (!look(search, what, -1, flat + parameter->offset, DTYPE_FLOAT32, parameter->count, error))
+            return false;
+        if (*search->found && sscanf(parameter->name, "blocks.%ld.", &layer) == 1)
+            *search->layer = layer;
+    }
+    return true;
+}
+
+/* Under recomputation the blocks share memory, so only the residual stream can be told apart. */
+static bool look_at_block(const struct search *search, size_t block, size_t rows, struct error *error)
+{
+    const struct model *model = search->model;
+    const struct block_activations *act = &model->blocks[block];
+    const struct {
+        const char *what;
+        const void *x;
+        size_t width;
+        bool shared;
+    } tensors[] = {
+        {"norm1 output", act->normed1, model->dim, true},        {"attn.qkv output", act->qkv, 3 * model->dim, true},
+        {"attn output", act->attended, model->dim, true},        {"residual after attn", act->middle, model->dim, true},
+        {"norm2 output", act->normed2, model->dim, true},        {"mlp.fc1 output", act->hidden, model->hidden, true},
+        {"mlp.act output", act->activated, model->hidden, true}, {"residual after mlp", act->out, model->dim, false},
+    };
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (!(tensors[i].shared && model->recompute) &&
+            !look(search, tensors[i].what, (long)block, tensors[i].x, model->dtype, rows * tensors[i].width, error))
+            return false;
+    return true;
+}
+
+bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *name, size_t name_bytes, long *layer,
+                          struct error *error)
+{
+    struct search search = {model, found, name, name_bytes, layer};
+    size_t rows = batch * model->tokens;
+    *found = false;
+    if (!look_at_parameters(&search, model->master, "", error) ||
+        !look(&search, "patch_embed output", -1, model->embedded, model->dtype, rows * model->dim, error))
+        return false;
+    for (size_t block = 0; block < model->depth && !*found; block++)
+        if (!look_at_block(&search, block, rows, error))
+            return false;
+    return look(&search, "norm output", -1, model->normed, model->dtype, rows * model->dim, error) &&
+           look(&search, "logits", -1, model->logits, model->dtype, batch * model->classes, error) &&
+           look(&search, "loss", -1, model->loss, DTYPE_FLOAT32, batch, error);
+}
+
+bool model_find_nonfinite_gradient(struct model *model, bool *found, char *name, size_t name_bytes, long *layer,
+                                   struct error *error)
+{
+    struct search search = {model, found, name, name_bytes, layer};
+    *found = false;
+    return look_at_parameters(&search, model->gradient, " gradient", error);
+}

@@ -1,0 +1,240 @@
+/* quest-data: makes datasets, says what is in them and checks them (docs/data.md). */
+#include <signal.h>
+#include <hdf5.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data_loaders/format/dataset.h"
+#include "data_loaders/format/dataset_report.h"
+#include "data_loaders/import/image_convert.h"
+#include "data_loaders/import/import.h"
+#include "data_loaders/draw/plant.h"
+#include "data_loaders/draw/synth.h"
+#include "data_loaders/format/verify.h"
+#include "src/base/command_line.h"
+#include "src/base/error.h"
+#include "src/base/stop_signal.h"
+
+/* All commands' arguments in one struct; each command offers the options that it reads. */
+struct arguments {
+    const char *operand; /* DIR, KIND or F.h5 */
+    const char *out, *out_train, *out_test;
+    size_t size, workers, seed;
+    bool jpeg, all, force, json;
+    struct synth_options synth;
+};
+#define INTO(member) .field = offsetof(struct arguments, member)
+
+static bool take_operand(void *into, const char *text, struct error *error)
+{
+    struct arguments *arguments = into;
+    if (arguments->operand)
+        return error_input(error, "'%s' is one argument too many", text);
+    arguments->operand = text;
+    return true;
+}
+
+/* ---- commands: each returns the exit status ---- */
+
+static int missing(const char *option)
+{
+    struct error error;
+    error_input(&error, "%s FILE is missing: where shall the dataset go?", option);
+    return command_line_fail(&error);
+}
+
+static int run_import_folder(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    if (!arguments->out)
+        return missing("--out");
+    struct import_folder_options options = {.directory = arguments->operand,
+                                            .out = arguments->out,
+                                            .encoding = arguments->jpeg ? ENCODING_JPEG : ENCODING_RAW,
+                                            .size = arguments->size,
+                                            .workers = arguments->workers,
+                                            .force = arguments->force};
+    size_t images = 0, skipped = 0;
+    if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &images, &skipped, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu images\n", arguments->out, images);
+    if (skipped == 0)
+        return 0;
+    error_runtime(&error, "%s: %zu file%s could not be imported (named above); %s holds the other %zu images",
+                  arguments->operand, skipped, skipped == 1 ? "" : "s", arguments->out, images);
+    return command_line_fail(&error);
+}
+
+static int run_import_cifar10(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    if (!arguments->out_train || !arguments->out_test)
+        return missing(arguments->out_train ? "--out-test" : "--out-train");
+    if (!import_cifar10(arguments->operand, arguments->out_train, arguments->out_test, arguments->force, &error))
+        return command_line_fail(&error);
+    printf("%s: 50000 images\n%s: 10000 images\n", arguments->out_train, arguments->out_test);
+    return 0;
+}
+
+static int run_synth(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    struct synth_options options = arguments->synth;
+    options.seed = arguments->seed;
+    if (arguments->size > 0)
+        options.size = arguments->size;
+    if (!arguments->out)
+        return missing("--out");
+    if (!synth_kind_from_name(&options.kind, arguments->operand)) {
+        error_input(&error, "synth: '%s' is neither shapes nor spurious", arguments->operand);
+        return command_line_fail(&error);
+    }
+    if (!synth_write(&options, arguments->out, arguments->force, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu images\n", arguments->out, options.images);
+    return 0;
+}
+
+static int run_plant(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    struct plant_options options = {.from = arguments->operand,
+                                    .out = arguments->out,
+                                    .seed = arguments->seed,
+                                    .all = arguments->all,
+                                    .force = arguments->force};
+    size_t images, planted;
+    if (!arguments->out)
+        return missing("--out");
+    if (!plant(&options, &images, &planted, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu images, %zu with the pattern of their class\n", arguments->out, images, planted);
+    return 0;
+}
+
+static int run_info(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    struct dataset dataset;
+    if (!dataset_open(&dataset, arguments->operand, &error))
+        return command_line_fail(&error);
+    bool ok = (arguments->json ? dataset_report_json : dataset_report_table)(&dataset, stdout, &error);
+    dataset_close(&dataset);
+    return ok ? 0 : command_line_fail(&error);
+}
+
+static int run_verify(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    struct dataset dataset;
+    if (!dataset_open(&dataset, arguments->operand, &error))
+        return command_line_fail(&error);
+    bool ok = dataset_verify(&dataset, &error);
+    if (ok)
+        printf("%s: %zu images, all whole\n", dataset.path, dataset.images);
+    dataset_close(&dataset);
+    return ok ? 0 : command_line_fail(&error);
+}
+
+/* ---- the command line ---- */
+
+static const struct command_option folder_options[] = {
+    {"out", "F.h5", "The dataset to write", command_line_text, .letter = 'o', INTO(out)},
+    {"size", "S",
+     "raw: resize the shorter side to S and cut out the centre square; jpeg: shrink where the shorter side is over S",
+     command_line_number, .letter = 's', .most = 16384, INTO(size)},
+    {"encoding", "raw|jpeg", "raw reads fastest, jpeg is small [raw]", command_line_choice, .letter = 'e', INTO(jpeg)},
+    {"workers", "N", "Threads [every CPU]", command_line_number, .letter = 'w', .most = 1024, INTO(workers)},
+    {"force", NULL, "Replace an existing file", command_line_flag, .letter = 'f', INTO(force)},
+    {0}};
+static const struct command_option cifar10_options[] = {
+    {"out-train", "A.h5", "Where the 50000 training images go", command_line_text, INTO(out_train)},
+    {"out-test", "B.h5", "Where the 10000 test images go", command_line_text, INTO(out_test)},
+    {"force", NULL, "Replace existing files", command_line_flag, .letter = 'f', INTO(force)},
+    {0}};
+static const struct command_option synth_options[] = {
+    {"out", "F.h5", "The dataset to write", command_line_text, .letter = 'o', INTO(out)},
+    {"images", "N", "How many [10000]", command_line_number, .most = 1000000000, INTO(synth.images)},
+    {"size", "S", "Side in pixels [32]", command_line_number, .letter = 's', .most = 16384, INTO(size)},
+    {"classes", "K", "2 to 10 [10]", command_line_number, .most = SYNTH_CLASSES, INTO(synth.classes)},
+    {"seed", "X", "Other images [0]", command_line_number, .most = SIZE_MAX, INTO(seed)},
+    {"split", "train|test", "test: other samples of the same classes, without spurious patterns [train]",
+     command_line_choice, INTO(synth.test_split)},
+    {"force", NULL, "Replace an existing file", command_line_flag, .letter = 'f', INTO(force)},
+    {0}};
+static const struct command_option plant_options[] = {
+    {"out", "G.h5", "The dataset to write", command_line_text, .letter = 'o', INTO(out)},
+    {"seed", "X", "Other places [0]", command_line_number, .most = SIZE_MAX, INTO(seed)},
+    {"all", NULL, "Every image, not half of each class", command_line_flag, INTO(all)},
+    {"force", NULL, "Replace an existing file", command_line_flag, .letter = 'f', INTO(force)},
+    {0}};
+static const struct command_option info_options[] = {
+    {"json", NULL, "One JSON object instead of a table", command_line_flag, INTO(json)}, {0}};
+
+static const struct command commands[] = {
+    {"import-folder",
+     {folder_options, "DIR", "Import the images of DIR/<class>/<image>, of any format that libvips reads.",
+      take_operand, NULL},
+     run_import_folder,
+     1},
+    {"import-cifar10",
+     {cifar10_options, "DIR", "Import the binary version of CIFAR-10 (data_batch_1.bin and so on).", take_operand,
+      NULL},
+     run_import_cifar10,
+     1},
+    {"synth",
+     {synth_options, "KIND",
+      "Draw images. KIND: shapes (textured shapes among clutter) or spurious (the same; half of the training images "
+      "also carry a small pattern that gives the class away).",
+      take_operand, NULL},
+     run_synth,
+     1},
+    {"plant",
+     {plant_options, "F.h5",
+      "Copy a raw dataset of up to 10 classes; half of the images get a small pattern that gives the class away.",
+      take_operand, NULL},
+     run_plant,
+     1},
+    {"info", {info_options, "F.h5", "Say what a dataset holds.", take_operand, NULL}, run_info, 1},
+    {"verify",
+     {NULL, "F.h5", "Read and decode every image and check the file's statistics.", take_operand, NULL},
+     run_verify,
+     1},
+};
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    struct error error;
+    struct arguments arguments = {.synth = {.images = 10000, .size = 32, .classes = 10}};
+    if (!command_line_parse(&command->line, argc, argv, &arguments, &error))
+        return command_line_fail(&error);
+    if (!arguments.operand) {
+        error_input(&error, "%s: %s is missing; %s --help explains it", argv[0], command->line.operands, argv[0]);
+        return command_line_fail(&error);
+    }
+    return command->run(&arguments);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct command_program program = {.name = "quest-data",
+                                                   .commands = commands,
+                                                   .count = sizeof commands / sizeof *commands,
+                                                   .name_width = 15,
+                                                   .operands_width = 5,
+                                                   .run = run_command};
+    struct error error;
+    H5dont_atexit(); /* a file that a full disk keeps from closing would be closed again at exit, and crash there */
+    /* A file that reaches its size limit is then an error of write(2), reported like a full disk. */
+    signal(SIGXFSZ, SIG_IGN);
+    if (!stop_signal_install(&error))
+        return command_line_fail(&error);
+    return command_line_main(&program, argc, argv);
+}

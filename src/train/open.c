@@ -1,0 +1,276 @@
+/* Opening a run, up to the first step, and closing it. */
+#include <stdlib.h>
+
+#include "kernels/attention_kinds.h"
+#include "src/comm/device.h"
+#include "src/optimiser/schedule.h"
+#include "src/train/datasets.h"
+#include "src/train/load.h"
+
+/* ---- what the run is made of ---- */
+
+/* A run that never leaves its warm-up would not do what its schedule says. config_check_run knows no epochs' steps. */
+static bool check_warmup(const struct trainer *trainer, struct error *error)
+{
+    const struct config *config = trainer->config;
+    if (config->optim.warmup_steps == 0 || (uint64_t)config->optim.warmup_steps < trainer->total_steps)
+        return true;
+    return error_input(error,
+                       "optim.warmup_steps %lld is not less than the %llu steps of this run (%lld epochs of %zu images "
+                       "in batches of %lld); lower it or train.batch_size",
+                       (long long)config->optim.warmup_steps, (unsigned long long)trainer->total_steps,
+                       (long long)config->train.epochs, trainer->train.images, (long long)config->train.batch_size);
+}
+
+static bool split_batch(struct trainer *trainer, struct error *error)
+{
+    size_t global = (size_t)trainer->config->train.batch_size, ranks = (size_t)comm_world_size(trainer->comm);
+    trainer->accumulate = (size_t)trainer->config->train.accumulate;
+    if (global % (ranks * trainer->accumulate) != 0)
+        return error_input(error,
+                           "train.batch_size %zu cannot be divided evenly over %zu ranks x %zu micro-steps "
+                           "(train.accumulate); take a multiple of %zu",
+                           global, ranks, trainer->accumulate, ranks * trainer->accumulate);
+    trainer->batch = global / (ranks * trainer->accumulate);
+    return true;
+}
+
+static struct loader_options loader_options(const struct trainer *trainer, const struct dataset *dataset)
+{
+    const struct config *config = trainer->config;
+    return (struct loader_options){
+        .dataset = dataset,
+        .image_size = (size_t)config->model.image_size,
+        .patch_size = (size_t)config->model.patch_size,
+        .rank = (size_t)comm_rank(trainer->comm),
+        .world_size = (size_t)comm_world_size(trainer->comm),
+        .batch = trainer->batch,
+        .accumulate = trainer->accumulate,
+        .seed = (uint64_t)config->train.seed,
+        .workers = (size_t)config->data.workers,
+        .prefetch = (size_t)config->data.prefetch,
+    };
+}
+
+static void set_input_options(struct trainer *trainer)
+{
+    const struct config *config = trainer->config;
+    struct loader_options train = loader_options(trainer, &trainer->train);
+    train.steps = trainer->last_step > trainer->step ? trainer->last_step - trainer->step : 0;
+    train.first_step = trainer->step;
+    train.shuffle = config->data.shuffle;
+    train.augment = (struct augment){
+        .flip = config->data.augment.flip,
+        .crop_padding = (size_t)config->data.augment.crop_padding,
+        .random_resized_crop = config->data.augment.random_resized_crop,
+        .crop_scale_min = config->data.augment.crop_scale_min,
+        .crop_scale_max = config->data.augment.crop_scale_max,
+    };
+    trainer->train_input_options = (struct input_options){.kernels = trainer->kernels,
+                                                          .loader = train,
+                                                          .drop_path = config->model.drop_path,
+                                                          .depth = (size_t)config->model.depth};
+    if (trainer->has_val) {
+        struct loader_options val = loader_options(trainer, &trainer->val);
+        val.evaluation = true;
+        trainer->val_input_options = (struct input_options){.kernels = trainer->kernels, .loader = val};
+    }
+    if (trainer->model)
+        trainer->train_input_options.context = trainer->val_input_options.context = trainer->model->context;
+}
+
+/* ---- memory ---- */
+
+static struct comm_gradient_options gradient_options(const struct trainer *trainer)
+{
+    const struct config *config = trainer->config;
+    return (struct comm_gradient_options){
+        .kernels = trainer->kernels,
+        .context = trainer->model->context,
+        .gradient = trainer->model->gradient,
+        .count = trainer->model->parameters.total,
+        .bucket_mib = config->comm.bucket_mib,
+        .dtype = config->comm.dtype,
+        .timeout_s = config->comm.timeout_s,
+    };
+}
+
+/* Rank 0 holds a whole checkpoint (parameters and both moments) in memory while it writes one. */
+static bool plan_checkpoint(struct memory_plan *plan, const struct trainer *trainer, struct error *error)
+{
+    struct parameters parameters;
+    bool ok = parameters_plan(&parameters, trainer->config, trainer->train.channels, error);
+    if (ok && trainer_is_first(trainer))
+        memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float), false);
+    parameters_free(&parameters);
+    return ok;
+}
+
+static bool open_model(struct trainer *trainer, struct error *error)
+{
+    struct memory_plan plan = {0};
+    bool on_host = trainer->kernels->on_host;
+    struct model_options options = {
+        .kernels = trainer->kernels,
+        .config = trainer->config,
+        .channels = trainer->train.channels,
+        .batch = trainer->batch,
+        .training = true,
+        .device = trainer->device,
+        .plan = &plan,
+        .ranks_on_device = on_host ? (size_t)comm_local_size(trainer->comm) : 1,
+    };
+    if (!model_plan(&plan, &options, error))
+        return false;
+    input_plan(&plan, &trainer->train_input_options, "input");
+    if (trainer->has_val)
+        input_plan(&plan, &trainer->val_input_options, "evaluation input");
+    if (on_host) {
+        memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
+        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
+        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
+        if (!plan_checkpoint(&plan, trainer, error))
+            return false;
+    }
+    if (!trainer->progress.silent)
+        memory_plan_print(&plan, stdout);
+    return model_open(&trainer->model, &options, error) &&
+           model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
+}
+
+static bool open_records(struct trainer *trainer, struct error *error)
+{
+    size_t images = trainer->accumulate * trainer->batch;
+    for (size_t i = 0; i < 2; i++) {
+        struct step_record *record = &trainer->records[i];
+        struct context *context = trainer->model->context;
+        if (!trainer->kernels->allocate_host(context, (void **)&record->loss, images * sizeof(float), "losses",
+                                             error) ||
+            !trainer->kernels->allocate_host(context, (void **)&record->label_rank, images * sizeof(int32_t),
+                                             "label ranks", error) ||
+            !trainer->kernels->allocate_host(context, (void **)&record->sum_of_squares,
+                                             (1 + trainer->model->depth) * sizeof(double), "gradient norms", error))
+            return false;
+    }
+    return norm_statistics_open(&trainer->norms, trainer->model->depth, trainer->model->heads, error) &&
+           trainer_diagnosis_open(&trainer->diagnosis, trainer->comm, trainer->log, &trainer->progress, trainer->config,
+                                  trainer->model->tokens, error);
+}
+
+/* ---- opening ---- */
+
+static void describe(struct trainer *trainer)
+{
+    char device[256];
+    const struct model *model = trainer->model;
+    trainer->kernels->describe(model->context, device, sizeof device);
+    progress_say(&trainer->progress, "device: %d rank%s, each on %s", comm_world_size(trainer->comm),
+                 comm_world_size(trainer->comm) > 1 ? "s" : "", device);
+    progress_say(
+        &trainer->progress,
+        "model: %.2f M parameters, dim %zu, depth %zu, %zu heads, %zu tokens, attention %s, %s; %.2f GFLOP an image "
+        "forward",
+        1e-6 * (double)model->parameters.learned, model->dim, model->depth, model->heads, model->tokens,
+        attention_kind_name(model->kind), dtype_name(model->dtype), 1e-9 * model_forward_flops(model));
+    progress_say(
+        &trainer->progress,
+        "run: %llu steps of %lld images (%zu a rank and micro-step, %zu micro-step%s), %zu training images; logs in %s",
+        (unsigned long long)trainer->total_steps, (long long)trainer->config->train.batch_size, trainer->batch,
+        trainer->accumulate, trainer->accumulate > 1 ? "s" : "", trainer->train.images, trainer->options.run_directory);
+}
+
+/* What each rank does alone, up to the allocated model. */
+static bool open_alone(struct trainer *trainer, struct error *error)
+{
+    struct trainer_options *options = &trainer->options;
+    if (!device_choose(&trainer->kernels, &trainer->device, options->device, trainer->comm, error) ||
+        !trainer_open_datasets(trainer, error) || !split_batch(trainer, error))
+        return false;
+    trainer->total_steps = schedule_total_steps(trainer->config, trainer->train.images);
+    if (!check_warmup(trainer, error))
+        return false;
+    trainer->last_step =
+        options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
+    progress_open(&trainer->progress, !trainer_is_first(trainer), trainer->total_steps,
+                  trainer_epoch(trainer, trainer->total_steps));
+    set_input_options(trainer);
+    if (!loader_check(&trainer->train_input_options.loader, error) ||
+        (trainer->has_val && !loader_check(&trainer->val_input_options.loader, error)))
+        return false;
+    struct run_log_options log_options = {.tensorboard = trainer->config->log.tensorboard,
+                                          .prometheus = trainer->config->log.prometheus,
+                                          .segment_mib = trainer->config->log.segment_mib};
+    if (trainer_is_first(trainer) && (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
+                                      !run_log_set_options(trainer->log, &log_options, error)))
+        return false;
+    return open_model(trainer, error) && open_records(trainer, error);
+}
+
+static bool write_config(struct trainer *trainer, struct error *error)
+{
+    if (!trainer_is_first(trainer))
+        return true;
+    char *yaml = config_format(trainer->config);
+    bool ok = yaml ? run_log_config(trainer->log, yaml, error) : error_runtime(error, "out of memory");
+    free(yaml);
+    return ok && run_log_rewind(trainer->log, trainer->step, error);
+}
+
+bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_options *options, struct error *error)
+{
+    struct trainer *trainer = calloc(1, sizeof *trainer);
+    *out = trainer;
+    if (!trainer)
+        return error_runtime(error, "out of memory");
+    trainer->comm = comm;
+    trainer->options = *options;
+    trainer->config = &trainer->options.config;
+    trainer->train.file = trainer->val.file = -1;
+    trainer->best_top1 = -1;
+    trainer->lr_scale = 1;
+    if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_check_same(trainer, error) ||
+        !trainer_load(trainer, error) || !comm_agree(comm, write_config(trainer, error), error))
+        return false;
+    trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
+    if (trainer->asynchronous) {
+        double bytes_per_s;
+        trainer->kernels->limits(trainer->model->context, &trainer->peak_flops, &bytes_per_s);
+    }
+    describe(trainer);
+    set_input_options(trainer);
+    struct comm_gradient_options gradient = gradient_options(trainer);
+    const struct loader_options *loader = &trainer->train_input_options.loader;
+    bool ok = loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error);
+    return comm_agree(comm, ok, error) &&
+           comm_agree(comm, comm_gradient_open(&trainer->gradient, comm, &gradient, error), error);
+}
+
+void trainer_close(struct trainer *trainer)
+{
+    if (!trainer)
+        return;
+    comm_gradient_close(trainer->gradient);
+    input_close(trainer->input);
+    for (size_t i = 0; i < 2 && trainer->model; i++) {
+        struct step_record *record = &trainer->records[i];
+        void *buffers[] = {record->loss, record->label_rank, record->sum_of_squares};
+        for (size_t j = 0; j < 3; j++)
+            if (buffers[j])
+                trainer->kernels->release_host(trainer->model->context, buffers[j]);
+    }
+    trainer_diagnosis_close(&trainer->diagnosis);
+    norm_statistics_close(&trainer->norms);
+    model_close(trainer->model);
+    if (trainer->train.file >= 0)
+        dataset_close(&trainer->train);
+    free(trainer->class_names);
+    if (trainer->has_val && trainer->val.file >= 0)
+        dataset_close(&trainer->val);
+    if (trainer->log) {
+        struct error log_error;
+        trainer_log_result(trainer, run_log_finish(trainer->log, &log_error), &log_error);
+        run_log_close(trainer->log);
+    }
+    progress_close(&trainer->progress);
+    free(trainer);
+}
