@@ -2,7 +2,7 @@
 import json
 import os
 
-from sample import HERE, WINGS, layout_path, record_key
+from sample import HERE, WINGS, record_key
 
 
 class Results:
@@ -56,9 +56,7 @@ def print_report(records):
         hung += record.get("hung", False)
         result = record["result"]
         if result == "survived":
-            reason = next((reasons[place, record["original"], record["mutated"]]
-                           for place in (record["file"], layout_path(record["file"]))
-                           if (place, record["original"], record["mutated"]) in reasons), None)
+            reason = reasons.get((record["file"], record["original"], record["mutated"]))
             result = "equivalent" if reason else result
             survivors.append((record, reason))
         row[result] += 1

@@ -50,19 +50,8 @@ def table(name):
         return [words for words in (line.split("#")[0].split() for line in lines) if words]
 
 
-OLD_PLACES = table("old_places")
-
-
-def layout_path(file):
-    """The file's path in the layout of wings, as long as it is not there yet (old_places)."""
-    for pattern, place in OLD_PLACES:
-        if fnmatch.fnmatchcase(file, pattern):
-            return place + os.path.basename(file) if place.endswith("/") else place
-    return file
-
-
 def wing_of(file):
-    folder = os.path.dirname(layout_path(file))
+    folder = os.path.dirname(file)
     return next((wing for wing in WINGS if (folder + "/").startswith(wing + "/")), folder)
 
 
@@ -78,9 +67,8 @@ def product_files(chosen):
     files = set()
     for choice in chosen:
         choice = choice.rstrip("/")
-        matching = [file for file in found if any(path == choice or path.startswith(choice + "/")
-                                                  or fnmatch.fnmatchcase(path, choice)
-                                                  for path in (file, layout_path(file)))]
+        matching = [file for file in found if file == choice or file.startswith(choice + "/")
+                    or fnmatch.fnmatchcase(file, choice)]
         if not matching:
             raise SystemExit(f"error: no C file of src, kernels or data_loaders is, or lies in, {choice}")
         files.update(matching)

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from build_copy import HOME, TREE
-from sample import layout_path, table
+from sample import table
 
 # What a suite prints when a test is done, and when it failed; cmocka, TAP (bats) and parity.
 DONE = re.compile(rb"^(?:\[       OK \] |ok \d+ |not ok )(.*?)(?: in \d+ms)?(?: # skip.*)?$", re.MULTILINE)
@@ -27,10 +27,10 @@ def entries_of(file):
     """The tests to run for a file: of every line of the table that it matches, in the table's order."""
     found = []
     for pattern, *entries in table("suites"):
-        if fnmatch.fnmatchcase(layout_path(file), pattern):
+        if fnmatch.fnmatchcase(file, pattern):
             found += entries
     if not found:
-        raise SystemExit(f"error: tests/mutation/suites has no line for {layout_path(file)}")
+        raise SystemExit(f"error: tests/mutation/suites has no line for {file}")
     return list(dict.fromkeys(found))
 
 
