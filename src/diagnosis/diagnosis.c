@@ -103,13 +103,13 @@ void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enu
 }
 
 /* A rule over all heads of a layer: the worst speaks for the layer. */
-static void judge_layer(struct diagnosis *diagnosis, size_t index, enum event_kind rule, diagnosis_rule_function *judge)
+static void judge_layer(struct diagnosis *diagnosis, size_t index, const struct diagnosis_rule *rule)
 {
     struct layer_history *layer = &diagnosis->layers[index];
     struct finding worst = {.head = -1};
     size_t affected = 0;
     for (size_t head = 0; head < layer->head_count; head++) {
-        struct finding finding = judge(diagnosis, layer, head);
+        struct finding finding = rule->judge(diagnosis, layer, head);
         affected += finding.severity > SEVERITY_HEALTHY;
         if (finding.severity > worst.severity ||
             (finding.severity == worst.severity && finding.severity > 0 && finding.excess > worst.excess)) {
@@ -119,7 +119,7 @@ static void judge_layer(struct diagnosis *diagnosis, size_t index, enum event_ki
     }
     worst.affected = affected;
     uint64_t step = layer->clock.steps[series_at(&layer->clock, layer->clock.count - 1)];
-    diagnosis_settle(diagnosis, &layer->states[rule], rule, step, (long)index, -1, &worst);
+    diagnosis_settle(diagnosis, &layer->states[rule->kind], rule->kind, step, (long)index, -1, &worst);
 }
 
 /* ---- loss and gradient ---- */
@@ -232,16 +232,6 @@ static void remember(struct diagnosis *diagnosis, struct layer_history *layer, c
 
 bool diagnosis_norms(struct diagnosis *diagnosis, const struct norm_record *record, struct error *error)
 {
-    static const struct {
-        enum event_kind rule;
-        diagnosis_rule_function *judge;
-    } rules[] = {
-        {EVENT_KEY_NORM_OUTLIER, diagnosis_key_norm_outlier},
-        {EVENT_QUERY_KEY_RUNAWAY, diagnosis_query_key_runaway},
-        {EVENT_LOGIT_EXPLOSION, diagnosis_logit_explosion},
-        {EVENT_ENTROPY_COLLAPSE, diagnosis_entropy_collapse},
-        {EVENT_DEAD_HEAD, diagnosis_dead_head},
-    };
     struct layer_history *layer = NULL;
     if (record->heads == 0)
         return true;
@@ -257,8 +247,8 @@ bool diagnosis_norms(struct diagnosis *diagnosis, const struct norm_record *reco
         return true;
     }
     remember(diagnosis, layer, record);
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        judge_layer(diagnosis, record->layer, rules[i].rule, rules[i].judge);
+    for (const struct diagnosis_rule *rule = diagnosis_rules; rule->judge; rule++)
+        judge_layer(diagnosis, record->layer, rule);
     if (isfinite(record->qkv_grad_norm))
         judge_gradient(diagnosis, &layer->gradient, layer->states, record->step, (long)record->layer,
                        record->qkv_grad_norm);

@@ -32,8 +32,7 @@ static uint64_t crossing(const struct layer_history *layer, const float *values,
     return steps >= 0 && steps <= horizon_steps ? newest_step(layer) + 1 + (uint64_t)steps : 0;
 }
 
-struct finding diagnosis_logit_explosion(const struct diagnosis *diagnosis, const struct layer_history *layer,
-                                         size_t head)
+static struct finding logit_explosion(const struct diagnosis *diagnosis, const struct layer_history *layer, size_t head)
 {
     const struct diagnosis_options *options = &diagnosis->options;
     const float *logits = layer->heads[head].logit;
@@ -59,8 +58,8 @@ struct finding diagnosis_logit_explosion(const struct diagnosis *diagnosis, cons
     return finding;
 }
 
-struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, const struct layer_history *layer,
-                                          size_t head)
+static struct finding entropy_collapse(const struct diagnosis *diagnosis, const struct layer_history *layer,
+                                       size_t head)
 {
     const struct diagnosis_options *options = &diagnosis->options;
     const struct head_history *history = &layer->heads[head];
@@ -86,8 +85,8 @@ struct finding diagnosis_entropy_collapse(const struct diagnosis *diagnosis, con
     return finding;
 }
 
-struct finding diagnosis_key_norm_outlier(const struct diagnosis *diagnosis, const struct layer_history *layer,
-                                          size_t head)
+static struct finding key_norm_outlier(const struct diagnosis *diagnosis, const struct layer_history *layer,
+                                       size_t head)
 {
     const struct diagnosis_options *options = &diagnosis->options;
     double value = (double)layer->heads[head].key_outlier, logit = (double)newest(layer, layer->heads[head].logit);
@@ -120,8 +119,8 @@ static bool keeps_growing(const struct layer_history *layer, const float *values
     return quarters[3] - quarters[2] >= 0.8 * (quarters[1] - quarters[0]);
 }
 
-struct finding diagnosis_query_key_runaway(const struct diagnosis *diagnosis, const struct layer_history *layer,
-                                           size_t head)
+static struct finding query_key_runaway(const struct diagnosis *diagnosis, const struct layer_history *layer,
+                                        size_t head)
 {
     const struct diagnosis_options *options = &diagnosis->options;
     const struct head_history *history = &layer->heads[head];
@@ -143,7 +142,7 @@ struct finding diagnosis_query_key_runaway(const struct diagnosis *diagnosis, co
     };
 }
 
-struct finding diagnosis_dead_head(const struct diagnosis *diagnosis, const struct layer_history *layer, size_t head)
+static struct finding dead_head(const struct diagnosis *diagnosis, const struct layer_history *layer, size_t head)
 {
     const float *entropy = layer->heads[head].entropy;
     double log_tokens = log_of_tokens(diagnosis), low = INFINITY, high = -INFINITY;
@@ -164,3 +163,12 @@ struct finding diagnosis_dead_head(const struct diagnosis *diagnosis, const stru
                             .excess = 1,
                             .since = layer->clock.steps[series_at(&layer->clock, 0)]};
 }
+
+const struct diagnosis_rule diagnosis_rules[] = {
+    {EVENT_KEY_NORM_OUTLIER, key_norm_outlier},
+    {EVENT_QUERY_KEY_RUNAWAY, query_key_runaway},
+    {EVENT_LOGIT_EXPLOSION, logit_explosion},
+    {EVENT_ENTROPY_COLLAPSE, entropy_collapse},
+    {EVENT_DEAD_HEAD, dead_head},
+    {EVENT_RULES, NULL},
+};

@@ -54,10 +54,14 @@ struct diagnosis {
 };
 
 /* One head's newest values against the rule; severity HEALTHY where all is well. */
-typedef struct finding diagnosis_rule_function(const struct diagnosis *diagnosis, const struct layer_history *layer,
-                                               size_t head);
-diagnosis_rule_function diagnosis_logit_explosion, diagnosis_entropy_collapse, diagnosis_key_norm_outlier,
-    diagnosis_query_key_runaway, diagnosis_dead_head;
+typedef struct finding diagnosis_judge(const struct diagnosis *diagnosis, const struct layer_history *layer,
+                                       size_t head);
+/* The rules over heads, in the order in which they speak; they end with a judge of NULL. */
+struct diagnosis_rule {
+    enum event_kind kind;
+    diagnosis_judge *judge;
+};
+extern const struct diagnosis_rule diagnosis_rules[];
 
 /* Fills in message and advice from the rest of the event. */
 void diagnosis_explain(struct event *event, const struct diagnosis_options *options);

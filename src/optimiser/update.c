@@ -19,7 +19,7 @@ bool update_measure_gradient(struct model *model, uint64_t step, bool with_block
     return model->kernels->sum_of_squares(model->context, sums, model->gradient, parameters->total, error);
 }
 
-bool update_parameters(struct model *model, const struct config *config, const struct update *update,
+static bool adamw_step(struct model *model, const struct config *config, const struct update *update,
                        struct error *error)
 {
     struct adamw adamw = {
@@ -43,4 +43,13 @@ bool update_parameters(struct model *model, const struct config *config, const s
                                    .count = model->parameters.total,
                                    .adamw = &adamw};
     return model->kernels->adamw_update(model->context, &buffers, error);
+}
+
+bool update_parameters(struct model *model, const struct config *config, const struct update *update,
+                       struct error *error)
+{
+    bool (*const steps[])(struct model *, const struct config *, const struct update *, struct error *) = {
+        [OPTIMISER_ADAMW] = adamw_step,
+    };
+    return steps[config->optim.kind](model, config, update, error);
 }
