@@ -1,41 +1,6 @@
-/* The backward pass, last layer first. After each op group the caller learns how far the flat gradient is final, so
- * that its buckets can be reduced while the pass goes on. */
-#include "src/model/model.h"
-
-struct pass {
-    struct model *model;
-    size_t batch, rows;
-    bool with_path;
-    model_gradient_ready ready;
-    void *owner;
-};
-
-/* gradient[0 .. offset) is final. */
-static bool announce(const struct pass *pass, size_t offset, struct error *error)
-{
-    return !pass->ready || pass->ready(pass->owner, offset, error);
-}
-
-static bool head_backward(const struct pass *pass, struct error *error)
-{
-    struct model *model = pass->model;
-    const struct kernels *kernels = model->kernels;
-    const struct parameters *at = &model->parameters;
-    struct linear_backward head = {.in_gradient = model->cls_gradient,
-                                   .weight_gradient = model_gradient(model, at->head_weight),
-                                   .bias_gradient = model_gradient(model, at->head_bias),
-                                   .out_gradient = model->logits_gradient,
-                                   .in = model->cls,
-                                   .weight = model_working(model, at->head_weight),
-                                   .rows = pass->batch,
-                                   .in_dim = model->dim,
-                                   .out_dim = model->classes};
-    return kernels->linear_backward(model->context, &head, error) &&
-           kernels->cls_scatter(model->context, model->normed_gradient, model->cls_gradient, pass->batch, model->tokens,
-                                model->dim, error) &&
-           kernels->zero(model->context, model->residual_gradient, pass->rows * model->dim * dtype_bytes(model->dtype),
-                         error);
-}
+/* The blocks' backward pass, last block first. After each op group the caller learns how far the flat gradient is
+ * final, so that its buckets can be reduced while the pass goes on. */
+#include "src/model/blocks.h"
 
 /* The gradient that a branch (attention or MLP) gets: its own where it is scaled, else the residual's. */
 static void *branch_gradient(const struct model *model, size_t gamma, const float *path_scale)
@@ -105,9 +70,9 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
                                   .out_dim = model->hidden};
-    return kernels->linear_backward(model->context, &fc2, error) && announce(pass, at->fc1_bias, error) &&
-           kernels->gelu_backward(model->context, &gelu, error) && announce(pass, at->fc1_weight, error) &&
-           kernels->linear_backward(model->context, &fc1, error) && announce(pass, at->norm2_weight, error);
+    return kernels->linear_backward(model->context, &fc2, error) && pass_announce(pass, at->fc1_bias, error) &&
+           kernels->gelu_backward(model->context, &gelu, error) && pass_announce(pass, at->fc1_weight, error) &&
+           kernels->linear_backward(model->context, &fc1, error) && pass_announce(pass, at->norm2_weight, error);
 }
 
 /* norm2, the residual add after attention, and ls1. */
@@ -135,7 +100,7 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
                                                 .tokens = model->tokens,
                                                 .dim = model->dim};
     return model->kernels->residual_layernorm_backward(model->context, &norm2, error) &&
-           announce(pass, at->proj_weight, error);
+           pass_announce(pass, at->proj_weight, error);
 }
 
 static bool attend_backward(const struct pass *pass, size_t block, struct error *error)
@@ -185,28 +150,14 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                   .in_dim = model->dim,
                                   .out_dim = 3 * model->dim};
     return kernels->linear_backward(model->context, &proj, error) && attend_backward(pass, block, error) &&
-           announce(pass, at->qkv_weight, error) && kernels->linear_backward(model->context, &qkv, error) &&
-           announce(pass, at->norm1_weight, error);
+           pass_announce(pass, at->qkv_weight, error) && kernels->linear_backward(model->context, &qkv, error) &&
+           pass_announce(pass, at->norm1_weight, error);
 }
 
-/* Fills the block's activations again from its input; normed1's statistics come out the same. */
-static bool recompute(const struct pass *pass, size_t block, struct error *error)
+/* norm1 of the first block, which no residual add comes before. */
+static bool first_norm_backward(const struct pass *pass, struct error *error)
 {
     struct model *model = pass->model;
-    const struct block_offsets *at = &model->parameters.blocks[block];
-    if (!model->recompute || block + 1 == model->depth) /* the last block's are still there */
-        return true;
-    return model_norm1(model, block, pass->batch, error) &&
-           model_attention_branch(model, block, pass->batch, false, error) &&
-           model_add_attention_branch(model, block, pass->batch, pass->with_path, error) &&
-           model_mlp_branch(model, block, pass->batch, error) &&
-           (at->ls2_gamma == NO_OFFSET || model_fc2(model, block, pass->batch, error));
-}
-
-static bool embed_backward(const struct pass *pass, struct error *error)
-{
-    struct model *model = pass->model;
-    const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
     const struct block_activations *first = &model->blocks[0];
     struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
@@ -220,38 +171,20 @@ static bool embed_backward(const struct pass *pass, struct error *error)
                                                 .rows = pass->rows,
                                                 .tokens = model->tokens,
                                                 .dim = model->dim};
-    struct embed_backward tokens = {.projected_gradient = model->projected,
-                                    .cls_gradient = model_gradient(model, at->cls_token),
-                                    .position_gradient = model_gradient(model, at->pos_embed),
-                                    .out_gradient = model->residual_gradient,
-                                    .batch = pass->batch,
-                                    .patches = model->patches,
-                                    .dim = model->dim};
-    struct linear_backward projection = {.weight_gradient = model_gradient(model, at->patch_weight),
-                                         .bias_gradient = model_gradient(model, at->patch_bias),
-                                         .out_gradient = model->projected,
-                                         .in = model->patch_pixels,
-                                         .weight = model_working(model, at->patch_weight),
-                                         .rows = pass->batch * model->patches,
-                                         .in_dim = model->patch_dim,
-                                         .out_dim = model->dim};
-    return kernels->residual_layernorm_backward(model->context, &norm1, error) &&
-           kernels->embed_backward(model->context, &tokens, error) &&
-           kernels->linear_backward(model->context, &projection, error) && announce(pass, at->total, error);
+    return model->kernels->residual_layernorm_backward(model->context, &norm1, error);
 }
 
-bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
-                    struct error *error)
+bool blocks_backward(const struct pass *pass, struct error *error)
 {
-    struct pass pass = {model, batch, batch * model->tokens, with_path, ready, owner};
-    if (!head_backward(&pass, error))
-        return false;
+    struct model *model = pass->model;
     for (size_t block = model->depth; block-- > 0;) {
         const struct block_offsets *at = &model->parameters.blocks[block];
-        if (!recompute(&pass, block, error) || !out_norm_backward(&pass, block, error) ||
-            !announce(&pass, at->fc2_weight, error) || !mlp_backward(&pass, block, error) ||
-            !middle_norm_backward(&pass, block, error) || !attention_backward(&pass, block, error))
+        bool kept = !model->recompute || block + 1 == model->depth; /* the last block's activations are still there */
+        if ((!kept && !block_recompute(model, block, pass->batch, pass->with_path, error)) ||
+            !out_norm_backward(pass, block, error) || !pass_announce(pass, at->fc2_weight, error) ||
+            !mlp_backward(pass, block, error) || !middle_norm_backward(pass, block, error) ||
+            !attention_backward(pass, block, error))
             return false;
     }
-    return embed_backward(&pass, error);
+    return first_norm_backward(pass, error);
 }

@@ -1,5 +1,5 @@
-/* The forward pass: embed, blocks, final norm, head. */
-#include "src/model/model.h"
+/* The blocks' forward pass, step by step: recomputation runs most of them again. */
+#include "src/model/blocks.h"
 
 struct attention_shape model_attention_shape(const struct model *model, size_t batch)
 {
@@ -14,59 +14,29 @@ struct attention_parameters model_attention_parameters(const struct model *model
     return parameters;
 }
 
-void *model_block_input(const struct model *model, size_t block)
+/* x_b. */
+static void *block_input(const struct model *model, size_t block)
 {
     return block == 0 ? model->embedded : model->blocks[block - 1].out;
 }
 
-bool model_norm1(struct model *model, size_t block, size_t batch, struct error *error)
+static bool norm1(struct model *model, size_t block, size_t batch, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    struct residual_layernorm_forward norm1 = {.normed = act->normed1,
-                                               .mean = act->mean1,
-                                               .rstd = act->rstd1,
-                                               .residual_in = model_block_input(model, block),
-                                               .weight = model_master(model, at->norm1_weight),
-                                               .bias = model_master(model, at->norm1_bias),
-                                               .rows = batch * model->tokens,
-                                               .tokens = model->tokens,
-                                               .dim = model->dim};
-    return model->kernels->residual_layernorm_forward(model->context, &norm1, error);
+    struct residual_layernorm_forward norm = {.normed = act->normed1,
+                                              .mean = act->mean1,
+                                              .rstd = act->rstd1,
+                                              .residual_in = block_input(model, block),
+                                              .weight = model_master(model, at->norm1_weight),
+                                              .bias = model_master(model, at->norm1_bias),
+                                              .rows = batch * model->tokens,
+                                              .tokens = model->tokens,
+                                              .dim = model->dim};
+    return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-static bool embed(struct model *model, const uint8_t *pixels, size_t batch, struct error *error)
-{
-    const struct kernels *kernels = model->kernels;
-    const struct parameters *at = &model->parameters;
-    struct patches_normalise patches = {.out = model->patch_pixels,
-                                        .pixels = pixels,
-                                        .scale = model->pixel_scale,
-                                        .shift = model->pixel_shift,
-                                        .batch = batch,
-                                        .patches = model->patches,
-                                        .patch = model->patch,
-                                        .channels = model->channels};
-    struct linear_forward projection = {.out = model->projected,
-                                        .in = model->patch_pixels,
-                                        .weight = model_working(model, at->patch_weight),
-                                        .bias = model_working(model, at->patch_bias),
-                                        .rows = batch * model->patches,
-                                        .in_dim = model->patch_dim,
-                                        .out_dim = model->dim};
-    struct embed_forward tokens = {.out = model->embedded,
-                                   .projected = model->projected,
-                                   .cls = model_master(model, at->cls_token),
-                                   .position = model_master(model, at->pos_embed),
-                                   .batch = batch,
-                                   .patches = model->patches,
-                                   .dim = model->dim};
-    return kernels->patches_normalise(model->context, &patches, error) &&
-           kernels->linear_forward(model->context, &projection, error) &&
-           kernels->embed_forward(model->context, &tokens, error) && model_norm1(model, 0, batch, error);
-}
-
-bool model_attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
+static bool attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
 {
     const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
@@ -95,7 +65,7 @@ bool model_attention_branch(struct model *model, size_t block, size_t batch, boo
            kernels->linear_forward(model->context, &proj, error);
 }
 
-bool model_add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+static bool add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
@@ -103,7 +73,7 @@ bool model_add_attention_branch(struct model *model, size_t block, size_t batch,
                                                .normed = act->normed2,
                                                .mean = act->mean2,
                                                .rstd = act->rstd2,
-                                               .residual_in = model_block_input(model, block),
+                                               .residual_in = block_input(model, block),
                                                .branch = act->branch1,
                                                .gamma = model_master(model, at->ls1_gamma),
                                                .path_scale = model_path_scale(model, block, 0, with_path),
@@ -115,7 +85,7 @@ bool model_add_attention_branch(struct model *model, size_t block, size_t batch,
     return model->kernels->residual_layernorm_forward(model->context, &norm2, error);
 }
 
-bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error)
+static bool mlp_branch(struct model *model, size_t block, size_t batch, struct error *error)
 {
     const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
@@ -132,18 +102,18 @@ bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct er
                                  model->hidden, error);
 }
 
-bool model_fc2(struct model *model, size_t block, size_t batch, struct error *error)
+static bool fc2(struct model *model, size_t block, size_t batch, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    struct linear_forward fc2 = {.out = act->branch2,
-                                 .in = act->activated,
-                                 .weight = model_working(model, at->fc2_weight),
-                                 .bias = model_working(model, at->fc2_bias),
-                                 .rows = batch * model->tokens,
-                                 .in_dim = model->hidden,
-                                 .out_dim = model->dim};
-    return model->kernels->linear_forward(model->context, &fc2, error);
+    struct linear_forward product = {.out = act->branch2,
+                                     .in = act->activated,
+                                     .weight = model_working(model, at->fc2_weight),
+                                     .bias = model_working(model, at->fc2_bias),
+                                     .rows = batch * model->tokens,
+                                     .in_dim = model->hidden,
+                                     .out_dim = model->dim};
+    return model->kernels->linear_forward(model->context, &product, error);
 }
 
 /* The residual add after the MLP, and the norm that comes next: norm1 of the next block, or the final one. */
@@ -171,40 +141,22 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
-                   struct error *error)
+bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with_statistics, struct error *error)
 {
-    if (!embed(model, pixels, batch, error))
+    if (!norm1(model, 0, batch, error))
         return false;
     for (size_t block = 0; block < model->depth; block++)
-        if (!model_attention_branch(model, block, batch, with_statistics, error) ||
-            !model_add_attention_branch(model, block, batch, with_path, error) ||
-            !model_mlp_branch(model, block, batch, error) || !model_fc2(model, block, batch, error) ||
-            !add_mlp_branch(model, block, batch, with_path, error))
+        if (!attention_branch(model, block, batch, with_statistics, error) ||
+            !add_attention_branch(model, block, batch, with_path, error) || !mlp_branch(model, block, batch, error) ||
+            !fc2(model, block, batch, error) || !add_mlp_branch(model, block, batch, with_path, error))
             return false;
-    struct linear_forward head = {.out = model->logits,
-                                  .in = model->cls,
-                                  .weight = model_working(model, model->parameters.head_weight),
-                                  .bias = model_working(model, model->parameters.head_bias),
-                                  .rows = batch,
-                                  .in_dim = model->dim,
-                                  .out_dim = model->classes};
-    return model->kernels->cls_gather(model->context, model->cls, model->normed, batch, model->tokens, model->dim,
-                                      error) &&
-           model->kernels->linear_forward(model->context, &head, error);
+    return true;
 }
 
-bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
-                struct error *error)
+bool block_recompute(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
 {
-    struct cross_entropy loss = {.loss = model->loss,
-                                 .label_rank = model->label_rank,
-                                 .gradient = gradient_scale != 0 ? model->logits_gradient : NULL,
-                                 .logits = model->logits,
-                                 .labels = labels,
-                                 .smoothing = smoothing,
-                                 .gradient_scale = gradient_scale,
-                                 .batch = batch,
-                                 .classes = model->classes};
-    return model->kernels->cross_entropy(model->context, &loss, error);
+    bool scaled = model->parameters.blocks[block].ls2_gamma != NO_OFFSET;
+    return norm1(model, block, batch, error) && attention_branch(model, block, batch, false, error) &&
+           add_attention_branch(model, block, batch, with_path, error) && mlp_branch(model, block, batch, error) &&
+           (!scaled || fc2(model, block, batch, error));
 }

@@ -125,34 +125,4 @@ bool model_find_nonfinite_gradient(struct model *model, bool *found, char *name,
 /* FLOPs of one image's forward pass, products and attention only (2 per multiply-add); training counts 3 times. */
 double model_forward_flops(const struct model *model);
 
-/* ---- for the passes (blocks_forward.c, blocks_backward.c) ---- */
-
-static inline float *model_master(const struct model *model, size_t offset)
-{
-    return offset == NO_OFFSET ? NULL : model->master + offset;
-}
-static inline const void *model_working(const struct model *model, size_t offset)
-{
-    return (const char *)model->working + offset * dtype_bytes(model->dtype);
-}
-static inline float *model_gradient(const struct model *model, size_t offset)
-{
-    return offset == NO_OFFSET ? NULL : model->gradient + offset;
-}
-static inline const float *model_path_scale(const struct model *model, size_t block, size_t branch, bool with_path)
-{
-    return with_path && model->path_scale ? model->path_scale + (2 * block + branch) * model->batch : NULL;
-}
-struct attention_shape model_attention_shape(const struct model *model, size_t batch);
-struct attention_parameters model_attention_parameters(const struct model *model, size_t block);
-/* The steps that recomputation runs again: from a block's input alone to normed1, from normed1 to branch1, the residual
- * add, from normed2 to `activated`, and from there to branch2. */
-bool model_norm1(struct model *model, size_t block, size_t batch, struct error *error);
-bool model_attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error);
-bool model_add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error);
-bool model_mlp_branch(struct model *model, size_t block, size_t batch, struct error *error);
-bool model_fc2(struct model *model, size_t block, size_t batch, struct error *error);
-/* x_b: the input of block b. */
-void *model_block_input(const struct model *model, size_t block);
-
 #endif

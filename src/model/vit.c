@@ -1,0 +1,123 @@
+/* The Vision Transformer: patches and CLS before the blocks, head and loss behind them; the order of both passes. */
+#include "src/model/blocks.h"
+
+static bool embed(struct model *model, const uint8_t *pixels, size_t batch, struct error *error)
+{
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    struct patches_normalise patches = {.out = model->patch_pixels,
+                                        .pixels = pixels,
+                                        .scale = model->pixel_scale,
+                                        .shift = model->pixel_shift,
+                                        .batch = batch,
+                                        .patches = model->patches,
+                                        .patch = model->patch,
+                                        .channels = model->channels};
+    struct linear_forward projection = {.out = model->projected,
+                                        .in = model->patch_pixels,
+                                        .weight = model_working(model, at->patch_weight),
+                                        .bias = model_working(model, at->patch_bias),
+                                        .rows = batch * model->patches,
+                                        .in_dim = model->patch_dim,
+                                        .out_dim = model->dim};
+    struct embed_forward tokens = {.out = model->embedded,
+                                   .projected = model->projected,
+                                   .cls = model_master(model, at->cls_token),
+                                   .position = model_master(model, at->pos_embed),
+                                   .batch = batch,
+                                   .patches = model->patches,
+                                   .dim = model->dim};
+    return kernels->patches_normalise(model->context, &patches, error) &&
+           kernels->linear_forward(model->context, &projection, error) &&
+           kernels->embed_forward(model->context, &tokens, error);
+}
+
+static bool head_forward(struct model *model, size_t batch, struct error *error)
+{
+    struct linear_forward head = {.out = model->logits,
+                                  .in = model->cls,
+                                  .weight = model_working(model, model->parameters.head_weight),
+                                  .bias = model_working(model, model->parameters.head_bias),
+                                  .rows = batch,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->classes};
+    return model->kernels->cls_gather(model->context, model->cls, model->normed, batch, model->tokens, model->dim,
+                                      error) &&
+           model->kernels->linear_forward(model->context, &head, error);
+}
+
+bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
+                   struct error *error)
+{
+    return embed(model, pixels, batch, error) && blocks_forward(model, batch, with_path, with_statistics, error) &&
+           head_forward(model, batch, error);
+}
+
+bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
+                struct error *error)
+{
+    struct cross_entropy loss = {.loss = model->loss,
+                                 .label_rank = model->label_rank,
+                                 .gradient = gradient_scale != 0 ? model->logits_gradient : NULL,
+                                 .logits = model->logits,
+                                 .labels = labels,
+                                 .smoothing = smoothing,
+                                 .gradient_scale = gradient_scale,
+                                 .batch = batch,
+                                 .classes = model->classes};
+    return model->kernels->cross_entropy(model->context, &loss, error);
+}
+
+static bool head_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    struct linear_backward head = {.in_gradient = model->cls_gradient,
+                                   .weight_gradient = model_gradient(model, at->head_weight),
+                                   .bias_gradient = model_gradient(model, at->head_bias),
+                                   .out_gradient = model->logits_gradient,
+                                   .in = model->cls,
+                                   .weight = model_working(model, at->head_weight),
+                                   .rows = pass->batch,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->classes};
+    return kernels->linear_backward(model->context, &head, error) &&
+           kernels->cls_scatter(model->context, model->normed_gradient, model->cls_gradient, pass->batch, model->tokens,
+                                model->dim, error) &&
+           kernels->zero(model->context, model->residual_gradient, pass->rows * model->dim * dtype_bytes(model->dtype),
+                         error);
+}
+
+static bool embed_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct kernels *kernels = model->kernels;
+    const struct parameters *at = &model->parameters;
+    struct embed_backward tokens = {.projected_gradient = model->projected,
+                                    .cls_gradient = model_gradient(model, at->cls_token),
+                                    .position_gradient = model_gradient(model, at->pos_embed),
+                                    .out_gradient = model->residual_gradient,
+                                    .batch = pass->batch,
+                                    .patches = model->patches,
+                                    .dim = model->dim};
+    struct linear_backward projection = {.weight_gradient = model_gradient(model, at->patch_weight),
+                                         .bias_gradient = model_gradient(model, at->patch_bias),
+                                         .out_gradient = model->projected,
+                                         .in = model->patch_pixels,
+                                         .weight = model_working(model, at->patch_weight),
+                                         .rows = pass->batch * model->patches,
+                                         .in_dim = model->patch_dim,
+                                         .out_dim = model->dim};
+    return kernels->embed_backward(model->context, &tokens, error) &&
+           kernels->linear_backward(model->context, &projection, error) && pass_announce(pass, at->total, error);
+}
+
+/* Last layer first. After each group of ops the caller learns how far the flat gradient is final, so that its buckets
+ * can be reduced while the pass goes on. */
+bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
+                    struct error *error)
+{
+    struct pass pass = {model, batch, batch * model->tokens, with_path, ready, owner};
+    return head_backward(&pass, error) && blocks_backward(&pass, error) && embed_backward(&pass, error);
+}
