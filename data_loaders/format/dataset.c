@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "src/files/h5_input.h"
 #include "data_loaders/format/placement.h"
+#include "src/files/h5_input.h"
 
 enum { LARGEST_SIDE = 65535 }; /* what JPEG allows too */
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "data_loaders/format/dataset_write.h"
-#include "src/base/work_progress.h"
 #include "src/base/stop_signal.h"
+#include "src/base/work_progress.h"
 
 enum { SIDE = 32, PLANE = SIDE * SIDE, RECORD = 1 + 3 * PLANE, RECORDS = 10000, CLASSES = 10 };
 

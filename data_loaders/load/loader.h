@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data_loaders/load/augment.h"
 #include "data_loaders/format/dataset.h"
+#include "data_loaders/load/augment.h"
 #include "src/base/error.h"
 
 struct loader_options {

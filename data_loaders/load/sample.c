@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "data_loaders/format/image_read.h"
-#include "data_loaders/load/patches.h"
 #include "data_loaders/image/resample.h"
+#include "data_loaders/load/patches.h"
 
 struct sample_maker {
     struct sample_options options;

@@ -2,8 +2,8 @@
 #ifndef QUEST_DATA_LOADERS_LOAD_SAMPLE_H
 #define QUEST_DATA_LOADERS_LOAD_SAMPLE_H
 
-#include "data_loaders/load/augment.h"
 #include "data_loaders/format/dataset.h"
+#include "data_loaders/load/augment.h"
 #include "src/base/error.h"
 
 struct sample_options {

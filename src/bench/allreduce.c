@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/bench/options.h"
 #include "src/base/clock.h"
-#include "src/config/config.h"
+#include "src/bench/options.h"
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
+#include "src/config/config.h"
 
 struct arguments {
     size_t mib, bucket_mib, iterations, warmup, timeout_s;

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "kernels/attention_kinds.h"
-#include "src/bench/options.h"
-#include "src/config/config.h"
-#include "src/comm/device.h"
 #include "src/base/random.h"
+#include "src/bench/options.h"
+#include "src/comm/device.h"
+#include "src/config/config.h"
 
 enum { ROUNDS = 5 };
 

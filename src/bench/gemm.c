@@ -6,8 +6,8 @@
 
 #include "kernels/gemm_rate.h"
 #include "src/bench/options.h"
-#include "src/config/config.h"
 #include "src/comm/device.h"
+#include "src/config/config.h"
 
 struct arguments {
     size_t size, threads;

@@ -9,11 +9,11 @@
 
 #include <turbojpeg.h>
 
+#include "data_loaders/draw/synth.h"
 #include "data_loaders/format/dataset_write.h"
 #include "data_loaders/load/loader.h"
-#include "data_loaders/draw/synth.h"
-#include "src/bench/options.h"
 #include "src/base/clock.h"
+#include "src/bench/options.h"
 
 enum { DRAWN_IMAGES = 512, PATCH = 16, CROP_PADDING = 4, JPEG_QUALITY = 90, ROUNDS = 3 };
 

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/random.h"
 #include "src/bench/options.h"
-#include "src/config/load.h"
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
+#include "src/config/load.h"
 #include "src/model/model.h"
-#include "src/base/random.h"
 
 struct arguments {
     const char *preset, *precision, *kind, *device;

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#include "src/files/h5_input.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/files/h5_input.h"
 
 #define CHECKPOINT_FORMAT "quest-checkpoint"
 enum {

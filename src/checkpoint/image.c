@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/files/h5_input.h"
 #include "src/checkpoint/format.h"
+#include "src/files/h5_input.h"
 
 enum {
     CHUNK_BYTES = 1 << 20,     /* what one checksum covers */

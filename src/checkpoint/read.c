@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/files/h5_input.h"
 #include "src/checkpoint/format.h"
+#include "src/files/h5_input.h"
 
 /* ---- messages ---- */
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/files/h5_input.h"
 #include "src/checkpoint/format.h"
+#include "src/files/h5_input.h"
 
 enum { CHUNK_BYTES_MAX = 64 << 20 };
 

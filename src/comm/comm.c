@@ -1,3 +1,4 @@
+/* MPI started, asked and ended: control messages, agreement on errors, and waits that notice a rank that is lost. */
 #include "src/comm/comm.h"
 
 #include <stdio.h>

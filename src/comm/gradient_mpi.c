@@ -7,8 +7,8 @@
 
 #include "kernels/bfloat16.h"
 #include "src/base/clock.h"
-#include "src/comm/mpi.h"
 #include "src/comm/gradient_backend.h"
+#include "src/comm/mpi.h"
 
 struct gradient_state {
     struct comm *comm;

@@ -17,8 +17,8 @@
 
 #include "kernels/cuda_streams.h"
 #include "src/base/clock.h"
-#include "src/comm/mpi.h"
 #include "src/comm/gradient_backend.h"
+#include "src/comm/mpi.h"
 
 #define POLL_S  0.001 /* while NCCL says "in progress" */
 #define WATCH_S 0.1

@@ -1,3 +1,4 @@
+/* Every key of a run, one row each. */
 #include "src/config/schema.h"
 
 #include <string.h>

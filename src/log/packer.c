@@ -11,8 +11,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "src/log/segments.h"
 #include "src/log/files.h"
+#include "src/log/segments.h"
 
 struct log_packer {
     pthread_t thread;

@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "src/record/write.h"
 #include "src/log/files.h"
+#include "src/record/write.h"
 
 /* Where the disk is full a part of a line may have been written: it is cut off again, so that a later line starts
  * on its own. */

@@ -9,10 +9,10 @@
 #include <zlib.h>
 
 #include "src/files/file_output.h"
-#include "src/record/log_line.h"
-#include "src/log/segments.h"
 #include "src/log/files.h"
+#include "src/log/segments.h"
 #include "src/log/sinks.h"
+#include "src/record/log_line.h"
 
 /* What was done with the lines of one file. */
 struct cut {

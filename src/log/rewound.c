@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 
 #include "src/files/file_output.h"
-#include "src/record/log_line.h"
-#include "src/log/segments.h"
 #include "src/log/files.h"
+#include "src/log/segments.h"
+#include "src/record/log_line.h"
 
 /* RUN/rewound/<number>, or the next number that is not taken (by a rewind that a crash cut short). */
 static char *make_directory(struct run_log *log, uint64_t number, struct error *error)

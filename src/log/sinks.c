@@ -1,3 +1,4 @@
+/* TensorBoard and Prometheus beside the log: a sink that fails is said once and costs nothing else. */
 #include "src/log/sinks.h"
 
 #include <errno.h>

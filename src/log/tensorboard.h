@@ -3,8 +3,8 @@
 #ifndef QUEST_LOG_TENSORBOARD_H
 #define QUEST_LOG_TENSORBOARD_H
 
-#include "src/log/event_file.h"
 #include "src/base/error.h"
+#include "src/log/event_file.h"
 #include "src/record/record.h"
 
 /* A logged step (train/loss, ...) or an evaluation (evaluation/top1, ...); numbers that are unknown are left out. */

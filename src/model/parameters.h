@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "src/config/config.h"
 #include "src/base/error.h"
+#include "src/config/config.h"
 
 #define PARAMETER_ALIGNMENT 64 /* numbers; one decay flag stands for so many */
 

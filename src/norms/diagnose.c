@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "src/base/command_line.h"
-#include "src/norms/norms.h"
 #include "src/norms/findings.h"
+#include "src/norms/norms.h"
 
 enum { STATUS_HEALTHY = 0, STATUS_WARNINGS = 3, STATUS_CRITICAL = 4 };
 

@@ -8,14 +8,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/files/file_output.h"
 #include "src/base/command_line.h"
+#include "src/files/file_output.h"
+#include "src/log/prometheus.h"
+#include "src/log/tensorboard.h"
 #include "src/norms/norms.h"
 #include "src/norms/reading.h"
 #include "src/record/norm_lists.h"
-#include "src/log/prometheus.h"
 #include "src/record/read.h"
-#include "src/log/tensorboard.h"
 
 typedef unsigned long long ull;
 

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "src/base/command_line.h"
-#include "src/norms/norms.h"
 #include "src/norms/field.h"
+#include "src/norms/norms.h"
 #include "src/norms/reading.h"
 
 /* What is asked for, with names turned into columns. */

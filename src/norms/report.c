@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "kernels/attention_kinds.h"
-#include "src/config/config.h"
 #include "src/base/command_line.h"
-#include "src/norms/norms.h"
+#include "src/config/config.h"
 #include "src/norms/assets.h"
+#include "src/norms/norms.h"
 #include "src/norms/reading.h"
 
 /* ---- the data as JSON inside a page: '<' is written as an escape, so that no text can end the script ---- */

@@ -8,8 +8,8 @@
 
 #include "kernels/kernels.h"
 #include "src/base/error.h"
-#include "src/log/reader.h"
 #include "src/config/yaml_flat.h"
+#include "src/log/reader.h"
 
 struct norms_run {
     char *directory;

@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "src/base/command_line.h"
+#include "src/base/stop_signal.h"
 #include "src/norms/norms.h"
 #include "src/norms/reading.h"
 #include "src/norms/screen.h"
-#include "src/base/stop_signal.h"
 
 enum { LOGIT_MAX = 4 }; /* of newest_statistic_names: what is shown first */
 

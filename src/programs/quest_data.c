@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data_loaders/format/dataset.h"
-#include "data_loaders/format/dataset_report.h"
-#include "data_loaders/import/image_convert.h"
-#include "data_loaders/import/import.h"
 #include "data_loaders/draw/plant.h"
 #include "data_loaders/draw/synth.h"
+#include "data_loaders/format/dataset.h"
+#include "data_loaders/format/dataset_report.h"
 #include "data_loaders/format/verify.h"
+#include "data_loaders/import/image_convert.h"
+#include "data_loaders/import/import.h"
 #include "src/base/command_line.h"
 #include "src/base/error.h"
 #include "src/base/stop_signal.h"

@@ -10,14 +10,14 @@
 #include <unistd.h>
 
 #include "data_loaders/format/dataset_classes.h"
-#include "src/checkpoint/checkpoint.h"
 #include "src/base/command_line.h"
+#include "src/base/stop_signal.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/comm/comm.h"
-#include "src/config/load.h"
 #include "src/comm/device.h"
+#include "src/config/load.h"
 #include "src/measure/evaluation.h"
 #include "src/measure/logits_file.h"
-#include "src/base/stop_signal.h"
 
 struct arguments {
     const char *checkpoint, *data, *json, *logits, *device, *precision;

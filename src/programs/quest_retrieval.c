@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "src/base/command_line.h"
+#include "src/base/stop_signal.h"
 #include "src/retrieval/config.h"
 #include "src/retrieval/pool.h"
 #include "src/retrieval/table.h"
-#include "src/base/stop_signal.h"
 
 enum { ARGUMENTS_MAX = 64, SEEDS_MAX = 10000 };
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "src/base/command_line.h"
+#include "src/base/stop_signal.h"
 #include "src/comm/comm.h"
 #include "src/config/load.h"
-#include "src/base/stop_signal.h"
 #include "src/train/trainer.h"
 
 struct arguments {

@@ -3,10 +3,10 @@
 #ifndef QUEST_RETRIEVAL_LOG_H
 #define QUEST_RETRIEVAL_LOG_H
 
+#include "src/log/run_log.h"
 #include "src/measure/norm_statistics.h"
 #include "src/retrieval/config.h"
 #include "src/retrieval/model.h"
-#include "src/log/run_log.h"
 
 struct retrieval_log {
     struct run_log *log;

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "src/base/clock.h"
-#include "src/retrieval/run.h"
 #include "src/base/stop_signal.h"
+#include "src/retrieval/run.h"
 
 /* A process and what it hands back: memory shared between the two. */
 struct slot {

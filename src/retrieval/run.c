@@ -10,12 +10,12 @@
 #include <zlib.h>
 
 #include "src/base/clock.h"
+#include "src/base/stop_signal.h"
 #include "src/config/schema.h"
 #include "src/files/file_output.h"
 #include "src/retrieval/data.h"
 #include "src/retrieval/log.h"
 #include "src/retrieval/model.h"
-#include "src/base/stop_signal.h"
 
 /* ---- the directory ---- */
 

@@ -3,14 +3,14 @@
 #include <string.h>
 
 #include "src/base/clock.h"
-#include "src/measure/evaluation.h"
 #include "src/base/profile.h"
-#include "src/optimiser/schedule.h"
 #include "src/base/stop_signal.h"
+#include "src/measure/evaluation.h"
+#include "src/optimiser/schedule.h"
+#include "src/optimiser/update.h"
 #include "src/train/records.h"
 #include "src/train/rewind.h"
 #include "src/train/save.h"
-#include "src/optimiser/update.h"
 
 static bool gradient_ready(void *owner, size_t done, struct error *error)
 {

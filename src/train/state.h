@@ -16,10 +16,10 @@
 #include "src/comm/gradient.h"
 #include "src/diagnosis/gradient_limit.h"
 #include "src/input/input.h"
-#include "src/model/model.h"
-#include "src/measure/norm_statistics.h"
 #include "src/log/progress.h"
 #include "src/log/run_log.h"
+#include "src/measure/norm_statistics.h"
+#include "src/model/model.h"
 #include "src/train/trainer.h"
 #include "src/train/verdict.h"
 

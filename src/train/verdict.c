@@ -1,3 +1,4 @@
+/* From the numbers of a step to events, and to what the configuration wants done about them. */
 #include "src/train/verdict.h"
 
 #include <math.h>

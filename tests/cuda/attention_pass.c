@@ -1,6 +1,6 @@
 /* attention_pass TOKENS forward|statistics|backward: one pass of QUEST attention, batch 1, 3 heads, head_dim 64,
  * bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward pass first.) */
-#include "tests/cuda/attention_trial.h"
+#include "tests/cuda/device_attention.h"
 
 int main(int argc, char **argv)
 {

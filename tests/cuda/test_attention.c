@@ -1,5 +1,5 @@
 /* The CUDA attention against float64 loops: all kinds, forward, backward and statistics, in float32 and bfloat16. */
-#include "tests/cuda/attention_trial.h"
+#include "tests/cuda/device_attention.h"
 
 /* ---- comparing ---- */
 

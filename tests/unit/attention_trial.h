@@ -2,8 +2,8 @@
 #ifndef QUEST_TESTS_ATTENTION_TRIAL_H
 #define QUEST_TESTS_ATTENTION_TRIAL_H
 
-#include "kernels/cpu/cpu.h"
 #include "kernels/bfloat16.h"
+#include "kernels/cpu/cpu.h"
 #include "tests/unit/attention_test.h"
 
 struct trial {

@@ -11,8 +11,8 @@
 #include <turbojpeg.h>
 #include <unistd.h>
 
-#include "data_loaders/format/dataset_write.h"
 #include "data_loaders/draw/synth.h"
+#include "data_loaders/format/dataset_write.h"
 #include "tests/unit/scratch.h"
 
 #define assert_ok(call)                                  \

@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/brief.h"
 #include "kernels/kernels.h"
+#include "tests/unit/brief.h"
 
 struct tensor {
     void *data;

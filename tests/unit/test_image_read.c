@@ -4,8 +4,8 @@
 #include <jpeglib.h>
 
 #include "data_loaders/format/image_read.h"
-#include "data_loaders/import/jpeg_convert.h"
 #include "data_loaders/image/jpeg_stream.h"
+#include "data_loaders/import/jpeg_convert.h"
 
 enum { SIDE = 32 };
 

@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "src/log/reader.h"
-#include "src/log/segments.h"
 #include "src/log/run_log.h"
+#include "src/log/segments.h"
 #include "tests/unit/scratch.h"
 
 static char norms[96];

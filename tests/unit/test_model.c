@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "src/model/model.h"
 #include "src/base/random.h"
+#include "src/model/model.h"
 
 enum { BATCH = 3, CLASSES = 7, IMAGE = 16, PATCH = 4, DEPTH = 2, PIXELS = BATCH * IMAGE * IMAGE * 3 };
 

@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
+#include "src/input/stochastic_depth.h"
 #include "src/model/memory_plan.h"
 #include "src/model/parameters.h"
 #include "src/optimiser/schedule.h"
-#include "src/input/stochastic_depth.h"
 
 static struct config small_config(enum attention_kind kind, double layer_scale)
 {

@@ -1,7 +1,7 @@
 /* One call of the CUDA attention beside its float64 reference: random tensors on the device, both passes, the results
  * back on the host. */
-#ifndef QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
-#define QUEST_TESTS_CUDA_ATTENTION_TRIAL_H
+#ifndef QUEST_TESTS_CUDA_DEVICE_ATTENTION_H
+#define QUEST_TESTS_CUDA_DEVICE_ATTENTION_H
 
 #include "kernels/cuda/cuda.h"
 #include "tests/unit/attention_test.h"
