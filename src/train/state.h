@@ -1,14 +1,14 @@
 /* A run as its parts see it, and what several of them do. Internal to src/train.
- *   open.c         opening and closing
- *   datasets.c     the data, the same on all ranks
- *   loop.c         the steps
- *   records.c      what a finished step says: metrics, norms, a skipped update
- *   nonfinite.c    where a NaN or Inf came from
+ *   open.c       opening and closing
+ *   datasets.c   the data, the same on all ranks
+ *   loop.c       the steps
+ *   records.c    what a finished step says: metrics, norms, a skipped update
+ *   nonfinite.c  where a NaN or Inf came from
  *   verdict.c    what the diagnosis makes of it
- *   rewind.c       back to the last good checkpoint
- *   load.c         resuming, --init, new parameters
- *   save.c         checkpoints
- *   host_copy.c    parameters and moments as the host sees them */
+ *   rewind.c     back to the last good checkpoint
+ *   load.c       resuming, --init, new parameters
+ *   save.c       checkpoints
+ *   host_copy.c  parameters and moments as the host sees them */
 #ifndef QUEST_TRAIN_STATE_H
 #define QUEST_TRAIN_STATE_H
 

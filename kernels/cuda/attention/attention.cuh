@@ -1,12 +1,12 @@
 /* What the files of the CUDA attention share: what a pass works on, its scratch, and who launches what.
  *
- *   attention.cu                  the two ops of kernels.h: scratch, choice of kernels
- *   prepare.cu          queries and keys of the kinds that transform them element by element, and back
- *   statistics.cu       records of blocks combined into the caller's float64 records
- *   forward_sm80.cu          bfloat16 forward pass
- *   backward_keys_sm80.cu    bfloat16 backward pass, dK and dV (and dQ where one block holds all keys)
- *   backward_queries_sm80.cu bfloat16 backward pass, dQ of longer sequences
- *   float32.cu          float32, both ways
+ *   attention.cu              the two ops of kernels.h: scratch, choice of kernels
+ *   prepare.cu                queries and keys of the kinds that transform them element by element, and back
+ *   statistics.cu             records of blocks combined into the caller's float64 records
+ *   forward_sm80.cu           bfloat16 forward pass
+ *   backward_keys_sm80.cu     bfloat16 backward pass, dK and dV (and dQ where one block holds all keys)
+ *   backward_queries_sm80.cu  bfloat16 backward pass, dQ of longer sequences
+ *   float32.cu                float32, both ways
  *
  * Every kernel sees logits of one form, scale * q.k * (normalise_keys ? 1 / max(|k|, 1e-6) : 1). `standard` and, in
  * bfloat16, `quest` are of it and read Q and K where the projection left them. For the other kinds attention_prepare
