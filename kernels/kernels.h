@@ -362,7 +362,7 @@ struct kernels {
 
     /* ---- ops ---- */
 
-#define OP(name) name##_op *name;
+#define OP(name) name##_op *name; /* NOLINT(bugprone-macro-parentheses): a declaration */
     FOR_EACH_OP(OP)
 #undef OP
 };

@@ -47,7 +47,7 @@ static void model_name(char *name, size_t name_bytes)
     char line[256];
     while (fgets(line, sizeof line, file)) {
         char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) || !value)
+        if (strncmp(line, "model name", 10) != 0 || !value)
             continue;
         value[strcspn(value, "\n")] = '\0';
         snprintf(name, name_bytes, "%s", value + 2);

@@ -19,6 +19,7 @@ static struct {
     size_t most; /* bytes that one write takes; 0: all */
 } system_calls;
 
+/* NOLINTBEGIN(bugprone-reserved-identifier): the names that the linker gives them */
 int __real_fsync(int file);
 int __real_rename(const char *from, const char *to);
 int __real_posix_fadvise(int file, off_t offset, off_t bytes, int advice);
@@ -81,6 +82,7 @@ ssize_t __wrap_write(int file, const void *bytes, size_t count)
     system_calls.written += result > 0 ? result : 0;
     return result;
 }
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* A checkpoint of step 2 that is not accepted: the error says why, and step 1 is all that the directory holds. */
 static void expect_unwritten(struct memory *memory, const char *why)

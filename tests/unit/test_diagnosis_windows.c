@@ -134,9 +134,10 @@ static void windows_are_of_steps_in_a_row(void **state)
     (void)state;
     struct heard heard;
     struct diagnosis *diagnosis = listen_to(&heard, ATTENTION_STANDARD);
-    for (int i = 0; i < 2 * 47; i++) {
-        double grown = pow(1.2, i / 2 / 12.0);
-        feed_head(diagnosis, (uint64_t)(i / 2 + 1), (struct head){.query = grown, .key = grown, .logit = 30});
+    for (uint64_t i = 0; i < 2 * 47; i++) {
+        uint64_t twice = i / 2;
+        double grown = pow(1.2, (double)twice / 12.0);
+        feed_head(diagnosis, twice + 1, (struct head){.query = grown, .key = grown, .logit = 30});
     }
     feed_head(diagnosis, 48, (struct head){.query = NAN, .key = 1, .logit = 30});
     feed_heads(diagnosis, 49, (struct head[]){{.query = 1.5, .key = INFINITY, .logit = 30}}, 1);
@@ -157,10 +158,12 @@ static uint64_t beginning_of(enum event_kind rule, double setback)
     struct heard heard;
     struct diagnosis *diagnosis = listen_to(&heard, ATTENTION_STANDARD);
     const double logits[] = {500, 600, 600 / setback, 1100}, shares[] = {0.35, 0.2, 0.2 * setback, 0.09};
-    for (int i = 0; i < 4; i++)
-        feed_head(diagnosis, 10 * (uint64_t)(i + 1),
-                  rule == EVENT_LOGIT_EXPLOSION ? (struct head){.logit = logits[i]}
-                                                : (struct head){.entropy_share = shares[i], .logit = 49});
+    for (uint64_t i = 0; i < 4; i++) {
+        struct head head = {.entropy_share = shares[i], .logit = 49};
+        if (rule == EVENT_LOGIT_EXPLOSION)
+            head = (struct head){.logit = logits[i]};
+        feed_head(diagnosis, 10 * (i + 1), head);
+    }
     assert_int_equal(heard.count, 1);
     uint64_t since = heard.events[0].since;
     diagnosis_close(diagnosis);
