@@ -101,11 +101,12 @@ static void scatter_row(uint8_t *out, const uint8_t *row, size_t count, size_t p
 }
 
 /* The picture's row as `size` pixels in a line: a pointer into the source where nothing has to move, else `row`. */
-static const uint8_t *picture_row(const struct pixels *source, size_t size, ptrdiff_t source_y, ptrdiff_t shift_x,
-                                  bool flip, uint8_t *row)
+static const uint8_t *picture_row(const struct pixels *source, size_t size, size_t y, const struct view *view,
+                                  uint8_t *row)
 {
     const size_t channels = source->channels;
-    const ptrdiff_t width = (ptrdiff_t)source->width;
+    const ptrdiff_t width = (ptrdiff_t)source->width, shift_x = view->shift_x;
+    const ptrdiff_t source_y = (ptrdiff_t)y + view->shift_y;
     ptrdiff_t left = shift_x < 0 ? -shift_x : 0, right = width - shift_x; /* picture columns with source pixels */
     if (right > (ptrdiff_t)size)
         right = (ptrdiff_t)size;
@@ -114,10 +115,10 @@ static const uint8_t *picture_row(const struct pixels *source, size_t size, ptrd
         return row;
     }
     const uint8_t *line = source->bytes + (size_t)source_y * source->stride;
-    if (!flip && left == 0 && right == (ptrdiff_t)size)
+    if (!view->flip && left == 0 && right == (ptrdiff_t)size)
         return line + (size_t)shift_x * channels;
     size_t inside = (size_t)(right - left), before = (size_t)left, after = size - (size_t)right;
-    if (flip) {
+    if (view->flip) {
         before = size - (size_t)right;
         after = (size_t)left;
         pixels_mirror(row + before * channels, line + (size_t)(left + shift_x) * channels, inside, channels);
@@ -144,14 +145,14 @@ static void copy_past_caches(uint8_t *restrict to, const uint8_t *restrict from,
     memcpy(to + done, from + done, bytes - done);
 }
 
-void patches_cut(uint8_t *out, const struct pixels *source, size_t size, size_t patch, ptrdiff_t shift_y,
-                 ptrdiff_t shift_x, bool flip, uint8_t *scratch)
+void patches_cut(uint8_t *out, const struct pixels *source, size_t size, size_t patch, const struct view *view,
+                 uint8_t *scratch)
 {
     const size_t grid = size / patch, patch_row_bytes = patch * source->channels;
     const size_t patch_bytes = patch * patch_row_bytes, band_bytes = grid * patch_bytes;
     uint8_t *row = scratch, *band = scratch + row_bytes(size, source->channels);
     for (size_t y = 0; y < size; y++) {
-        const uint8_t *line = picture_row(source, size, (ptrdiff_t)y + shift_y, shift_x, flip, row);
+        const uint8_t *line = picture_row(source, size, y, view, row);
         scatter_row(band + (y % patch) * patch_row_bytes, line, grid, patch_row_bytes, patch_bytes);
         if ((y + 1) % patch == 0)
             copy_past_caches(out + y / patch * band_bytes, band, band_bytes);

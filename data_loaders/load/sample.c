@@ -98,6 +98,6 @@ bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uin
     }
     if (!make_picture(maker, &decoded, &view.part, &picture, error))
         return false;
-    patches_cut(patches, &picture, size, options->patch_size, view.shift_y, view.shift_x, view.flip, maker->scratch);
+    patches_cut(patches, &picture, size, options->patch_size, &view, maker->scratch);
     return true;
 }

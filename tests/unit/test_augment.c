@@ -15,9 +15,9 @@
 
 /* The pixel that the picture should have at (y, x). */
 static uint8_t expected_pixel(const struct pixels *source, size_t size, ptrdiff_t y, ptrdiff_t x, size_t c,
-                              ptrdiff_t shift_y, ptrdiff_t shift_x, bool flip)
+                              const struct view *view)
 {
-    ptrdiff_t from_y = y + shift_y, from_x = (flip ? (ptrdiff_t)size - 1 - x : x) + shift_x;
+    ptrdiff_t from_y = y + view->shift_y, from_x = (view->flip ? (ptrdiff_t)size - 1 - x : x) + view->shift_x;
     if (from_y < 0 || from_x < 0 || from_y >= (ptrdiff_t)source->height || from_x >= (ptrdiff_t)source->width)
         return 0;
     return source->bytes[(size_t)from_y * source->stride + (size_t)from_x * source->channels + c];
@@ -30,10 +30,10 @@ static void patches_match_a_plain_loop(void **state)
     for (uint64_t trial = 0; trial < 300; trial++) {
         size_t patch = patch_sizes[dice(8 * trial, 7)], size = patch * (1 + dice(8 * trial + 1, 4));
         size_t channels = dice(8 * trial + 2, 2) ? 3 : 1, margin = dice(8 * trial + 3, 9);
-        bool flip = dice(8 * trial + 4, 2);
         uint32_t places = (uint32_t)size / 2 + 2;
-        ptrdiff_t shift_y = (ptrdiff_t)dice(8 * trial + 5, 2 * places) - (ptrdiff_t)places;
-        ptrdiff_t shift_x = (ptrdiff_t)dice(8 * trial + 6, 2 * places) - (ptrdiff_t)places;
+        struct view view = {.shift_y = (ptrdiff_t)dice(8 * trial + 5, 2 * places) - (ptrdiff_t)places,
+                            .shift_x = (ptrdiff_t)dice(8 * trial + 6, 2 * places) - (ptrdiff_t)places,
+                            .flip = dice(8 * trial + 4, 2)};
         size_t stride = (size + margin) * channels;
         uint8_t *bytes = noise(size * stride, trial);
         struct pixels source = {bytes, size, size, channels, stride};
@@ -41,7 +41,7 @@ static void patches_match_a_plain_loop(void **state)
         uint8_t *memory = malloc(offset + count + 1), *out = memory + offset;
         uint8_t *scratch = malloc(patches_scratch_bytes(size, patch, channels));
         memset(memory, 77, offset + count + 1);
-        patches_cut(out, &source, size, patch, shift_y, shift_x, flip, scratch);
+        patches_cut(out, &source, size, patch, &view, scratch);
         assert_int_equal(out[count], 77);
         assert_true(offset == 0 || out[-1] == 77);
         const uint8_t *next = out;
@@ -49,8 +49,8 @@ static void patches_match_a_plain_loop(void **state)
             for (size_t i = 0; i < patch * patch * channels; i++) {
                 size_t y = p / (size / patch) * patch + i / channels / patch;
                 size_t x = p % (size / patch) * patch + i / channels % patch;
-                assert_int_equal(*next++, expected_pixel(&source, size, (ptrdiff_t)y, (ptrdiff_t)x, i % channels,
-                                                         shift_y, shift_x, flip));
+                assert_int_equal(*next++,
+                                 expected_pixel(&source, size, (ptrdiff_t)y, (ptrdiff_t)x, i % channels, &view));
             }
         free(bytes);
         free(memory);
