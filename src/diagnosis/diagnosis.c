@@ -66,6 +66,18 @@ void diagnosis_close(struct diagnosis *diagnosis)
 
 enum { QUIET_UNTIL_CLEARED = 8 };
 
+static void explain(struct event *event, const struct diagnosis_options *options)
+{
+    char at[128];
+    diagnosis_place(event, at, sizeof at);
+    for (const struct diagnosis_rule *rule = diagnosis_rules; rule->judge; rule++)
+        if (rule->kind == event->kind) {
+            rule->speak(event, options, at);
+            return;
+        }
+    diagnosis_explain(event, at);
+}
+
 void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum event_kind rule, uint64_t step,
                       long layer, long rank, const struct finding *finding)
 {
@@ -98,7 +110,7 @@ void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enu
         .value = finding->value,
         .threshold = finding->threshold,
     };
-    diagnosis_explain(&event, &diagnosis->options);
+    explain(&event, &diagnosis->options);
     diagnosis->raise(diagnosis->owner, &event);
 }
 

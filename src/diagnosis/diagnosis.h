@@ -43,6 +43,9 @@ void diagnosis_set_limits(struct diagnosis_options *options, const struct diagno
 /* Called while a step is fed; the event lives only for the call. */
 typedef void diagnosis_raise(void *owner, const struct event *event);
 
+/* Whether a rule speaks of causes inside attention; the others speak of consequences, or of something else. */
+bool diagnosis_names_cause(enum event_kind rule);
+
 struct diagnosis;
 
 bool diagnosis_open(struct diagnosis **diagnosis, const struct diagnosis_options *options, diagnosis_raise *raise,

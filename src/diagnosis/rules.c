@@ -1,8 +1,12 @@
-/* The rules that look at one head's window. Sources of the limits: docs/diagnosis.md. */
+/* The rules that look at one head's window, each with the sentence that it says. Sources of the limits:
+ * docs/diagnosis.md. */
 #include <math.h>
+#include <stdio.h>
 
 #include "kernels/attention_kinds.h"
 #include "src/diagnosis/state.h"
+
+typedef unsigned long long ull;
 
 /* log N, or what stands for it. */
 static double log_of_tokens(const struct diagnosis *diagnosis)
@@ -58,6 +62,17 @@ static struct finding logit_explosion(const struct diagnosis *diagnosis, const s
     return finding;
 }
 
+static void say_logit_explosion(struct event *event, const struct diagnosis_options *options, const char *at)
+{
+    char tail[160], limit[48];
+    snprintf(limit, sizeof limit, "%.4g", options->logit_critical);
+    diagnosis_prediction(event, limit, tail, sizeof tail);
+    snprintf(event->message, sizeof event->message,
+             "%s: the largest attention logit is %.4g and has risen since step %llu%s", at, event->value,
+             (ull)event->since, tail);
+    diagnosis_advise(event, options->kind);
+}
+
 static struct finding entropy_collapse(const struct diagnosis *diagnosis, const struct layer_history *layer,
                                        size_t head)
 {
@@ -85,6 +100,17 @@ static struct finding entropy_collapse(const struct diagnosis *diagnosis, const 
     return finding;
 }
 
+static void say_entropy_collapse(struct event *event, const struct diagnosis_options *options, const char *at)
+{
+    char tail[160];
+    diagnosis_prediction(event, "the critical limit", tail, sizeof tail);
+    snprintf(event->message, sizeof event->message,
+             "%s: mean attention entropy is %.3g nats and has fallen since step %llu, so most queries look at one "
+             "token%s",
+             at, event->value, (ull)event->since, tail);
+    diagnosis_advise(event, options->kind);
+}
+
 static struct finding key_norm_outlier(const struct diagnosis *diagnosis, const struct layer_history *layer,
                                        size_t head)
 {
@@ -102,6 +128,18 @@ static struct finding key_norm_outlier(const struct diagnosis *diagnosis, const 
     else if (value >= options->key_outlier_critical && logit >= options->logit_warning)
         finding.severity = SEVERITY_CRITICAL;
     return finding;
+}
+
+static void say_key_norm_outlier(struct event *event, const struct diagnosis_options *options, const char *at)
+{
+    bool harmless = event->severity == SEVERITY_INFO;
+    snprintf(event->message, sizeof event->message, "%s: one token's key norm is %.3g times the mean, %s", at,
+             event->value,
+             harmless ? "which the normalisation of the keys keeps out of the logits"
+                      : "so it draws attention from every query");
+    diagnosis_advise(event, options->kind);
+    if (harmless)
+        snprintf(event->advice, sizeof event->advice, "Nothing to do under this attention.kind.");
 }
 
 /* Growth of log(value) from quarter to quarter of the window, each at least `least` and not slowing down. */
@@ -142,6 +180,15 @@ static struct finding query_key_runaway(const struct diagnosis *diagnosis, const
     };
 }
 
+static void say_query_key_runaway(struct event *event, const struct diagnosis_options *options, const char *at)
+{
+    snprintf(event->message, sizeof event->message,
+             "%s: query and key norms have grown together without slowing down since step %llu, their product "
+             "%.3g-fold: each one's gradient is proportional to the other",
+             at, (ull)event->since, event->value);
+    diagnosis_advise(event, options->kind);
+}
+
 static struct finding dead_head(const struct diagnosis *diagnosis, const struct layer_history *layer, size_t head)
 {
     const float *entropy = layer->heads[head].entropy;
@@ -164,11 +211,30 @@ static struct finding dead_head(const struct diagnosis *diagnosis, const struct 
                             .since = layer->clock.steps[series_at(&layer->clock, 0)]};
 }
 
+static void say_dead_head(struct event *event, const struct diagnosis_options *options, const char *at)
+{
+    (void)options;
+    snprintf(event->message, sizeof event->message,
+             "%s: attention has stayed uniform since step %llu (entropy %.4g nats): this head does nothing", at,
+             (ull)event->since, event->value);
+    snprintf(event->advice, sizeof event->advice,
+             "Harmless; if many heads are so, the learning rate is too low or there are more heads than the task "
+             "needs.");
+}
+
 const struct diagnosis_rule diagnosis_rules[] = {
-    {EVENT_KEY_NORM_OUTLIER, key_norm_outlier},
-    {EVENT_QUERY_KEY_RUNAWAY, query_key_runaway},
-    {EVENT_LOGIT_EXPLOSION, logit_explosion},
-    {EVENT_ENTROPY_COLLAPSE, entropy_collapse},
-    {EVENT_DEAD_HEAD, dead_head},
-    {EVENT_RULES, NULL},
+    {EVENT_KEY_NORM_OUTLIER, key_norm_outlier, say_key_norm_outlier, .cause = true},
+    {EVENT_QUERY_KEY_RUNAWAY, query_key_runaway, say_query_key_runaway, .cause = true},
+    {EVENT_LOGIT_EXPLOSION, logit_explosion, say_logit_explosion, .cause = true},
+    {EVENT_ENTROPY_COLLAPSE, entropy_collapse, say_entropy_collapse, .cause = true},
+    {EVENT_DEAD_HEAD, dead_head, say_dead_head, .cause = false},
+    {EVENT_RULES, NULL, NULL, false},
 };
+
+bool diagnosis_names_cause(enum event_kind kind)
+{
+    for (const struct diagnosis_rule *rule = diagnosis_rules; rule->judge; rule++)
+        if (rule->kind == kind)
+            return rule->cause;
+    return false;
+}

@@ -56,15 +56,25 @@ struct diagnosis {
 /* One head's newest values against the rule; severity HEALTHY where all is well. */
 typedef struct finding diagnosis_judge(const struct diagnosis *diagnosis, const struct layer_history *layer,
                                        size_t head);
+/* Fills in message and advice from the rest of the event; `at`: the place in words. */
+typedef void diagnosis_speak(struct event *event, const struct diagnosis_options *options, const char *at);
 /* The rules over heads, in the order in which they speak; they end with a judge of NULL. */
 struct diagnosis_rule {
     enum event_kind kind;
     diagnosis_judge *judge;
+    diagnosis_speak *speak;
+    bool cause; /* of what follows in loss and gradient */
 };
 extern const struct diagnosis_rule diagnosis_rules[];
 
-/* Fills in message and advice from the rest of the event. */
-void diagnosis_explain(struct event *event, const struct diagnosis_options *options);
+/* The same of the other rules. */
+void diagnosis_explain(struct event *event, const char *at);
+/* "layer 3, head 2 (and 4 more heads)", "the whole model". */
+void diagnosis_place(const struct event *event, char *text, size_t bytes);
+/* "; at this rate it passes `what` at step 900"; "" where nothing is predicted. */
+void diagnosis_prediction(const struct event *event, const char *what, char *text, size_t bytes);
+/* What to change where attention goes wrong, by which of the two norms still reach the logits. */
+void diagnosis_advise(struct event *event, enum attention_kind kind);
 
 /* Applies the hysteresis and raises. layer -1: the whole run. */
 void diagnosis_settle(struct diagnosis *diagnosis, struct rule_state *state, enum event_kind rule, uint64_t step,

@@ -1,4 +1,5 @@
-/* What an event says to the person who has to act on it. */
+/* What an event says to the person who has to act on it: of the whole model here, and what the sentences of the rules
+ * over heads have in common, which stand beside their rules. */
 #include <math.h>
 #include <stdio.h>
 
@@ -7,7 +8,7 @@
 
 typedef unsigned long long ull;
 
-static void where(const struct event *event, char *text, size_t bytes)
+void diagnosis_place(const struct event *event, char *text, size_t bytes)
 {
     char others[48] = "";
     if (event->affected > 1)
@@ -20,15 +21,14 @@ static void where(const struct event *event, char *text, size_t bytes)
         snprintf(text, bytes, "the whole model");
 }
 
-static void predicted(const struct event *event, const char *what, char *text, size_t bytes)
+void diagnosis_prediction(const struct event *event, const char *what, char *text, size_t bytes)
 {
     text[0] = '\0';
     if (event->predicted > 0)
         snprintf(text, bytes, "; at this rate it passes %s at step %llu", what, (ull)event->predicted);
 }
 
-/* By which of the two norms still reach the logits. */
-static void advise_attention(struct event *event, enum attention_kind kind)
+void diagnosis_advise(struct event *event, enum attention_kind kind)
 {
     bool free_query = attention_kinds[kind].query == NORM_NONE, free_key = attention_kinds[kind].key == NORM_NONE;
     char *text = event->advice;
@@ -49,49 +49,6 @@ static void advise_attention(struct event *event, enum attention_kind kind)
         snprintf(text, bytes,
                  "Both norms are bounded here, so the learned scale grew: lower optim.lr, or raise "
                  "optim.weight_decay.");
-}
-
-static void explain_attention(struct event *event, const struct diagnosis_options *options, const char *at)
-{
-    char *text = event->message, tail[160], limit[48];
-    size_t bytes = sizeof event->message;
-    ull since = (ull)event->since;
-    advise_attention(event, options->kind);
-    switch (event->kind) {
-    case EVENT_LOGIT_EXPLOSION:
-        snprintf(limit, sizeof limit, "%.4g", options->logit_critical);
-        predicted(event, limit, tail, sizeof tail);
-        snprintf(text, bytes, "%s: the largest attention logit is %.4g and has risen since step %llu%s", at,
-                 event->value, since, tail);
-        break;
-    case EVENT_ENTROPY_COLLAPSE:
-        predicted(event, "the critical limit", tail, sizeof tail);
-        snprintf(text, bytes,
-                 "%s: mean attention entropy is %.3g nats and has fallen since step %llu, so most queries look at one "
-                 "token%s",
-                 at, event->value, since, tail);
-        break;
-    case EVENT_KEY_NORM_OUTLIER:
-        snprintf(text, bytes, "%s: one token's key norm is %.3g times the mean, %s", at, event->value,
-                 event->severity == SEVERITY_INFO ? "which the normalisation of the keys keeps out of the logits"
-                                                  : "so it draws attention from every query");
-        if (event->severity == SEVERITY_INFO)
-            snprintf(event->advice, sizeof event->advice, "Nothing to do under this attention.kind.");
-        break;
-    case EVENT_QUERY_KEY_RUNAWAY:
-        snprintf(text, bytes,
-                 "%s: query and key norms have grown together without slowing down since step %llu, their product "
-                 "%.3g-fold: each one's gradient is proportional to the other",
-                 at, since, event->value);
-        break;
-    default:
-        snprintf(text, bytes,
-                 "%s: attention has stayed uniform since step %llu (entropy %.4g nats): this head does nothing", at,
-                 since, event->value);
-        snprintf(event->advice, sizeof event->advice,
-                 "Harmless; if many heads are so, the learning rate is too low or there are more heads than the task "
-                 "needs.");
-    }
 }
 
 static void explain_spike(struct event *event, const char *at)
@@ -116,10 +73,8 @@ static void explain_spike(struct event *event, const char *at)
     }
 }
 
-void diagnosis_explain(struct event *event, const struct diagnosis_options *options)
+void diagnosis_explain(struct event *event, const char *at)
 {
-    char at[128];
-    where(event, at, sizeof at);
     switch (event->kind) {
     case EVENT_LOSS_SPIKE:
     case EVENT_GRADIENT_SPIKE:
@@ -145,6 +100,6 @@ void diagnosis_explain(struct event *event, const struct diagnosis_options *opti
                        "is damaged.");
         break;
     default:
-        explain_attention(event, options, at);
+        break; /* a rule over heads, which explains itself */
     }
 }

@@ -6,13 +6,6 @@
 
 typedef unsigned long long ull;
 
-/* Rules that speak of causes inside attention; the others are consequences, or something else. */
-static bool is_attention(enum event_kind rule)
-{
-    return rule == EVENT_LOGIT_EXPLOSION || rule == EVENT_ENTROPY_COLLAPSE || rule == EVENT_KEY_NORM_OUTLIER ||
-           rule == EVENT_QUERY_KEY_RUNAWAY;
-}
-
 /* The worst attention event with the earliest beginning: the layer that it names is the one to blame. Later ones of the
  * same severity in other layers are taken for its echo. */
 static const struct event *culprit(const struct norms_findings *findings)
@@ -20,7 +13,7 @@ static const struct event *culprit(const struct norms_findings *findings)
     const struct event *best = NULL;
     for (size_t i = 0; i < findings->count; i++) {
         const struct event *event = &findings->events[i];
-        if (!is_attention(event->kind) || event->severity < SEVERITY_WARNING)
+        if (!diagnosis_names_cause(event->kind) || event->severity < SEVERITY_WARNING)
             continue;
         if (!best || event->severity > best->severity ||
             (event->severity == best->severity && event->step < best->step))
@@ -45,7 +38,7 @@ static uint64_t first_sign(const struct norms_findings *findings, const struct e
     uint64_t begin = cause->since;
     for (size_t i = 0; i < findings->count; i++) {
         const struct event *event = &findings->events[i];
-        if (event->layer == cause->layer && is_attention(event->kind) && event->severity >= SEVERITY_WARNING &&
+        if (event->layer == cause->layer && diagnosis_names_cause(event->kind) && event->severity >= SEVERITY_WARNING &&
             event->since < begin)
             begin = event->since;
     }
@@ -58,7 +51,7 @@ static void tell_layer(FILE *out, const struct norms_findings *findings, long la
     bool told[EVENT_RULES] = {false};
     for (size_t i = 0; i < findings->count; i++) {
         const struct event *event = &findings->events[i];
-        if (event->layer != layer || !is_attention(event->kind) || event->severity < SEVERITY_WARNING ||
+        if (event->layer != layer || !diagnosis_names_cause(event->kind) || event->severity < SEVERITY_WARNING ||
             told[event->kind])
             continue;
         told[event->kind] = true;
