@@ -188,36 +188,28 @@ static inline void trial_free(struct trial *trial)
 
 static inline struct attention_parameters parameters_of(const struct trial *trial)
 {
-    const void *w[WEIGHTS];
-    for (int which = 0; which < WEIGHTS; which++)
-        w[which] = trial->weights[which].device;
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = w[0],
-                                             .extra[EXTRA_K_WEIGHT] = w[1],
-                                             .extra[EXTRA_Q_BIAS] = w[2],
-                                             .extra[EXTRA_K_BIAS] = w[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_parameters){.extra[EXTRA_SCALE] = trial->scale.device};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = w[0], .extra[EXTRA_K_WEIGHT] = w[1]};
-    return (struct attention_parameters){0};
+    struct attention_parameters parameters = {.extra = {[EXTRA_Q_WEIGHT] = trial->weights[0].device,
+                                                        [EXTRA_K_WEIGHT] = trial->weights[1].device,
+                                                        [EXTRA_Q_BIAS] = trial->weights[2].device,
+                                                        [EXTRA_K_BIAS] = trial->weights[3].device,
+                                                        [EXTRA_SCALE] = trial->scale.device}};
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (!attention_learns(trial->shape.kind, (enum attention_extra)extra))
+            parameters.extra[extra] = NULL;
+    return parameters;
 }
 
 static inline struct attention_gradients gradients_of(struct trial *trial)
 {
-    void *g[WEIGHTS];
-    for (int which = 0; which < WEIGHTS; which++)
-        g[which] = trial->weight_gradients[which].device;
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = g[0],
-                                            .extra[EXTRA_K_WEIGHT] = g[1],
-                                            .extra[EXTRA_Q_BIAS] = g[2],
-                                            .extra[EXTRA_K_BIAS] = g[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_gradients){.extra[EXTRA_SCALE] = trial->scale_gradient.device};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = g[0], .extra[EXTRA_K_WEIGHT] = g[1]};
-    return (struct attention_gradients){0};
+    struct attention_gradients gradients = {.extra = {[EXTRA_Q_WEIGHT] = trial->weight_gradients[0].device,
+                                                      [EXTRA_K_WEIGHT] = trial->weight_gradients[1].device,
+                                                      [EXTRA_Q_BIAS] = trial->weight_gradients[2].device,
+                                                      [EXTRA_K_BIAS] = trial->weight_gradients[3].device,
+                                                      [EXTRA_SCALE] = trial->scale_gradient.device}};
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (!attention_learns(trial->shape.kind, (enum attention_extra)extra))
+            gradients.extra[extra] = NULL;
+    return gradients;
 }
 
 static inline void trial_forward(struct trial *trial, bool with_statistics)

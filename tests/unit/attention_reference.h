@@ -1,5 +1,6 @@
 /* Attention of every kind in float64, as plain loops that can be checked by eye against docs/mathematics.md: what the
- * tests of attention compare with. */
+ * tests of attention compare with. How queries and keys are normalised is said here a second time; what a kind learns
+ * is the table's word, which unit/test_parameters checks. */
 #ifndef QUEST_TESTS_ATTENTION_REFERENCE_H
 #define QUEST_TESTS_ATTENTION_REFERENCE_H
 
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
+#include "kernels/attention_kinds.h"
 
 enum { REFERENCE_HEAD_DIM = 128, REFERENCE_HEADS = 16 };
 
@@ -46,8 +47,9 @@ static inline void reference_new(struct reference_head *head, size_t tokens, siz
     head->entropy = head->logsumexp + tokens;
 }
 
-static inline bool reference_layer(enum attention_kind kind)
+static inline bool reference_layer(enum attention_kind kind, int part)
 {
+    (void)part; /* queries and keys alike so far */
     return kind == ATTENTION_QKNORM;
 }
 
@@ -59,17 +61,24 @@ static inline bool reference_unit(enum attention_kind kind, int part)
 
 static inline const double *reference_weight(enum attention_kind kind, const struct reference_extras *extras, int part)
 {
-    if (kind != ATTENTION_QKNORM && kind != ATTENTION_QKNORM_DS)
+    if (!attention_learns(kind, part == 0 ? EXTRA_Q_WEIGHT : EXTRA_K_WEIGHT))
         return NULL;
     return part == 0 ? extras->q_weight : extras->k_weight;
+}
+
+static inline const double *reference_bias(enum attention_kind kind, const struct reference_extras *extras, int part)
+{
+    if (!attention_learns(kind, part == 0 ? EXTRA_Q_BIAS : EXTRA_K_BIAS))
+        return NULL;
+    return part == 0 ? extras->q_bias : extras->k_bias;
 }
 
 static inline double reference_scale(const struct attention_shape *shape, const struct reference_extras *extras,
                                      size_t index)
 {
-    if (shape->kind == ATTENTION_STANDARD || shape->kind == ATTENTION_QKNORM)
-        return 1 / sqrt((double)shape->head_dim);
-    return shape->kind == ATTENTION_QKNORM_HS ? extras->scale[index] : 1;
+    bool scaled = shape->kind == ATTENTION_STANDARD || shape->kind == ATTENTION_QKNORM;
+    double learned = attention_learns(shape->kind, EXTRA_SCALE) ? extras->scale[index] : 1;
+    return scaled ? learned / sqrt((double)shape->head_dim) : learned;
 }
 
 /* What x is divided by, after the mean (LayerNorm only, else 0) was taken off. */
@@ -77,11 +86,11 @@ static inline double reference_divisor(double *mean, const double *x, enum atten
 {
     double squares = 0;
     *mean = 0;
-    for (size_t i = 0; i < d && reference_layer(kind); i++)
+    for (size_t i = 0; i < d && reference_layer(kind, part); i++)
         *mean += x[i] / (double)d;
     for (size_t i = 0; i < d; i++)
         squares += (x[i] - *mean) * (x[i] - *mean);
-    if (reference_layer(kind))
+    if (reference_layer(kind, part))
         return sqrt(squares / (double)d + 1e-6);
     return reference_unit(kind, part) ? fmax(sqrt(squares), 1e-6) : 1;
 }
@@ -89,13 +98,10 @@ static inline double reference_divisor(double *mean, const double *x, enum atten
 static inline void reference_row(double *y, const double *x, const struct reference_extras *extras,
                                  enum attention_kind kind, int part, size_t d)
 {
-    const double *weight = reference_weight(kind, extras, part);
+    const double *weight = reference_weight(kind, extras, part), *bias = reference_bias(kind, extras, part);
     double mean, divisor = reference_divisor(&mean, x, kind, part, d);
-    for (size_t i = 0; i < d; i++) {
-        y[i] = (x[i] - mean) / divisor * (weight ? weight[i] : 1);
-        if (reference_layer(kind))
-            y[i] += part == 0 ? extras->q_bias[i] : extras->k_bias[i];
-    }
+    for (size_t i = 0; i < d; i++)
+        y[i] = (x[i] - mean) / divisor * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
 }
 
 static inline void reference_row_backward(double *dx, struct reference_extras *gradients, const double *dy,
@@ -115,7 +121,7 @@ static inline void reference_row_backward(double *dx, struct reference_extras *g
     }
     bool clamped = divisor <= 1e-6;
     for (size_t i = 0; i < d; i++)
-        if (reference_layer(kind))
+        if (reference_layer(kind, part))
             dx[i] = (g[i] - sum / (double)d - z[i] * along / (double)d) / divisor;
         else if (reference_unit(kind, part) && !clamped)
             dx[i] = (g[i] - z[i] * along) / divisor;

@@ -117,34 +117,28 @@ static inline void trial_free(struct trial *trial)
 
 static inline struct attention_parameters parameters_of(const struct trial *trial)
 {
-    struct attention_parameters none = {0};
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = trial->weights[0],
-                                             .extra[EXTRA_K_WEIGHT] = trial->weights[1],
-                                             .extra[EXTRA_Q_BIAS] = trial->weights[2],
-                                             .extra[EXTRA_K_BIAS] = trial->weights[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_parameters){.extra[EXTRA_SCALE] = trial->scale};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_parameters){.extra[EXTRA_Q_WEIGHT] = trial->weights[0],
-                                             .extra[EXTRA_K_WEIGHT] = trial->weights[1]};
-    return none;
+    struct attention_parameters parameters = {.extra = {[EXTRA_Q_WEIGHT] = trial->weights[0],
+                                                        [EXTRA_K_WEIGHT] = trial->weights[1],
+                                                        [EXTRA_Q_BIAS] = trial->weights[2],
+                                                        [EXTRA_K_BIAS] = trial->weights[3],
+                                                        [EXTRA_SCALE] = trial->scale}};
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (!attention_learns(trial->shape.kind, (enum attention_extra)extra))
+            parameters.extra[extra] = NULL;
+    return parameters;
 }
 
 static inline struct attention_gradients gradients_of(struct trial *trial)
 {
-    struct attention_gradients none = {0};
-    if (trial->shape.kind == ATTENTION_QKNORM)
-        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = trial->weight_gradients[0],
-                                            .extra[EXTRA_K_WEIGHT] = trial->weight_gradients[1],
-                                            .extra[EXTRA_Q_BIAS] = trial->weight_gradients[2],
-                                            .extra[EXTRA_K_BIAS] = trial->weight_gradients[3]};
-    if (trial->shape.kind == ATTENTION_QKNORM_HS)
-        return (struct attention_gradients){.extra[EXTRA_SCALE] = trial->scale_gradient};
-    if (trial->shape.kind == ATTENTION_QKNORM_DS)
-        return (struct attention_gradients){.extra[EXTRA_Q_WEIGHT] = trial->weight_gradients[0],
-                                            .extra[EXTRA_K_WEIGHT] = trial->weight_gradients[1]};
-    return none;
+    struct attention_gradients gradients = {.extra = {[EXTRA_Q_WEIGHT] = trial->weight_gradients[0],
+                                                      [EXTRA_K_WEIGHT] = trial->weight_gradients[1],
+                                                      [EXTRA_Q_BIAS] = trial->weight_gradients[2],
+                                                      [EXTRA_K_BIAS] = trial->weight_gradients[3],
+                                                      [EXTRA_SCALE] = trial->scale_gradient}};
+    for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
+        if (!attention_learns(trial->shape.kind, (enum attention_extra)extra))
+            gradients.extra[extra] = NULL;
+    return gradients;
 }
 
 static inline void trial_run(struct trial *trial, bool with_statistics)
