@@ -27,11 +27,12 @@ SOURCES  := $(filter-out src/programs/%,$(wildcard src/*/*.c data_loaders/*/*.c)
 PROGRAMS := $(patsubst src/programs/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/programs/quest_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
+NCCL     := $(addprefix src/comm/,gradient_nccl.c nccl_library.c)
 ifeq ($(CUDA),1)
 include kernels/cuda/cuda.mk
 else
 OUR_CFLAGS += -DQUEST_NO_CUDA
-SOURCES    := $(filter-out src/comm/gradient_nccl.c,$(SOURCES))
+SOURCES    := $(filter-out $(NCCL),$(SOURCES))
 endif
 
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/o/%.o) $(BUILD)/o/generated/src/log/tensorboard.pb-c.o $(CUDA_OBJECTS)
@@ -116,7 +117,7 @@ fuzz: $(FUZZ)
 
 # What clangd, clang-tidy and cppcheck read: how each C and .cu file is compiled. $(call entries,FILES,COMMAND) prints them.
 EVERY_C := $(foreach d,src data_loaders kernels tests,$(wildcard $(d)/*.c $(d)/*/*.c $(d)/*/*/*.c))
-EVERY_C := $(if $(filter 1,$(CUDA)),$(EVERY_C),$(filter-out kernels/cuda/% tests/cuda/% %_nccl.c,$(EVERY_C)))
+EVERY_C := $(if $(filter 1,$(CUDA)),$(EVERY_C),$(filter-out kernels/cuda/% tests/cuda/% $(NCCL),$(EVERY_C)))
 entries  = for file in $(1); do printf '{"directory": "%s", "file": "%s", "command": "%s -c %s"},\n' '$(CURDIR)' $$file \
 	'$(subst ','\'',$(subst ",\",$(subst \,\\,$(filter-out ccache,$(2)))))' $$file; done
 

@@ -9,9 +9,10 @@ SOURCES      += $(wildcard kernels/cuda/*.c)
 OUR_CFLAGS   += -isystem $(CUDA_HOME)/include
 NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -cudart shared -I. -Xcompiler -Wall,-Wextra -Xptxas -v \
 	$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
-# --as-needed: quest-data starts without CUDA's libraries. cuBLAS is loaded when a GPU is opened (cublas_library.h). RUNPATH, so that LD_LIBRARY_PATH (gpusim) goes first.
+# --as-needed: quest-data starts without CUDA's libraries. cuBLAS is loaded when a GPU is opened (cublas_library.h), NCCL when
+# several ranks have GPUs (src/comm/nccl_library.h). RUNPATH, so that LD_LIBRARY_PATH (gpusim) goes first.
 CUDA_LIBS    := -Wl,--as-needed -Wl,--enable-new-dtags,-rpath,$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib64 \
-	-lcudart -lnccl -lstdc++
+	-lcudart -lstdc++
 
 # ptxas reports registers and spills for each kernel and architecture; a spill in a kernel for sm_80 or sm_90 fails the
 # build. The report stays beside the object, for docs/performance.md.

@@ -9,7 +9,6 @@
  * communicator, which lets the streams run dry, and the next call here returns the error. Gradients of that step are
  * undefined, so whoever keeps results of a step (a checkpoint) asks progress first. */
 #include <math.h>
-#include <nccl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "src/base/clock.h"
 #include "src/comm/gradient_backend.h"
 #include "src/comm/mpi.h"
+#include "src/comm/nccl_library.h"
 
 #define POLL_S  0.001 /* while NCCL says "in progress" */
 #define WATCH_S 0.1
@@ -35,6 +35,7 @@ struct gradient_state {
     struct comm *comm;
     struct comm_gradient_options options;
     struct cuda_streams streams;
+    struct nccl_library library;
     ncclComm_t nccl;
     void *wire; /* bfloat16 [count], NULL for float32 */
     size_t buckets, started;
@@ -58,24 +59,26 @@ static void pause_s(double seconds)
     nanosleep(&(struct timespec){(time_t)seconds, (long)(1e9 * fmod(seconds, 1))}, NULL);
 }
 
-static bool nccl_failed(const char *call, ncclResult_t result, ncclComm_t nccl, struct error *error)
+static bool nccl_failed(const struct nccl_library *library, const char *call, ncclResult_t result, ncclComm_t nccl,
+                        struct error *error)
 {
-    const char *detail = nccl ? ncclGetLastError(nccl) : "";
-    return error_runtime(error, "%s: %s%s%.300s (NCCL_DEBUG=WARN says more)", call, ncclGetErrorString(result),
+    const char *detail = nccl ? library->ncclGetLastError(nccl) : "";
+    return error_runtime(error, "%s: %s%s%.300s (NCCL_DEBUG=WARN says more)", call, library->ncclGetErrorString(result),
                          detail && *detail ? ": " : "", detail ? detail : "");
 }
 
 /* A call on a non-blocking communicator is done when its asynchronous error is no longer ncclInProgress. */
-static bool nccl_done(ncclComm_t nccl, ncclResult_t result, double timeout_s, const char *call, struct error *error)
+static bool nccl_done(const struct gradient_state *state, ncclResult_t result, double timeout_s, const char *call,
+                      struct error *error)
 {
     for (double deadline = clock_s() + timeout_s; result == ncclInProgress; pause_s(POLL_S)) {
-        ncclResult_t asked = ncclCommGetAsyncError(nccl, &result);
+        ncclResult_t asked = state->library.ncclCommGetAsyncError(state->nccl, &result);
         if (asked != ncclSuccess)
-            return nccl_failed(call, asked, nccl, error);
+            return nccl_failed(&state->library, call, asked, state->nccl, error);
         if (result == ncclInProgress && clock_s() > deadline)
             return error_runtime(error, "%s did not end within comm.timeout_s = %g s", call, timeout_s);
     }
-    return result == ncclSuccess ? true : nccl_failed(call, result, nccl, error);
+    return result == ncclSuccess ? true : nccl_failed(&state->library, call, result, state->nccl, error);
 }
 
 /* ---- before training: who is where ---- */
@@ -120,9 +123,9 @@ static bool exchange_places(struct gradient_state *state, struct error *error)
     if (!all)
         return error_runtime(error, "out of memory for the list of GPUs");
     bool ok = CUDA_TRY(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, state->streams.device), error);
-    ncclResult_t version = ncclGetVersion(&mine.nccl_version);
+    ncclResult_t version = state->library.ncclGetVersion(&mine.nccl_version);
     if (ok && version != ncclSuccess)
-        ok = nccl_failed("ncclGetVersion", version, NULL, error);
+        ok = nccl_failed(&state->library, "ncclGetVersion", version, NULL, error);
     /* Also a rank that failed takes part, or the others would wait for it. */
     int code = MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, comm_mpi(comm));
     if (ok && code != MPI_SUCCESS)
@@ -137,16 +140,16 @@ static bool join(struct gradient_state *state, struct error *error)
     struct comm *comm = state->comm;
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
-    ncclResult_t result = comm_rank(comm) == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
-    bool ok = result == ncclSuccess ? true : nccl_failed("ncclGetUniqueId", result, NULL, error);
+    ncclResult_t result = comm_rank(comm) == 0 ? state->library.ncclGetUniqueId(&id) : ncclSuccess;
+    bool ok = result == ncclSuccess ? true : nccl_failed(&state->library, "ncclGetUniqueId", result, NULL, error);
     if (!comm_agree(comm, ok, error) || !comm_broadcast(comm, &id, sizeof id, 0, error))
         return false;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    result = ncclCommInitRankConfig(&state->nccl, comm_world_size(comm), id, comm_rank(comm), &config);
+    result = state->library.ncclCommInitRankConfig(&state->nccl, comm_world_size(comm), id, comm_rank(comm), &config);
     ok = result == ncclSuccess || result == ncclInProgress
-             ? nccl_done(state->nccl, result, state->options.timeout_s, "joining the ranks with NCCL", error)
-             : nccl_failed("ncclCommInitRankConfig", result, NULL, error);
+             ? nccl_done(state, result, state->options.timeout_s, "joining the ranks with NCCL", error)
+             : nccl_failed(&state->library, "ncclCommInitRankConfig", result, NULL, error);
     return comm_agree(comm, ok, error);
 }
 
@@ -164,7 +167,7 @@ static bool pending(cudaEvent_t event)
 static ncclResult_t inspect(struct gradient_state *state)
 {
     ncclResult_t result = ncclSuccess;
-    if (ncclCommGetAsyncError(state->nccl, &result) != ncclSuccess)
+    if (state->library.ncclCommGetAsyncError(state->nccl, &result) != ncclSuccess)
         result = ncclInternalError;
     if (result != ncclSuccess && result != ncclInProgress)
         return result;
@@ -192,7 +195,7 @@ static void *watch(void *argument)
         state->failed = true;
         state->failure = wrong;
         state->failed_step = state->watched ? state->watched->step : 0;
-        ncclCommAbort(state->nccl); /* the streams go on, and with them a host that waits for the step */
+        state->library.ncclCommAbort(state->nccl); /* the streams go on, and with them a host that waits for the step */
     }
     pthread_mutex_unlock(&state->lock);
     return NULL;
@@ -212,9 +215,9 @@ static bool healthy(struct gradient_state *state, struct error *error)
     if (comm_find_silent_rank(state->comm, &silent, error) && silent >= 0)
         return error_runtime(error, "rank %d (%s) left the gradient all-reduce after step %llu: NCCL: %s", silent,
                              comm_host_of(state->comm, silent), (unsigned long long)state->failed_step,
-                             ncclGetErrorString(state->failure));
+                             state->library.ncclGetErrorString(state->failure));
     return error_runtime(error, "the gradient all-reduce after step %llu failed: NCCL: %s (NCCL_DEBUG=WARN says more)",
-                         (unsigned long long)state->failed_step, ncclGetErrorString(state->failure));
+                         (unsigned long long)state->failed_step, state->library.ncclGetErrorString(state->failure));
 }
 
 /* ---- the backend's table ---- */
@@ -230,12 +233,12 @@ static void leave(struct gradient_state *state)
     if (!state->nccl || state->failed)
         return; /* the watchdog aborted it */
     /* Finalising lets the other ranks finish reading our last bucket; one that is gone is not waited for long. */
-    ncclResult_t result = ncclCommFinalize(state->nccl);
+    ncclResult_t result = state->library.ncclCommFinalize(state->nccl);
     if ((result == ncclSuccess || result == ncclInProgress) &&
-        nccl_done(state->nccl, result, CLOSE_S, "ncclCommFinalize", &ignored))
-        ncclCommDestroy(state->nccl);
+        nccl_done(state, result, CLOSE_S, "ncclCommFinalize", &ignored))
+        state->library.ncclCommDestroy(state->nccl);
     else
-        ncclCommAbort(state->nccl);
+        state->library.ncclCommAbort(state->nccl);
 }
 
 static void nccl_close(struct gradient_state *state)
@@ -293,7 +296,8 @@ static bool nccl_open(struct gradient_state **out, struct comm *comm, const stru
     state->buckets = bucket_count(options);
     pthread_mutex_init(&state->lock, NULL);
     pthread_cond_init(&state->wake, NULL);
-    if (!comm_agree(comm, prepare(state, error), error) || !exchange_places(state, error) || !join(state, error))
+    bool ok = nccl_library_open(&state->library, error) && prepare(state, error);
+    if (!comm_agree(comm, ok, error) || !exchange_places(state, error) || !join(state, error))
         return false;
     state->watching = pthread_create(&state->watchdog, NULL, watch, state) == 0;
     return state->watching ? true : error_runtime(error, "the thread that watches NCCL could not be started");
@@ -307,11 +311,11 @@ static bool reduce_bucket(struct gradient_state *state, void *data, size_t count
     if (state->failed) {
         error_runtime(error, "NCCL had failed before");
     } else {
-        ncclResult_t result = ncclAllReduce(data, data, count, state->wire ? ncclBfloat16 : ncclFloat32, ncclSum,
-                                            state->nccl, state->streams.communication);
+        ncclResult_t result = state->library.ncclAllReduce(data, data, count, state->wire ? ncclBfloat16 : ncclFloat32,
+                                                           ncclSum, state->nccl, state->streams.communication);
         ok = result == ncclSuccess || result == ncclInProgress
-                 ? nccl_done(state->nccl, result, state->options.timeout_s, "ncclAllReduce", error)
-                 : nccl_failed("ncclAllReduce", result, state->nccl, error);
+                 ? nccl_done(state, result, state->options.timeout_s, "ncclAllReduce", error)
+                 : nccl_failed(&state->library, "ncclAllReduce", result, state->nccl, error);
     }
     pthread_mutex_unlock(&state->lock);
     return ok;

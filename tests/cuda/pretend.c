@@ -1,5 +1,6 @@
 /* A library for LD_PRELOAD that pretends what no test machine has. PRETEND:
  *   no_lt        cuBLASLt has no algorithm for any product
+ *   no_nccl      no NCCL is installed
  *   mixed_nccl   rank 1's NCCL is another version than rank 0's
  *   one_gpu      every rank's GPU has the same PCI bus id */
 #define _GNU_SOURCE
@@ -45,6 +46,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t lt, cublasLtMatmu
     find(&real, "cublasLtMatmulAlgoGetHeuristic");
     return real ? real(lt, operation, a, b, c, d, preference, requested, results, found)
                 : CUBLAS_STATUS_NOT_INITIALIZED;
+}
+
+void *dlopen(const char *name, int mode)
+{
+    void *(*real)(const char *, int);
+    find(&real, "dlopen");
+    if (pretends("no_nccl") && name && strcmp(name, "libnccl.so.2") == 0)
+        name = "libnccl.so.2 (pretended)"; /* so that dlerror has the loader's words */
+    return real ? real(name, mode) : NULL;
 }
 
 ncclResult_t ncclGetVersion(int *version)

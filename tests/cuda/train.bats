@@ -126,6 +126,17 @@ pretend() {
     grep -q '^pretend: cuBLASLt offers nothing' log
 }
 
+@test "without NCCL one rank trains, and more say what is missing, where it was looked for and what to do" {
+    for program in "$QUEST_BIN"/quest-*; do
+        run -0 readelf -d "$program"
+        [[ $output != *nccl* ]]
+    done
+    pretend no_nccl on cuda 1 quest-train "$config" --out alone --max-steps 3
+    two_gpus
+    run pretend no_nccl on cuda 2 quest-train "$config" --out run
+    one_error 1 'several ranks on GPUs need NCCL: libnccl.so.2 .*No such file.*looked for in .*/cuda.*libnccl2.*LD_LIBRARY_PATH'
+}
+
 @test "two NCCL versions in one run: an error that names both ranks, before training" {
     two_gpus
     run pretend mixed_nccl on cuda 2 quest-train "$config" --out run
