@@ -1,6 +1,7 @@
 /* quest-norms report: one HTML file with the charts of one or several runs, that needs neither network nor server. */
 #include <errno.h>
 #include <jansson.h>
+#include <libgen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,14 +146,29 @@ static bool put_data(FILE *out, const struct norms_reading *runs, size_t count)
 
 /* ---- the page ---- */
 
+/* In a bundle (launch/bundle) dygraphs lies beside the programs. */
+static FILE *open_bundled(const char *name)
+{
+    char program[400], path[512];
+    ssize_t bytes = readlink("/proc/self/exe", program, sizeof program);
+    if (bytes < 0 || (size_t)bytes >= sizeof program)
+        return NULL;
+    program[bytes] = 0;
+    snprintf(path, sizeof path, "%s/../share/dygraphs/%s", dirname(program), name);
+    return fopen(path, "re");
+}
+
 static bool put_library(FILE *out, const char *name, struct error *error)
 {
     char path[512], block[4096];
     snprintf(path, sizeof path, "/usr/share/javascript/dygraphs/%s", name);
     FILE *file = fopen(path, "re");
+    int reason = errno;
+    if (!file)
+        file = open_bundled(name);
     if (!file)
         return error_runtime(error, "%s: %s; the charts are drawn by dygraphs: apt-get install libjs-dygraphs", path,
-                             strerror(errno));
+                             strerror(reason));
     for (size_t bytes; (bytes = fread(block, 1, sizeof block, file)) > 0;)
         fwrite(block, 1, bytes, out);
     bool ok = !ferror(file);
