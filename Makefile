@@ -135,7 +135,8 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/quest-train
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	cp -r configs launch $(DESTDIR)$(PREFIX)/share/quest-train/
-	rm $(addprefix $(DESTDIR)$(PREFIX)/share/quest-train/launch/,demo test) # they build a checkout
+	rm $(addprefix $(DESTDIR)$(PREFIX)/share/quest-train/launch/,demo test bundle) # they build a checkout
+	rm -r $(DESTDIR)$(PREFIX)/share/quest-train/launch/bundled
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')

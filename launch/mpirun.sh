@@ -52,6 +52,9 @@ done
 [ $# -gt 0 ] || fail "no program given (launch/mpirun.sh --help shows how)"
 [[ $bind =~ ^(core|none)$ ]] || fail "--bind: '$bind' is neither core nor none"
 [ -z "$hostfile" ] || [ -r "$hostfile" ] || fail "--hostfile: cannot read '$hostfile'"
+# In a bundle (launch/bundle) mpirun lies beside the programs, and another Open MPI would not fit them.
+bundle=$(readlink -f "$(dirname "$(readlink -f "$0")")/../../..")
+[ ! -e "$bundle/libexec/start.sh" ] || export PATH=$bundle/bin:$PATH
 command -v mpirun >/dev/null || fail "Open MPI's mpirun is not installed (launch/install-deps installs it)"
 
 # ---- the program, as an absolute path: other hosts have another PATH ----
