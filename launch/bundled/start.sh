@@ -28,6 +28,11 @@ esac
 
 case $name in
 mpirun | orted)
+    case $here in *[[:space:]]*)
+        echo "error: $name: Open MPI cannot be started from a folder whose name has spaces ($here); move the bundle" >&2
+        exit 2
+        ;;
+    esac
     # Daemons on other hosts are started by whole path; ranks begin with `rank`, which takes all this out again.
     export OMPI_MCA_orte_launch_agent="$here/bin/orted" OMPI_MCA_orte_fork_agent="$here/libexec/rank"
     export OMPI_MCA_plm_rsh_agent="${OMPI_MCA_plm_rsh_agent:-$here/libexec/ssh}"

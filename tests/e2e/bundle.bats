@@ -39,15 +39,17 @@ setup() {
     ! grep -E "^(LD_LIBRARY_PATH|OPAL_|PMIX_(PREFIX|[A-Z]*(LIB|DATA|CONF)DIR)|VIPS)|=$bundle/(lib|share|etc)" <<<"$output"
 }
 
-@test "started through a link, and from a folder with spaces" {
+@test "started through a link, and from a folder with spaces, which is too much for Open MPI alone" {
     mkdir "$machine/opt/a folder"
     mv "$machine$bundle" "$machine/opt/a folder/bundle"
     ln -s "/opt/a folder/bundle/bin/quest-train" "$machine/bin/train"
     run inside "$machine" train --version
+    started=$output
+    run inside "$machine" "/opt/a folder/bundle/bin/mpirun" -np 1 sh -c true
     rm "$machine/bin/train"
     mv "$machine/opt/a folder/bundle" "$machine$bundle"
-    echo "$output"
-    [ "$status" = 0 ]
+    [[ $started == QUEST-Train* ]]
+    one_error 2 'mpirun: .* folder whose name has spaces .*move the bundle'
 }
 
 @test "a CPU older than x86-64-v3, no glibc, an older glibc, no /proc: one line each" {
