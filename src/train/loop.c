@@ -75,7 +75,6 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
         !trainer->kernels->mark(model->context, (int)(step % 2), error))
         return false;
     trainer->window.comm_wait_s += comm_wait_s;
-    trainer->window.steps++;
     record->pending = true;
     trainer->step = step;
     return true;
@@ -178,7 +177,7 @@ static bool after_step(struct trainer *trainer, struct error *error)
         trainer->best_top1 = best_top1;          /* no file has it */
     if (!comm_agree(trainer->comm, true, error)) /* rank 0 may still be at its files */
         return false;
-    trainer_restart_window(trainer);
+    trainer_restart_window(trainer, trainer->step);
     return true;
 }
 
@@ -269,7 +268,7 @@ bool trainer_run(struct trainer *trainer, struct error *error)
     /* Where the run may have to go back there is something to go back to from the first step on. */
     if (trainer->step == 0 && trainer_may_rewind(trainer) && !trainer_save(trainer, &saved, error))
         return false;
-    trainer_restart_window(trainer);
+    trainer_restart_window(trainer, trainer->step);
     if (!run_steps(trainer, error))
         return false;
     if (trainer->step < trainer->total_steps)

@@ -30,7 +30,8 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
                                 ranks = comm_world_size(trainer->comm);
     if (!reduce_metrics(trainer, record, totals, &own_loss, error))
         return false;
-    double steps = (double)trainer->window.steps, step_time_s = (clock_s() - trainer->window.begin_s) / steps;
+    double steps = (double)(record->step - trainer->window.after_step),
+           step_time_s = (clock_s() - trainer->window.begin_s) / steps;
     struct metrics_record metrics = {
         .step = record->step,
         .epoch = trainer_epoch(trainer, record->step),
@@ -51,7 +52,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
     double own_seconds = step_time_s - trainer->window.comm_wait_s / steps;
     /* On all ranks at the same moment, just after the reduction: while rank 0 writes, the others already wait for it in
      * the next step, and that time must be in its step too. */
-    trainer_restart_window(trainer);
+    trainer_restart_window(trainer, record->step);
     trainer->window.skipped_images = trainer->window.skipped_updates = 0;
     progress_step(&trainer->progress, &metrics);
     if (metrics.skipped_images > 0)

@@ -85,6 +85,6 @@ bool trainer_rewind(struct trainer *trainer, struct error *error)
         !comm_broadcast(trainer->comm, &trainer->best_top1, sizeof trainer->best_top1, 0, error) ||
         !trainer_save_again(trainer, &saved, error))
         return false;
-    trainer_restart_window(trainer);
+    trainer_restart_window(trainer, trainer->step);
     return true;
 }

@@ -17,10 +17,10 @@ double trainer_epoch(const struct trainer *trainer, uint64_t step)
     return (double)step * (double)trainer->config->train.batch_size / (double)trainer->train.images;
 }
 
-void trainer_restart_window(struct trainer *trainer)
+void trainer_restart_window(struct trainer *trainer, uint64_t step)
 {
     trainer->window.data_wait_s = trainer->window.comm_wait_s = 0;
-    trainer->window.steps = 0;
+    trainer->window.after_step = step;
     trainer->window.begin_s = clock_s();
 }
 

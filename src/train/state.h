@@ -64,7 +64,7 @@ struct trainer {
     uint64_t rewinds;                     /* of the whole run, over resumes */
     struct {
         double begin_s, data_wait_s, comm_wait_s;
-        uint64_t steps, skipped_images, skipped_updates;
+        uint64_t after_step, skipped_images, skipped_updates;
     } window; /* since the last logged step, times without evaluations and checkpoints */
 };
 
@@ -76,8 +76,8 @@ static inline bool trainer_is_first(const struct trainer *trainer)
 /* The training input from the batch after `first_step` on, for `steps` steps; closes the one before. */
 bool trainer_open_input(struct trainer *trainer, uint64_t first_step, uint64_t steps, struct error *error);
 double trainer_epoch(const struct trainer *trainer, uint64_t step);
-/* Times begin anew; what was skipped stays counted until a line of metrics.jsonl has said it. */
-void trainer_restart_window(struct trainer *trainer);
+/* Times begin anew after `step`; what was skipped stays counted until a line of metrics.jsonl has said it. */
+void trainer_restart_window(struct trainer *trainer, uint64_t step);
 
 /* Rank 0 writes the line; on other ranks nothing happens. A log that cannot be written does not stop the training: says
  * so. */

@@ -28,6 +28,19 @@ two_gpus() { [ -n "${GPUSIM:-}" ] || [ "$(nvidia-smi -L | grep -c '^GPU')" -ge 2
     losses_agree "$cuda" "$cpu" 1e-4 30
 }
 
+@test "a step that is read early, for its checkpoint, has a rate as the others do" {
+    run python3 -c '
+import json, math, sys
+steps = [line for line in map(json.loads, open(sys.argv[1] + "/metrics.jsonl")) if "split" not in line]
+assert len(steps) == 30
+for line in steps:
+    assert line["step_time_s"] is not None and line["step_time_s"] > 0, line
+    assert math.isclose(line["images_per_s"] * line["step_time_s"], 24, rel_tol=1e-6), line
+    assert line["data_wait_s"] is not None and line["comm_wait_s"] is not None, line
+' "$cuda"
+    [ "$status" = 0 ]
+}
+
 @test "the same seed gives the same bits again on a GPU" {
     on cuda 1 quest-train "$config" --out again
     same_state again/checkpoints/step_00000030.h5 "$cuda/checkpoints/step_00000030.h5"
