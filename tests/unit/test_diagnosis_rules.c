@@ -97,7 +97,10 @@ static void four_high_losses_in_a_row_are_critical(void **state)
         for (uint64_t step = 1; step <= 200; step++)
             diagnosis_step(diagnosis, step, 1 + 0.001 * noise() + (step > 100 && step <= 100 + length ? 0.5 : 0), 1);
         assert_int_equal(severity_of(&heard, EVENT_LOSS_SPIKE), length == 4 ? SEVERITY_CRITICAL : SEVERITY_WARNING);
-        assert_int_equal(first_of(&heard, EVENT_LOSS_SPIKE, SEVERITY_WARNING)->step, 101);
+        const struct event *first = first_of(&heard, EVENT_LOSS_SPIKE, SEVERITY_WARNING);
+        assert_int_equal(first->step, 101);
+        assert_true(first->layer == -1 && first->head == -1 && first->rank == -1);
+        assert_true(fabs(first->value - 1.5) < 0.01 && fabs(first->threshold - 1) < 0.01);
         if (length == 4)
             assert_int_equal(first_of(&heard, EVENT_LOSS_SPIKE, SEVERITY_CRITICAL)->step, 104);
         diagnosis_close(diagnosis);
@@ -143,6 +146,26 @@ static void a_gradient_spike_stands_out_of_its_neighbours(void **state)
         assert_int_equal(heard.count, apart == 9);
         diagnosis_close(diagnosis);
     }
+}
+
+/* The norm of a layer's query, key and value weights is watched as the model's is. */
+static void a_layer_has_gradient_spikes_of_its_own(void **state)
+{
+    (void)state;
+    struct heard heard;
+    struct diagnosis *diagnosis = listen_to(&heard, ATTENTION_STANDARD);
+    for (uint64_t step = 1; step <= 50; step++)
+        for (uint32_t layer = 0; layer < 3; layer++)
+            feed(diagnosis,
+                 &(struct norm_record){
+                     .step = step, .layer = layer, .heads = 1, .qkv_grad_norm = step == 50 && layer == 1 ? 3 : 1});
+    assert_int_equal(heard.count, 1);
+    assert_int_equal(heard.events[0].kind, EVENT_GRADIENT_SPIKE);
+    assert_int_equal(heard.events[0].severity, SEVERITY_WARNING);
+    assert_int_equal(heard.events[0].step, 50);
+    assert_true(heard.events[0].layer == 1 && heard.events[0].head == -1 && heard.events[0].rank == -1);
+    assert_true(heard.events[0].value == 3 && fabs(heard.events[0].threshold - 1) < 1e-9);
+    diagnosis_close(diagnosis);
 }
 
 /* An ongoing state is one event, however often it pauses; where it grows fourfold it is another, since the same step.
@@ -197,6 +220,10 @@ static void ranks_are_slow_from_one_and_a_half_times_the_others_on(void **state)
         if (cases[i].step > 0) {
             assert_int_equal(heard.events[0].step, cases[i].step);
             assert_int_equal(heard.events[0].rank, 2);
+            assert_true(heard.events[0].layer == -1 && heard.events[0].head == -1);
+            assert_true(heard.events[0].threshold ==
+                        (cases[i].seconds > 1 ? 1.5 : 0.5)); /* which tells time from loss */
+            assert_true(fabs(heard.events[0].value - (cases[i].seconds > 1 ? 1.51 : 0.51)) < 1e-9);
         }
         diagnosis_close(diagnosis);
     }
@@ -227,6 +254,7 @@ int main(void)
         cmocka_unit_test(four_high_losses_in_a_row_are_critical),
         cmocka_unit_test(a_spike_is_six_deviations_once_32_steps_are_known),
         cmocka_unit_test(a_gradient_spike_stands_out_of_its_neighbours),
+        cmocka_unit_test(a_layer_has_gradient_spikes_of_its_own),
         cmocka_unit_test(an_ongoing_state_is_raised_once),
         cmocka_unit_test(a_state_has_cleared_after_eight_quiet_records),
         cmocka_unit_test(ranks_are_slow_from_one_and_a_half_times_the_others_on),
