@@ -51,6 +51,26 @@ setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
     [ "$(ls run/checkpoints)" = "$(printf '%s\n' best.h5 step_00000015.h5 step_00000020.h5 step_00000030.h5)" ]
 }
 
+@test "a run says what it runs on, what it trains, each step and evaluation, and how it ended" {
+    write_config config.yaml
+    # line NUMBER PATTERN: the whole line
+    line() { sed -n "$1p" log | grep -qxE "$2" || { echo "not '$2':" && sed -n "$1p" log && return 1; }; }
+    ranks 2 quest-train config.yaml --device cpu --set optim.warmup_steps=2 --set train.steps=3 --set train.accumulate=2 --set train.eval_every=2 --out run >log
+    cat log
+    line 1 'memory: parameters [0-9.]+ MiB, .*, together [0-9.]+ MiB'
+    line 2 'device: 2 ranks, each on .*1 thread, oneDNN .*'
+    line 3 'model: 0\.03 M parameters, dim 32, depth 2, 2 heads, 17 tokens, attention quest, fp32; 0\.00 GFLOP an image forward'
+    line 4 'run: 3 steps of 24 images \(6 a rank and micro-step, 2 micro-steps\), 240 training images; logs in run'
+    line 5 'epoch 0\.10/0\.3  step 1/3  loss [0-9.]+  top-1 [0-9.]+ %  lr 5\.00e-04  [0-9]+ images/s  wait data [0-9]+ % comm [0-9]+ %  0m0[0-9]s left'
+    line 7 'evaluation at step 2 \(epoch 0\.20\): top-1 [0-9.]+ %, top-5 [0-9.]+ %, loss [0-9.]+'
+    line 10 'done: 3 steps; logs and checkpoints in run'
+    [ "$(wc -l <log)" = 10 ]
+    quest-train config.yaml --device cpu --set optim.warmup_steps=0 --set train.steps=1 --out one >log
+    cat log
+    line 2 'device: 1 rank, each on .*'
+    line 4 'run: 1 steps of 24 images \(24 a rank and micro-step, 1 micro-step\), 240 training images; logs in one'
+}
+
 @test "it learns: the loss falls by a fifth in 250 steps" {
     write_config config.yaml
     ranks 2 quest-train config.yaml --set train.steps=250 --set optim.lr=5.0e-3 --set data.augment.flip=false \
