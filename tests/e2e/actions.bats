@@ -156,6 +156,16 @@ rising=(--set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_
     [ "$(json run/metrics.jsonl 'max(x["top1"] for x in d if "top5" in x)')" = "$(attribute run/checkpoints/step_00000030.h5 best_top1 | xargs printf '%.9g')" ]
 }
 
+@test "rewind: a best checkpoint of before the event stays the best" {
+    ranks 2 quest-train "$config" "${rising[@]}" --set train.eval_every=2 --out run --max-steps 2
+    ranks 2 quest-train "$config" "${rising[@]}" --set train.eval_every=1000 --set diagnosis.rewind_lr_scale=1e-9 --out run --resume
+    [ "$(events run rewind)" = "[2]" ]
+    # at that rate the end is no better than where it went back to
+    [ "$(json run/metrics.jsonl '[x["step"] for x in d if "top5" in x]')" = "[2, 30]" ]
+    [ "$(json run/metrics.jsonl 'len({x["top1"] for x in d if "top5" in x})')" = 1 ]
+    [ "$(readlink run/checkpoints/best.h5)" = step_00000002.h5 ]
+}
+
 # ---- where a NaN came from ----
 
 @test "NaN: the step is run again and searched: micro-steps and ranks name the same layer and tensor" {
