@@ -1,40 +1,10 @@
 /* Ranks: each test starts this program once more under mpirun, and every rank checks what it was told. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
 #include "src/base/clock.h"
-#include "src/comm/comm.h"
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
+#include "tests/unit/comm_test.h"
 
 /* ---- what the ranks do ---- */
-
-#define CHECK(condition)                                                                      \
-    do {                                                                                      \
-        if (!(condition)) {                                                                   \
-            printf("rank %d of %d, %s:%d: %s\n", rank, size, __FILE__, __LINE__, #condition); \
-            fflush(stdout);                                                                   \
-            _exit(3);                                                                         \
-        }                                                                                     \
-    } while (0)
-
-static int rank, size;
-
-static void sleep_s(double seconds)
-{
-    nanosleep(&(struct timespec){(time_t)seconds, (long)(1e9 * (seconds - floor(seconds)))}, NULL);
-}
 
 static void ranks_know_each_other(struct comm *comm)
 {
@@ -274,10 +244,7 @@ static void devices_are_chosen(struct comm *comm)
     CHECK(strstr(error.message, "this build has no CUDA backend"));
 }
 
-static const struct {
-    const char *name;
-    void (*function)(struct comm *comm);
-} cases[] = {
+static const struct rank_case cases[] = {
     {"told", all_is_told},
     {"other_work", other_work_goes_on},
     {"failing_work", failing_work_ends_the_job},
@@ -289,53 +256,7 @@ static const struct {
     {"devices", devices_are_chosen},
 };
 
-static int be_a_rank(int argc, char **argv)
-{
-    struct comm *comm;
-    struct error error;
-    CHECK(comm_open(&comm, &argc, &argv, &error));
-    rank = comm_rank(comm);
-    size = comm_world_size(comm);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (strcmp(argv[1], cases[i].name) == 0)
-            cases[i].function(comm);
-    comm_close(comm);
-    return 0;
-}
-
 /* ---- what is seen of it from outside ---- */
-
-static char output[1 << 14];
-
-/* The job's exit status; what it printed is in `output`. */
-static int on_ranks(int ranks, const char *name)
-{
-    char self[1024], command[1200];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(length > 0);
-    self[length] = '\0';
-    snprintf(command, sizeof command, "mpirun -q -np %d '%s' %s </dev/null 2>&1", ranks, self, name);
-    FILE *job = popen(command, "r");
-    assert_non_null(job);
-    output[fread(output, 1, sizeof output - 1, job)] = '\0';
-    int status = pclose(job);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static void goes_well_on(int least, int most, const char *name)
-{
-    for (int ranks = least; ranks <= most; ranks++)
-        if (on_ranks(ranks, name) != 0)
-            fail_msg("%s on %d ranks:\n%s", name, ranks, output);
-}
-
-static void expect_output(const char *expected)
-{
-    const char *found = strstr(output, expected);
-    if (!found || strstr(found + 1, "error: "))
-        fail_msg("once, and no other error: %s\n%s", expected, output);
-}
 
 static void what_ranks_tell_each_other_arrives(void **state)
 {
@@ -399,10 +320,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_rank_that_stays_away_is_named),
     };
     if (argc > 1)
-        return be_a_rank(argc, argv);
-    /* As tests/environment.sh has it, for whoever starts this by hand: more ranks than cores, and root. */
-    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+        return be_a_rank(argc, argv, cases, sizeof cases / sizeof *cases);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
