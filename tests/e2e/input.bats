@@ -73,7 +73,7 @@ refused() { # PATTERN ARGUMENT...: quest-train refuses, with one error that matc
     run ranks 2 quest-train config.yaml --set train.batch_size=25 --out refused
     one_error 2 'batch_size.*25'
     refused 'patch_size|image_size' config.yaml --set model.patch_size=5
-    refused 'classes' config.yaml --set model.classes=3
+    refused 'train\.h5: 10 classes, but model\.classes is 3' config.yaml --set model.classes=3
 }
 
 @test "a warm-up as long as the run, whose steps only the data tells" {

@@ -2,6 +2,7 @@
 #include "data_test.h"
 
 #include <dirent.h>
+#include <hdf5.h>
 #include <math.h>
 
 #include "tests/unit/noise.h"
@@ -206,6 +207,32 @@ static void a_channel_without_a_difference_is_refused(void **state)
     }
 }
 
+/* What follows the last stream in its chunk is nothing, not what was in that memory before. */
+static void the_last_chunk_ends_in_zeros(void **state)
+{
+    (void)state;
+    enum { CHUNK = 256 * 1024, LAST = 1000 };
+    const struct dataset_layout layout = {.encoding = ENCODING_JPEG, .channels = 3, .classes = 2};
+    const struct pixel_sums sums = {.count = 2, .sum = {3, 3, 3}, .sum_of_squares = {5, 5, 5}};
+    const char *path = scratch_path("tail.h5");
+    uint8_t *bytes = noise(CHUNK + LAST, 1), *chunk = malloc(CHUNK);
+    struct dataset_writer *writer;
+    assert_ok(dataset_writer_open(&writer, path, &layout, true, error));
+    assert_ok(dataset_writer_append(writer, bytes, CHUNK + LAST, 0, &sums, error));
+    assert_ok(dataset_writer_finish(writer, error));
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), set = H5Dopen2(file, "/jpeg/bytes", H5P_DEFAULT);
+    const hsize_t start = CHUNK;
+    uint32_t filters;
+    assert_true(H5Dread_chunk(set, H5P_DEFAULT, &start, &filters, chunk) >= 0);
+    assert_memory_equal(chunk, bytes + CHUNK, LAST);
+    for (size_t i = LAST; i < CHUNK; i++)
+        assert_int_equal(chunk[i], 0);
+    H5Dclose(set);
+    H5Fclose(file);
+    free(chunk);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +242,7 @@ int main(void)
         cmocka_unit_test(streams_come_back_byte_for_byte),
         cmocka_unit_test(ten_thousand_images_come_back),
         cmocka_unit_test(the_header_holds_names_and_moments),
+        cmocka_unit_test(the_last_chunk_ends_in_zeros),
         cmocka_unit_test(a_channel_without_a_difference_is_refused),
     };
     return cmocka_run_group_tests_name("dataset_write", tests, make_scratch, remove_scratch);

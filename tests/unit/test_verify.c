@@ -1,6 +1,7 @@
 /* Verifying: every damaged image is counted, and mean and std are compared with the pixels. */
 #include "data_test.h"
 
+#include <fcntl.h>
 #include <hdf5.h>
 
 #include "data_loaders/format/verify.h"
@@ -77,6 +78,35 @@ static void a_file_that_has_become_shorter_is_no_damage(void **state)
     dataset_close(&dataset);
 }
 
+/* What comes after it on a terminal, its error, begins at the begin of a line. */
+static void a_failure_leaves_no_bar_on_the_terminal(void **state)
+{
+    (void)state;
+    struct dataset dataset;
+    struct error why;
+    const char *path = scratch_path("gone.h5");
+    char shown[4096] = "";
+    write_shapes(path, ENCODING_RAW, 20, 16, SIZE_MAX);
+    assert_ok(dataset_open(&dataset, path, error));
+    assert_int_equal(truncate(path, (off_t)dataset.offsets[11] + 5), 0);
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), stderr_of_before = dup(STDERR_FILENO);
+    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    int side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    assert_true(side >= 0);
+    dup2(side, STDERR_FILENO);
+    bool ok = dataset_verify(&dataset, &why);
+    fflush(stderr);
+    dup2(stderr_of_before, STDERR_FILENO);
+    assert_false(ok);
+    ssize_t length = read(terminal, shown, sizeof shown - 1);
+    assert_true(length >= 4);
+    assert_string_equal(shown + length - 4, "\r\033[K");
+    close(side);
+    close(terminal);
+    close(stderr_of_before);
+    dataset_close(&dataset);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -85,6 +115,7 @@ int main(void)
         cmocka_unit_test(a_whole_file_passes),
         cmocka_unit_test(mean_and_std_are_compared_with_the_pixels),
         cmocka_unit_test(a_file_that_has_become_shorter_is_no_damage),
+        cmocka_unit_test(a_failure_leaves_no_bar_on_the_terminal),
     };
     return cmocka_run_group_tests_name("verify", tests, make_scratch, remove_scratch);
 }
