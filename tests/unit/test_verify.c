@@ -51,15 +51,19 @@ static void mean_and_std_are_compared_with_the_pixels(void **state)
     const char *path = scratch_path("moments.h5");
     write_shapes(path, ENCODING_RAW, 15, 16, SIZE_MAX);
     assert_ok(dataset_open(&dataset, path, error));
+    const float mean[] = {dataset.mean[0], dataset.mean[1], dataset.mean[2]};
+    const float std[] = {dataset.std[0], dataset.std[1], dataset.std[2]};
     for (size_t c = 0; c < 3; c++)
         for (int which = 0; which < 4; which++) {
-            char message[64];
+            char message[128];
             float *moment = which & 1 ? &dataset.std[c] : &dataset.mean[c], right = *moment;
             float sign = which & 2 ? -1.0f : 1.0f;
             *moment = right + sign * 0.0019f;
             assert_ok(dataset_verify(&dataset, error));
             *moment = right + sign * 0.0021f;
-            snprintf(message, sizeof message, "channel %zu has mean", c);
+            snprintf(message, sizeof message,
+                     "channel %zu has mean %.4f and std %.4f, but the file says %.4f and %.4f;", c, (double)mean[c],
+                     (double)std[c], (double)dataset.mean[c], (double)dataset.std[c]);
             assert_refused(dataset_verify(&dataset, error), ERROR_INPUT, message);
             *moment = right;
         }
