@@ -90,6 +90,10 @@ for a, b in zip(one, two, strict=True):
     assert abs(a["loss"] - b["loss"]) < 1e-3 * a["loss"] and abs(a["grad_norm"] - b["grad_norm"]) < 1e-2 * a["grad_norm"], (a, b)
     assert abs(a["top1"] * 24 - round(a["top1"] * 24)) < 1e-6 and abs(a["top1"] - b["top1"]) < 1.5 / 24, (a, b)
 assert abs(sum(x["top1"] for x in one) - sum(x["top1"] for x in two)) < 3.5 / 24
+one, two = ({(x["step"], x["layer"]): x["qkv_grad_norm"] for x in map(json.loads, open(f"{run}/norms.jsonl"))} for run in ("one", "two"))
+assert one.keys() == two.keys() and {layer for _, layer in one} == {0, 1}
+for place, norm in one.items():
+    assert norm > 0 and abs(norm - two[place]) < 2e-2 * norm, (place, norm, two[place])
 PYTHON
 }
 
