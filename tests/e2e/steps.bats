@@ -57,6 +57,8 @@ for name, values in (("images", x), ("labels", l)):
         ranks $n quest-train config.yaml --set data.train=large.h5 --set data.workers=1 --set data.prefetch=1 \
             --set data.augment.crop_padding=0 --set log.every=5 --set train.steps=15 --out run$n
     done
+    quest-train config.yaml --set data.train=large.h5 --set data.workers=1 --set data.prefetch=1 --set checkpoint.every=100 \
+        --set data.augment.crop_padding=0 --set log.every=1 --set train.steps=9 --out each
     /usr/bin/python3 - <<'PYTHON'
 import json
 for ranks in (1, 2, 3):
@@ -75,6 +77,9 @@ for ranks in (1, 2, 3):
     share = sum(x["data_wait_s"] for x in lines[1:]) / sum(x["step_time_s"] for x in lines[1:])
     print(ranks, share)
     assert share > (0.5 if ranks == 1 else 0.05), share
+lines = [json.loads(line) for line in open("each/metrics.jsonl")][:8] # before the last, which is evaluated too
+said, passed = sum(x["step_time_s"] for x in lines[1:]), lines[-1]["time"] - lines[0]["time"]
+assert 0.8 * passed < said < 1.2 * passed + 0.05, (said, passed)
 PYTHON
 }
 

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "src/comm/comm.h"
+#include "src/comm/mpi.h"
 
 /* ---- a rank ---- */
 
@@ -53,6 +54,8 @@ static inline int be_a_rank(int argc, char **argv, const struct rank_case *cases
         if (strcmp(argv[1], cases[i].name) == 0)
             cases[i].function(comm);
     comm_close(comm);
+    int finalized;
+    CHECK(MPI_Finalized(&finalized) == MPI_SUCCESS && finalized);
     return 0;
 }
 

@@ -74,6 +74,34 @@ static void images_of_every_layout_are_whole(void **state)
     }
 }
 
+/* In one piece, whose size is the number of images times theirs, not a row's. */
+static void many_images_in_one_piece_are_whole(void **state)
+{
+    (void)state;
+    enum { MANY = 3 * SIDE };
+    const char *path = scratch_path("many.h5");
+    const hsize_t extents[4] = {MANY, SIDE, SIDE, 3};
+    uint8_t *many = malloc(MANY * IMAGE_BYTES), read[IMAGE_BYTES];
+    for (size_t i = 0; i < MANY * IMAGE_BYTES; i++)
+        many[i] = (uint8_t)(i / IMAGE_BYTES + i % 7);
+    write_shapes(path, ENCODING_RAW, MANY, SIDE, SIZE_MAX);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), space = H5Screate_simple(4, extents, NULL);
+    assert_true(H5Ldelete(file, "images", H5P_DEFAULT) >= 0);
+    hid_t images = H5Dcreate2(file, "images", H5T_STD_U8LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Dwrite(images, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, many) >= 0);
+    H5Dclose(images);
+    H5Sclose(space);
+    H5Fclose(file);
+    struct dataset dataset;
+    assert_ok(dataset_open(&dataset, path, error));
+    for (size_t i = MANY; i-- > 0;) {
+        assert_ok(dataset_read(&dataset, i, read, error));
+        assert_memory_equal(read, many + i * IMAGE_BYTES, IMAGE_BYTES);
+    }
+    dataset_close(&dataset);
+    free(many);
+}
+
 static void assert_stored_refused(const struct stored *stored, const char *message)
 {
     struct dataset dataset;
@@ -194,13 +222,10 @@ static int draw_pixels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(images_of_every_layout_are_whole),
-        cmocka_unit_test(other_layouts_say_how_to_convert),
-        cmocka_unit_test(numbers_that_are_no_bytes_are_refused),
-        cmocka_unit_test(shapes_that_do_not_fit_are_refused),
-        cmocka_unit_test(images_never_written_are_named),
-        cmocka_unit_test(streams_of_every_layout_are_whole),
-        cmocka_unit_test(a_missing_byte_is_noticed),
+        cmocka_unit_test(images_of_every_layout_are_whole),   cmocka_unit_test(many_images_in_one_piece_are_whole),
+        cmocka_unit_test(other_layouts_say_how_to_convert),   cmocka_unit_test(numbers_that_are_no_bytes_are_refused),
+        cmocka_unit_test(shapes_that_do_not_fit_are_refused), cmocka_unit_test(images_never_written_are_named),
+        cmocka_unit_test(streams_of_every_layout_are_whole),  cmocka_unit_test(a_missing_byte_is_noticed),
     };
     return cmocka_run_group_tests_name("placement", tests, draw_pixels, remove_scratch);
 }

@@ -96,6 +96,7 @@ static void a_failure_leaves_no_bar_on_the_terminal(void **state)
     int terminal = posix_openpt(O_RDWR | O_NOCTTY), stderr_of_before = dup(STDERR_FILENO);
     assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
     int side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    fcntl(terminal, F_SETFL, O_NONBLOCK);
     assert_true(side >= 0);
     dup2(side, STDERR_FILENO);
     bool ok = dataset_verify(&dataset, &why);
