@@ -207,6 +207,26 @@ static void images_under_the_patch_grid_are_named(void **state)
     dataset_close(&dataset);
 }
 
+static size_t bytes_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/* After the first time, from which libraries may keep some. */
+static void a_maker_that_is_closed_keeps_no_memory(void **state)
+{
+    (void)state;
+    enum { TIMES = 20 };
+    struct sample_options options = {.dataset = &pictures, .image_size = 32, .patch_size = PATCH, .evaluation = true};
+    uint8_t patches[32 * 32 * 3];
+    make_sample(&options, patches, 0, 0);
+    size_t before = bytes_in_use();
+    for (int time = 0; time < TIMES; time++)
+        make_sample(&options, patches, 0, 0);
+    assert_true(bytes_in_use() < before + TIMES * 100);
+}
+
 static int open_pictures(void **state)
 {
     struct error error;
@@ -227,9 +247,13 @@ static int close_pictures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(centred_samples_match_a_whole_decode), cmocka_unit_test(crops_match_a_whole_decode),
-        cmocka_unit_test(an_evaluation_knows_no_augmentation),  cmocka_unit_test(shifts_are_of_the_resized_picture),
-        cmocka_unit_test(raw_images_are_cut_and_resized),       cmocka_unit_test(images_under_the_patch_grid_are_named),
+        cmocka_unit_test(centred_samples_match_a_whole_decode),
+        cmocka_unit_test(crops_match_a_whole_decode),
+        cmocka_unit_test(an_evaluation_knows_no_augmentation),
+        cmocka_unit_test(shifts_are_of_the_resized_picture),
+        cmocka_unit_test(raw_images_are_cut_and_resized),
+        cmocka_unit_test(images_under_the_patch_grid_are_named),
+        cmocka_unit_test(a_maker_that_is_closed_keeps_no_memory),
     };
     return cmocka_run_group_tests_name("sample", tests, open_pictures, close_pictures);
 }
