@@ -1,4 +1,5 @@
 /* Reading logs that are whole, growing, cut off, damaged, or of another version. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -121,6 +123,38 @@ static void a_growing_file_is_followed(void **state)
     rmdir(directory);
 }
 
+static int next_pread_fails; /* with this errno */
+
+ssize_t pread(int file, void *bytes, size_t count, off_t offset)
+{
+    errno = next_pread_fails;
+    next_pread_fails = 0;
+    return errno ? -1 : syscall(SYS_pread64, file, bytes, count, offset);
+}
+
+/* Interrupted it goes on; replaced on the server of a network it begins anew; all else is an error. */
+static void a_read_that_fails_is_one_of_three(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_log_reader_XXXXXX";
+    struct log_reader reader;
+    struct error error;
+    close(mkstemp(path));
+    write_file(path, "w", "{\"step\":1}\n");
+    assert_true(log_reader_open(&reader, path, &error));
+    next_pread_fails = EINTR;
+    assert_int_equal(log_reader_next(&reader, &error), LOG_READER_LINE);
+    next_pread_fails = ESTALE;
+    assert_int_equal(log_reader_next(&reader, &error), LOG_READER_RESTARTED);
+    assert_int_equal(log_reader_next(&reader, &error), LOG_READER_LINE);
+    assert_true(log_line_number(&reader.line, "step") == 1);
+    next_pread_fails = EIO;
+    assert_int_equal(log_reader_next(&reader, &error), LOG_READER_FAILED);
+    assert_non_null(strstr(error.message, "Input/output error"));
+    log_reader_close(&reader);
+    unlink(path);
+}
+
 static void long_lines_fit(void **state)
 {
     (void)state;
@@ -169,11 +203,9 @@ static void records_take_what_is_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_are_read_to_the_last_bit),
-        cmocka_unit_test(unusual_lines_are_read_too),
-        cmocka_unit_test(damaged_lines_are_refused),
-        cmocka_unit_test(a_growing_file_is_followed),
-        cmocka_unit_test(long_lines_fit),
+        cmocka_unit_test(numbers_are_read_to_the_last_bit),  cmocka_unit_test(unusual_lines_are_read_too),
+        cmocka_unit_test(damaged_lines_are_refused),         cmocka_unit_test(a_growing_file_is_followed),
+        cmocka_unit_test(a_read_that_fails_is_one_of_three), cmocka_unit_test(long_lines_fit),
         cmocka_unit_test(records_take_what_is_there),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
