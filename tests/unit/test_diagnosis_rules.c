@@ -148,6 +148,16 @@ static void a_gradient_spike_stands_out_of_its_neighbours(void **state)
     }
 }
 
+static void a_record_without_heads_says_nothing(void **state)
+{
+    (void)state;
+    struct heard heard;
+    struct diagnosis *diagnosis = listen_to(&heard, ATTENTION_STANDARD);
+    feed(diagnosis, &(struct norm_record){.step = 10, .layer = 7, .heads = 0, .qkv_grad_norm = NAN});
+    assert_int_equal(heard.count, 0);
+    diagnosis_close(diagnosis);
+}
+
 /* The norm of a layer's query, key and value weights is watched as the model's is. */
 static void a_layer_has_gradient_spikes_of_its_own(void **state)
 {
@@ -254,6 +264,7 @@ int main(void)
         cmocka_unit_test(four_high_losses_in_a_row_are_critical),
         cmocka_unit_test(a_spike_is_six_deviations_once_32_steps_are_known),
         cmocka_unit_test(a_gradient_spike_stands_out_of_its_neighbours),
+        cmocka_unit_test(a_record_without_heads_says_nothing),
         cmocka_unit_test(a_layer_has_gradient_spikes_of_its_own),
         cmocka_unit_test(an_ongoing_state_is_raised_once),
         cmocka_unit_test(a_state_has_cleared_after_eight_quiet_records),
