@@ -1,4 +1,7 @@
 /* The CPU backend's context: opening, memory, copies, limits, and the search for numbers that are not finite. */
+#include <omp.h>
+#include <signal.h>
+
 #include "kernels/bfloat16.h"
 #include "kernels/gemm_rate.h"
 #include "tests/unit/op_test.h"
@@ -109,6 +112,30 @@ static void device_is_described(void **state)
     test.k->close(test.ctx);
 }
 
+/* A signal comes to the thread that trains; the others, which are in the middle of a product, take faults alone. */
+static void threads_that_help_take_no_signals(void **state)
+{
+    (void)state;
+    const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGALRM}, faults[] = {SIGSEGV, SIGFPE, SIGABRT};
+    int blocked[2] = {0}, blocked_faults[2] = {0};
+    struct op_test test;
+    assert_true(op_test_open(&test, kernels_cpu(), DTYPE_FLOAT32, 2));
+#pragma omp parallel num_threads(2)
+    {
+        sigset_t now;
+        int thread = omp_get_thread_num();
+        pthread_sigmask(SIG_BLOCK, NULL, &now);
+        for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+            blocked[thread] += sigismember(&now, signals[i]);
+        for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+            blocked_faults[thread] += sigismember(&now, faults[i]);
+    }
+    assert_int_equal(blocked[0], 0);
+    assert_int_equal(blocked[1], sizeof signals / sizeof *signals);
+    assert_int_equal(blocked_faults[0] + blocked_faults[1], 0);
+    test.k->close(test.ctx);
+}
+
 /* The workspace is what workspace_bytes says, and grows with the workload. */
 static void workspace_is_planned(void **state)
 {
@@ -143,6 +170,7 @@ int main(void)
         cmocka_unit_test(memory_is_zeroed_aligned_and_refused_by_name),
         cmocka_unit_test(copies_arrive),
         cmocka_unit_test(device_is_described),
+        cmocka_unit_test(threads_that_help_take_no_signals),
         cmocka_unit_test(workspace_is_planned),
         cmocka_unit_test(gemm_rate_is_measured),
     };

@@ -140,8 +140,9 @@ static void a_second_run_is_told_who_holds_the_directory(void **state)
     (void)state;
     struct run_log *log = open_run(false), *second;
     struct error error;
-    char holder[64];
-    snprintf(holder, sizeof holder, "process %ld", (long)getpid());
+    char host[128] = "", holder[192];
+    gethostname(host, sizeof host - 1);
+    snprintf(holder, sizeof holder, "(host %s, process %ld)", host, (long)getpid());
     assert_false(run_log_open(&second, scratch_path("run"), true, &error));
     assert_int_equal(error.status, ERROR_INPUT);
     assert_non_null(strstr(error.message, holder));
