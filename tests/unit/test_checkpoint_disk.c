@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "src/checkpoint/format.h"
 #include "tests/unit/checkpoint_test.h"
 
 /* ---- the way to the disk ---- */
@@ -127,6 +128,28 @@ static void a_byte_that_reaches_the_disk_wrong_is_noticed(void **state)
         expect_unwritten(&memory, "what was written does not read back");
     }
     watch_calls();
+}
+
+/* A sealed file whose numbers are not those in memory: what the checksum cannot see. */
+static void numbers_that_are_not_the_memorys_are_named(void **state)
+{
+    (void)state;
+    static struct memory memory;
+    struct error error;
+    watch_calls();
+    write_step(&memory, 1);
+    const char *path = scratch_path("step_00000001.h5");
+    assert_true(checkpoint_compare(path, &memory.checkpoint, &error));
+    float *const parts[] = {memory.parameter, memory.m, memory.v};
+    for (size_t part = 0; part < 3; part++)
+        for (size_t number = 0; number < 8 + 384 + 3 + 80; number += 97) {
+            float right = parts[part][number];
+            parts[part][number] += 1;
+            assert_false(checkpoint_compare(path, &memory.checkpoint, &error));
+            assert_non_null(strstr(error.message, " differs from memory"));
+            parts[part][number] = right;
+        }
+    assert_true(checkpoint_compare(path, &memory.checkpoint, &error));
 }
 
 static void calls_that_fail_leave_the_previous_checkpoint(void **state)
@@ -311,6 +334,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_scratch, remove_scratch)
         TEST(a_checkpoint_is_on_the_disk_before_it_has_its_name),
         TEST(a_byte_that_reaches_the_disk_wrong_is_noticed),
+        TEST(numbers_that_are_not_the_memorys_are_named),
         TEST(calls_that_fail_leave_the_previous_checkpoint),
         TEST(a_directory_that_is_not_flushed_is_an_error_where_it_could_be),
         TEST(writes_that_take_little_or_are_interrupted_go_on),
