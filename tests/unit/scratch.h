@@ -34,10 +34,10 @@ static inline int remove_scratch(void **state)
     (void)state;
     char command[128];
     size_t files_open = count_open_files();
-    if (files_open > files_open_before)
-        fprintf(stderr, "files that were left open: %zu\n", files_open - files_open_before);
+    if (files_open != files_open_before)
+        fprintf(stderr, "%zu files are open that were %zu before\n", files_open, files_open_before);
     snprintf(command, sizeof command, "rm -rf %s", scratch);
-    return system(command) == 0 && files_open <= files_open_before ? 0 : -1;
+    return system(command) == 0 && files_open == files_open_before ? 0 : -1;
 }
 
 /* The path of a file in it, until the next call. */

@@ -193,7 +193,7 @@ static void stream_offsets_that_are_damaged_are_named(void **state)
         {{0, 100, 200, 199}, "/jpeg/offsets[2] = 200 goes back to 199"},
         {{101, 100, 200, end}, "/jpeg/offsets[0] = 101 goes back to 100"},
         {{0, 100, 200, end + 1}, "/jpeg/offsets ends at"},
-        {{0, 100, 200, UINT64_MAX}, "/jpeg/offsets ends at"},
+        {{0, 100, 200, UINT64_MAX}, "/jpeg/offsets ends at 18446744073709551615, but /jpeg/bytes holds"},
         {{0, 100, 200, end}, NULL},
         {{0, 100, 100, end - 1}, NULL}, /* an empty stream is for the loader to name */
     };

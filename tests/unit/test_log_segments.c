@@ -369,6 +369,14 @@ static void a_full_disk_leaves_the_segment_as_it_is_and_says_so(void **state)
     }
 }
 
+static void a_segment_that_is_gone_is_an_error(void **state)
+{
+    (void)state;
+    struct error error;
+    assert_false(log_segment_pack(norms, 7, &error));
+    assert_non_null(strstr(error.message, "norms-000007.jsonl: cannot be compressed: No such file or directory"));
+}
+
 /* docs/logs.md says what it prints. */
 static void a_segment_of_64_mib_does_not_stall_the_log(void **state)
 {
@@ -424,6 +432,7 @@ int main(void)
         TEST(a_damaged_segment_is_named_and_the_rest_is_read),
         TEST(a_process_killed_at_any_moment_loses_and_repeats_nothing),
         TEST(a_full_disk_leaves_the_segment_as_it_is_and_says_so),
+        TEST(a_segment_that_is_gone_is_an_error),
         TEST(a_segment_of_64_mib_does_not_stall_the_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
