@@ -98,6 +98,33 @@ static void h5py_reads_it(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* A configuration may have 60,000 bytes, the names of the classes a MiB; longer names are left out. */
+static void the_longest_texts_come_back(void **state)
+{
+    (void)state;
+    enum { CONFIG = 60000, NAMES = 1 << 20 };
+    static struct memory memory;
+    static char config[CONFIG + 2], names[NAMES + 2];
+    struct checkpoint header;
+    struct error error;
+    fill(&memory, 1);
+    memset(config, 'c', CONFIG);
+    memset(names, 'n', NAMES);
+    memory.checkpoint.config = config;
+    memory.checkpoint.class_names = names;
+    for (int longer = 0; longer <= 1; longer++) {
+        names[NAMES] = longer ? 'n' : '\0';
+        assert_true(checkpoint_write(scratch, &memory.checkpoint, &error));
+        assert_true(checkpoint_read_header(&header, scratch_path("step_00000001.h5"), &error));
+        assert_string_equal(header.config, config);
+        assert_true(longer ? header.class_names == NULL : strcmp(header.class_names, names) == 0);
+        checkpoint_free(&header);
+    }
+    config[CONFIG] = 'c';
+    assert_false(checkpoint_write(scratch, &memory.checkpoint, &error));
+    assert_non_null(strstr(error.message, "the configuration has more than 60000 bytes"));
+}
+
 /* ---- other models and other files ---- */
 
 static void expect_refusal(const struct memory *memory, bool optimiser, bool format, const char *needle)
@@ -259,6 +286,7 @@ int main(void)
         TEST(older_files_have_no_rewinds_and_wrong_ones_are_refused),
         TEST(the_same_state_gives_the_same_bytes),
         TEST(h5py_reads_it),
+        TEST(the_longest_texts_come_back),
         TEST(another_model_is_refused_by_the_tensor_s_name),
         TEST(weights_alone_are_enough_to_start_from),
         TEST(a_file_with_nothing_but_params_is_accepted_for_init),

@@ -165,9 +165,18 @@ static void silence_is_noticed(struct comm *comm)
         CHECK(comm_find_silent_rank(comm, &silent, &error) && silent == 2);
 }
 
+static void expect_finalized(void)
+{
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized)
+        _exit(9);
+}
+
 static void an_error_of_all(struct comm *comm)
 {
     struct error error;
+    atexit(expect_finalized);
     bool ok = comm_agree(comm, error_input(&error, "the key is wrong"), &error);
     CHECK(!ok);
     comm_exit(comm, &error);
