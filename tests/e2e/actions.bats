@@ -176,6 +176,18 @@ rising=(--set attention.kind=standard --set optim.lr=3e-3 --set optim.clip_grad_
     done
 }
 
+@test "NaN: a tensor that belongs to no layer is named without one" {
+    /usr/bin/python3 - "$BATS_FILE_TMPDIR" <<'PYTHON'
+import h5py, sys
+with h5py.File(f"{sys.argv[1]}/faulty_run/checkpoints/step_00000001.h5") as f, h5py.File("head.h5", "w") as out:
+    for name, tensor in f["params"].items():
+        out[f"params/{name}"] = tensor[...]
+    out["params/head.weight"][3] = 3e38
+PYTHON
+    run ranks 2 quest-train "$config" --init head.h5 --out run
+    one_error 1 "step 1 met a NaN or Inf: the first tensor that holds it is logits \(rank 0\); there is no checkpoint yet"
+}
+
 # ---- afterwards ----
 
 @test "all five limits changed: quest-norms finds in the log what was found while training" {
