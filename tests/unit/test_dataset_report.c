@@ -114,7 +114,7 @@ static void the_json_has_the_same_facts(void **state)
 static void a_report_that_cannot_be_written_is_an_error(void **state)
 {
     (void)state;
-    struct dataset dataset;
+    struct dataset dataset = {.file = -1};
     report_function *const functions[] = {dataset_report_table, dataset_report_json};
     const char *path = scratch_path("report.h5");
     write_shapes(path, ENCODING_RAW, IMAGES, SIDE, SIZE_MAX);

@@ -125,6 +125,7 @@ static void a_growing_file_is_followed(void **state)
 
 static int next_pread_fails; /* with this errno */
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 ssize_t pread(int file, void *bytes, size_t count, off_t offset)
 {
     errno = next_pread_fails;
