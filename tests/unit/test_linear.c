@@ -215,6 +215,31 @@ static void many_shapes_are_remade(void **state)
     test.k->close(test.ctx);
 }
 
+/* Where oneDNN wants scratch for such a product (with AVX-512 it does) it is more than this workspace has: that must be
+ * said, and not be written past its end. */
+static void a_shape_that_was_not_planned_is_refused_or_needs_nothing(void **state)
+{
+    (void)state;
+    const struct context_options options = {
+        .threads = 1,
+        .workload = {.batch = 1, .patches = 4, .patch_dim = 16, .dim = 16, .hidden = 16, .heads = 1, .classes = 2}};
+    struct op_test test = {.k = kernels_cpu(), .dtype = DTYPE_FLOAT32, .random = 1};
+    struct error error;
+    assert_ok(test.k->open(&test.ctx, &options, &error), &error);
+    struct tensor *in = tensor_random(&test, 49 * 1280, DTYPE_FLOAT32, 1);
+    struct tensor *weight = tensor_zeros(&test, 320 * 1280, DTYPE_FLOAT32),
+                  *out = tensor_zeros(&test, 49 * 320, test.dtype);
+    struct linear_forward forward = {
+        .out = out->data, .in = in->data, .weight = weight->data, .rows = 49, .in_dim = 1280, .out_dim = 320};
+    for (int time = 0; time < 3; time++)
+        if (!test.k->linear_forward(test.ctx, &forward, &error))
+            assert_non_null(strstr(error.message, "a 49 x 1280 x 320 product needs "));
+    for (size_t i = 0; i < 49 * 320; i++)
+        assert_true(tensor_get(out, i) == 0);
+    op_test_release_tensors(&test);
+    test.k->close(test.ctx);
+}
+
 /* The workspace is planned for whole batches; any smaller one must do with it. */
 static void smaller_batches_fit(void **state)
 {
@@ -349,6 +374,7 @@ int main(void)
         cmocka_unit_test(reference_matches_central_differences),
         cmocka_unit_test(many_shapes_are_remade),
         cmocka_unit_test(smaller_batches_fit),
+        cmocka_unit_test(a_shape_that_was_not_planned_is_refused_or_needs_nothing),
         cmocka_unit_test(signals_do_not_spoil_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
