@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <hdf5.h>
+#include <poll.h>
 
 #include "data_loaders/format/verify.h"
 
@@ -89,14 +90,21 @@ static bool verify_on_terminal(const struct dataset *dataset, char *shown, size_
     int terminal = posix_openpt(O_RDWR | O_NOCTTY), stderr_of_before = dup(STDERR_FILENO);
     assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
     int side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-    fcntl(terminal, F_SETFL, O_NONBLOCK);
     assert_true(side >= 0);
     dup2(side, STDERR_FILENO);
     bool ok = dataset_verify(dataset, &ignored);
     fflush(stderr);
     dup2(stderr_of_before, STDERR_FILENO);
-    ssize_t length = read(terminal, shown, bytes - 1);
-    shown[length > 0 ? length : 0] = '\0';
+    /* A terminal hands on in its own time: what is written last says that all has come. */
+    size_t length = 0;
+    assert_int_equal(write(side, "\001", 1), 1);
+    do {
+        assert_int_equal(poll(&(struct pollfd){.fd = terminal, .events = POLLIN}, 1, 10000), 1);
+        ssize_t got = read(terminal, shown + length, bytes - 1 - length);
+        assert_true(got > 0);
+        length += (size_t)got;
+    } while (shown[length - 1] != '\001');
+    shown[length - 1] = '\0';
     close(side);
     close(terminal);
     close(stderr_of_before);
