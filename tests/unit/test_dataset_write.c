@@ -82,6 +82,9 @@ static void moments_are_exact(void **state)
     assert_float_equal(mean[1], 22 / 255.0, 1e-7);
     assert_float_equal(mean[2], 254.2 / 255, 1e-7);
     assert_float_equal(std[1], sqrt(136) / 255, 1e-7);
+    const volatile long double one = 1, little = 0x1p-60L;
+    if (one + little == one)
+        return; /* valgrind computes long doubles as doubles */
     /* One in 10^10 is 201, the others 200: nothing of this is left in a difference of doubles. */
     const uint64_t count = UINT64_C(30000000000);
     struct pixel_sums many = {
