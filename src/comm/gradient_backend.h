@@ -27,9 +27,10 @@ extern const struct gradient_backend gradient_backend_nccl; /* only in a build w
 /* Fills `error` after a reduction that did not end in time. false. */
 static inline bool gradient_timed_out(struct comm *comm, uint64_t step, double timeout_s, struct error *error)
 {
-    char what[64] = "in ";
-    snprintf(what + 3, sizeof what - 3, "the gradient all-reduce of step %llu", (unsigned long long)step);
-    return comm_timed_out(comm, what + 3, what, timeout_s, error);
+    char what[64], where[64];
+    snprintf(what, sizeof what, "the gradient all-reduce of step %llu", (unsigned long long)step);
+    snprintf(where, sizeof where, "in the gradient all-reduce of step %llu", (unsigned long long)step);
+    return comm_timed_out(comm, what, where, timeout_s, error);
 }
 
 /* Bucket b is gradient[b * bucket_numbers .. (b + 1) * bucket_numbers), the last one up to the end. */

@@ -9,6 +9,19 @@ make_datasets() {
     quest-data synth shapes --out val.h5 --images 53 --size 16 --seed 2 --split test
 }
 
+# photos/{a,b}: 48 small files of noise
+make_photos() {
+    /usr/bin/python3 - <<'PYTHON'
+import numpy as np, os
+random = np.random.default_rng(3)
+for index in range(48):
+    folder = f"photos/{'ab'[index % 2]}"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/{index:02d}.ppm", "wb") as file:
+        file.write(b"P6 20 20 255\n" + random.integers(0, 256, (20, 20, 3), np.uint8).tobytes())
+PYTHON
+}
+
 # write_config FILE: 30 steps of 24 of 240 images, so an epoch is 10 steps; tests change single keys with --set
 write_config() {
     cat >"$1" <<YAML

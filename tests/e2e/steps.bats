@@ -123,15 +123,7 @@ PYTHON
 }
 
 @test "a damaged image changes nothing in an evaluation's sums, on one rank and on two" {
-    /usr/bin/python3 - <<'PYTHON'
-import numpy as np, os
-random = np.random.default_rng(3)
-for index in range(48):
-    folder = f"photos/{'ab'[index % 2]}"
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{folder}/{index:02d}.ppm", "wb") as file:
-        file.write(b"P6 20 20 255\n" + random.integers(0, 256, (20, 20, 3), np.uint8).tobytes())
-PYTHON
+    make_photos
     quest-data import-folder photos --out whole.h5 --encoding jpeg --size 16
     cp whole.h5 damaged.h5
     edit_h5 damaged.h5 'o = f["jpeg/offsets"][...]; f["jpeg/bytes"][int(o[5]) : int(o[6])] = 0'

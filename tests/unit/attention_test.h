@@ -52,13 +52,6 @@ static inline void compare(struct distance *distance, double value, double expec
     distance->size += expected * expected;
 }
 
-/* What is allowed of gradients that come through the logits. Of two tokens the probabilities sum up to 1, so that both
- * logits of a row have one gradient, a difference: the rounding of `out` in bfloat16 is now and then a tenth of it. */
-static inline double logit_gradient_tolerance(const struct attention_shape *s, double tolerance)
-{
-    return s->tokens == 2 ? 5 * tolerance : tolerance;
-}
-
 static inline void assert_near(const struct attention_shape *s, enum dtype dtype, const char *what,
                                struct distance distance, double tolerance)
 {
