@@ -47,6 +47,8 @@ bool cuda_column_sum_finish(struct context *ctx, float *const sums[], int arrays
     return cuda_launched(ctx, "column_sum_finish", error);
 }
 
+enum { LINES_IN_FLIGHT = 8 };
+
 /* partial[chunk][column] = sum of x over the chunk's rows; x T [rows, dim]. Reads x once: sizeof(T) bytes a number, and
  * writes 4 bytes a column and chunk (at least 128 rows). */
 template <typename T, int VEC>
@@ -57,12 +59,21 @@ __global__ void column_sum_kernel(float *partial, const T *x, size_t rows, size_
     size_t end = min(rows, (blockIdx.y + 1) * rows_per_chunk);
     float sum[VEC] = {};
     if (column < dim) {
-#pragma unroll 4
-        for (size_t row = blockIdx.y * rows_per_chunk + warp; row < end; row += STRIP_WARPS) {
-            pack<T, VEC> line = load_pack<VEC>(x + row * dim + column, 0);
+        for (size_t row = blockIdx.y * rows_per_chunk + warp; row < end; row += LINES_IN_FLIGHT * STRIP_WARPS) {
+            closed_pack<T, VEC> closed[LINES_IN_FLIGHT];
 #pragma unroll
-            for (int i = 0; i < VEC; i++)
-                sum[i] += to_float(line.value[i]);
+            for (int n = 0; n < LINES_IN_FLIGHT; n++)
+                if (row + n * STRIP_WARPS < end)
+                    closed[n] = load_closed<VEC>(x + (row + n * STRIP_WARPS) * dim + column, 0);
+#pragma unroll
+            for (int n = 0; n < LINES_IN_FLIGHT; n++) {
+                if (row + n * STRIP_WARPS >= end)
+                    break;
+                pack<T, VEC> line = open_pack<T, VEC>(closed[n]);
+#pragma unroll
+                for (int i = 0; i < VEC; i++)
+                    sum[i] += to_float(line.value[i]);
+            }
         }
     }
     store_partial_sums(partial + blockIdx.y * dim, sum, column, dim);

@@ -9,7 +9,7 @@ size_t cuda_workspace_bytes(const struct context_options *options)
 {
     size_t (*const needs[])(const struct context_options *) = {
         cuda_linear_workspace_bytes, cuda_attention_workspace_bytes, cuda_column_sum_workspace_bytes,
-        cuda_optimiser_workspace_bytes};
+        cuda_embed_workspace_bytes, cuda_optimiser_workspace_bytes};
     size_t bytes = 0;
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         bytes = maximum(bytes, needs[i](options));

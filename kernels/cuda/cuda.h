@@ -67,6 +67,7 @@ static inline size_t maximum(size_t a, size_t b)
 size_t cuda_linear_workspace_bytes(const struct context_options *options);
 size_t cuda_attention_workspace_bytes(const struct context_options *options);
 size_t cuda_column_sum_workspace_bytes(const struct context_options *options); /* LayerNorm and GELU too */
+size_t cuda_embed_workspace_bytes(const struct context_options *options);
 size_t cuda_optimiser_workspace_bytes(const struct context_options *options);
 
 /* ---- the context (context.c): as kernels.h says ---- */

@@ -1,7 +1,8 @@
 /* Exact GELU with the bias of the product before it (kernels.h). The strips of column_sum.cuh: a thread keeps the bias
- * of its VEC columns in registers and walks down its chunk's rows, four rows in flight. forward   2 sizeof(T) bytes a
- * number; the bias once a warp and chunk backward  3 sizeof(T) bytes a number, and 8 bytes a column and chunk for the
- * bias gradient (A100, bf16: 4 and 6 bytes, 2.0 TB/s.) */
+ * of its VEC columns in registers and walks down its chunk's rows, four rows in flight.
+ *   forward   2 sizeof(T) bytes a number; the bias once a warp and chunk
+ *   backward  3 sizeof(T) bytes a number, and 8 bytes a column and chunk for the bias gradient
+ * (A100, bf16: 4 and 6 bytes, 2.0 TB/s.) */
 #include "kernels/cuda/column_sum.cuh"
 
 enum { ROWS_IN_FLIGHT = 4 };
@@ -38,22 +39,23 @@ __global__ void __launch_bounds__(STRIP_THREADS)
     pack<T, VEC> bias_pack = load_pack<VEC>(bias + column, 0);
     size_t end = min(rows, (blockIdx.y + 1) * rows_per_chunk);
     for (size_t row = blockIdx.y * rows_per_chunk + warp; row < end; row += ROWS_IN_FLIGHT * STRIP_WARPS) {
-        pack<T, VEC> x[ROWS_IN_FLIGHT];
+        closed_pack<T, VEC> closed[ROWS_IN_FLIGHT];
 #pragma unroll
         for (int r = 0; r < ROWS_IN_FLIGHT; r++)
             if (row + r * STRIP_WARPS < end)
-                x[r] = load_pack<VEC>(in + (row + r * STRIP_WARPS) * dim + column, 0);
+                closed[r] = load_closed<VEC>(in + (row + r * STRIP_WARPS) * dim + column, 0);
 #pragma unroll
         for (int r = 0; r < ROWS_IN_FLIGHT; r++) {
             if (row + r * STRIP_WARPS >= end)
                 break;
+            pack<T, VEC> x = open_pack<T, VEC>(closed[r]);
 #pragma unroll
             for (int i = 0; i < VEC; i++) {
-                float distribution, density, u = to_float(x[r].value[i]) + to_float(bias_pack.value[i]);
+                float distribution, density, u = to_float(x.value[i]) + to_float(bias_pack.value[i]);
                 normal_at<T>(u, &distribution, &density);
-                x[r].value[i] = from_float<T>(u * distribution);
+                x.value[i] = from_float<T>(u * distribution);
             }
-            store_pack<VEC>(out + (row + r * STRIP_WARPS) * dim + column, 0, x[r]);
+            store_pack<VEC>(out + (row + r * STRIP_WARPS) * dim + column, 0, x);
         }
     }
 }
@@ -70,27 +72,28 @@ __global__ void __launch_bounds__(STRIP_THREADS)
     if (column < dim) {
         pack<T, VEC> bias_pack = load_pack<VEC>(bias + column, 0);
         for (size_t row = blockIdx.y * rows_per_chunk + warp; row < end; row += ROWS_IN_FLIGHT * STRIP_WARPS) {
-            pack<T, VEC> x[ROWS_IN_FLIGHT], gradient[ROWS_IN_FLIGHT];
+            closed_pack<T, VEC> closed_x[ROWS_IN_FLIGHT], closed_gradient[ROWS_IN_FLIGHT];
 #pragma unroll
             for (int r = 0; r < ROWS_IN_FLIGHT; r++) {
                 if (row + r * STRIP_WARPS < end) {
-                    x[r] = load_pack<VEC>(in + (row + r * STRIP_WARPS) * dim + column, 0);
-                    gradient[r] = load_pack<VEC>(out_gradient + (row + r * STRIP_WARPS) * dim + column, 0);
+                    closed_x[r] = load_closed<VEC>(in + (row + r * STRIP_WARPS) * dim + column, 0);
+                    closed_gradient[r] = load_closed<VEC>(out_gradient + (row + r * STRIP_WARPS) * dim + column, 0);
                 }
             }
 #pragma unroll
             for (int r = 0; r < ROWS_IN_FLIGHT; r++) {
                 if (row + r * STRIP_WARPS >= end)
                     break;
+                pack<T, VEC> x = open_pack<T, VEC>(closed_x[r]), gradient = open_pack<T, VEC>(closed_gradient[r]);
 #pragma unroll
                 for (int i = 0; i < VEC; i++) {
-                    float distribution, density, u = to_float(x[r].value[i]) + to_float(bias_pack.value[i]);
+                    float distribution, density, u = to_float(x.value[i]) + to_float(bias_pack.value[i]);
                     normal_at<T>(u, &distribution, &density);
-                    float change = to_float(gradient[r].value[i]) * (distribution + u * density);
+                    float change = to_float(gradient.value[i]) * (distribution + u * density);
                     sum[i] += change;
-                    gradient[r].value[i] = from_float<T>(change);
+                    gradient.value[i] = from_float<T>(change);
                 }
-                store_pack<VEC>(in_gradient + (row + r * STRIP_WARPS) * dim + column, 0, gradient[r]);
+                store_pack<VEC>(in_gradient + (row + r * STRIP_WARPS) * dim + column, 0, gradient);
             }
         }
     }

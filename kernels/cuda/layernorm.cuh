@@ -25,51 +25,25 @@ template <typename T> struct layernorm_backward_tensors {
     size_t rows, tokens, dim;
 };
 
-/* Blocks of a kernel that stays: two a multiprocessor, each for at least one turn of its eight warps. */
-static inline unsigned layernorm_blocks(const struct context *ctx, size_t rows)
+/* Blocks of a kernel that stays, `residency` of them a multiprocessor, each for at least one turn of its eight warps.
+ */
+static inline unsigned layernorm_blocks(const struct context *ctx, size_t rows, int residency)
 {
-    return (unsigned)minimum(2 * (size_t)ctx->properties.multiprocessors,
+    return (unsigned)minimum(residency * (size_t)ctx->properties.multiprocessors,
                              div_up(rows, LAYERNORM_WARPS * (size_t)ROWS_PER_TURN));
+}
+
+/* The row that a warp takes after `row`: its turn's next, or the first of its next turn. */
+__device__ __forceinline__ size_t layernorm_next_row(size_t row)
+{
+    size_t turn = (gridDim.x * (size_t)LAYERNORM_WARPS - 1) * ROWS_PER_TURN;
+    return row + 1 + (row % ROWS_PER_TURN == ROWS_PER_TURN - 1 ? turn : 0);
 }
 
 /* Number of 256 wide pieces whose registers hold a row, or 0 where the strided kernels must take it. */
 template <typename T> static int layernorm_eighths(size_t dim)
 {
     return dim % wide<T> == 0 && dim <= 1280 ? (int)div_up(dim, 256) : 0;
-}
-
-/* x = residual_in + path_scale * gamma * branch, rounded to T as it is stored (the backward pass sees the stored one);
- * lanes past the end of the row hold zeros. */
-template <typename T, int VEC, int PACKS>
-__device__ __forceinline__ void add_branch(float (&x)[PACKS][VEC], const layernorm_forward_tensors<T> &t,
-                                           const float *gamma, float path_scale, size_t start, int packs)
-{
-    int lane = threadIdx.x % 32;
-    pack<T, VEC> residual[PACKS], branch[PACKS];
-#pragma unroll
-    for (int p = 0; p < PACKS; p++) {
-        if (p * 32 + lane < packs) {
-            residual[p] = load_pack<VEC>(t.residual_in, start + p * 32 + lane);
-            if (t.branch)
-                branch[p] = load_pack<VEC>(t.branch, start + p * 32 + lane);
-        }
-    }
-#pragma unroll
-    for (int p = 0; p < PACKS; p++) {
-        int index = p * 32 + lane;
-        bool inside = index < packs;
-        if (inside && t.branch) {
-            pack<float, VEC> scale = load_floats<VEC>(gamma, index);
-#pragma unroll
-            for (int i = 0; i < VEC; i++)
-                residual[p].value[i] = from_float<T>(to_float(residual[p].value[i]) +
-                                                     path_scale * scale.value[i] * to_float(branch[p].value[i]));
-            store_pack<VEC>(t.residual_out, start + index, residual[p]);
-        }
-#pragma unroll
-        for (int i = 0; i < VEC; i++)
-            x[p][i] = inside ? to_float(residual[p].value[i]) : 0.0f;
-    }
 }
 
 template <int VEC, int PACKS>

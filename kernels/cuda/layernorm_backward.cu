@@ -2,7 +2,8 @@
  * weight and xhat = (residual_out - mean) * rstd:
  *   residual_gradient += rstd * (g - mean(g) - xhat * mean(g * xhat)),  branch_gradient = path_scale * gamma * that
  *
- * Rows in registers, as in layernorm.cu: one warp a row, eight neighbouring rows a turn. A lane also keeps the sums
+ * Rows in registers, as in layernorm.cu: one warp a row, eight neighbouring rows a turn, all loads of a row at once
+ * and, where registers allow, those of the next row in flight meanwhile. A lane also keeps the sums
  * over rows of its columns, for the gradients of weight, bias and gamma; at the end the block's warps are added in
  * order and one line of partial sums a block is written, which column_sum_finish adds up. Traffic: 4 sizeof(T) bytes a
  * number (5 with a branch gradient, 6 with gamma's), 8 bytes a row, and a block, which stays for at least 64 rows, 8 or
@@ -33,77 +34,131 @@ __device__ __forceinline__ void store_row_sums(float *line, float *shared, const
         line[i] = shared[i % VEC * packs + i / VEC];
 }
 
-template <typename T, int VEC, int PACKS, bool GAMMA>
-__global__ void __launch_bounds__(LAYERNORM_THREADS, 1)
+/* Blocks a multiprocessor, as many as registers allow. */
+template <typename T> constexpr int backward_residency(int eighths, bool gamma)
+{
+    return sizeof(T) == 2 && !gamma && eighths <= 2 ? 4 - eighths : eighths == 1 ? 2 : 1;
+}
+
+/* Of a row: its moments, and the means of g and of g * xhat. */
+struct row_means {
+    float mean, rstd, g, g_xhat;
+};
+
+/* A row as it comes from memory; lanes past its end hold nothing. */
+template <typename T, int VEC, int PACKS, bool GAMMA> struct backward_row {
+    static constexpr bool AT_ONCE = ((GAMMA ? 4 : 3) * 4 + (GAMMA ? 3 : 2) * VEC) * PACKS <= 150; /* registers */
+    closed_pack<T, VEC> x[PACKS], gradient[PACKS], total[PACKS], branch[GAMMA ? PACKS : 1];
+    float path_scale;
+
+    __device__ __forceinline__ void load(const layernorm_backward_tensors<T> &t, size_t row, int packs)
+    {
+        int lane = threadIdx.x % 32;
+        size_t start = row * packs;
+        path_scale = t.path_scale ? t.path_scale[row / t.tokens] : 1.0f;
+#pragma unroll
+        for (int p = 0; p < PACKS; p++) {
+            if (p * 32 + lane < packs) {
+                x[p] = load_closed<VEC>(t.residual_out, start + p * 32 + lane);
+                gradient[p] = load_closed<VEC>(t.normed_gradient, start + p * 32 + lane);
+                if (AT_ONCE)
+                    load_rest(t, start + p * 32 + lane, p);
+            }
+        }
+    }
+    __device__ __forceinline__ void load_rest(const layernorm_backward_tensors<T> &t, size_t index, int p)
+    {
+        total[p] = load_closed<VEC>(t.residual_gradient, index);
+        if (GAMMA)
+            branch[p] = load_closed<VEC>(t.branch, index);
+    }
+
+    /* Adds LayerNorm's part to the residual's gradient and writes it, and the branch's. */
+    __device__ __forceinline__ void store_gradients(const layernorm_backward_tensors<T> &t, const row_means &of,
+                                                    const float *weight, const float *gamma,
+                                                    float (&gamma_sum)[GAMMA ? PACKS : 1][VEC], size_t start, int packs)
+    {
+        int lane = threadIdx.x % 32;
+#pragma unroll
+        for (int p = 0; p < PACKS; p++) {
+            int index = p * 32 + lane;
+            if (index >= packs)
+                break;
+            if (!AT_ONCE)
+                load_rest(t, start + index, p);
+            pack<float, VEC> w = load_floats<VEC>(weight, index), scale = load_floats<VEC>(gamma, index);
+            pack<T, VEC> in = open_pack<T, VEC>(x[p]), dy = open_pack<T, VEC>(gradient[p]),
+                         sum = open_pack<T, VEC>(total[p]), to_branch;
+#pragma unroll
+            for (int i = 0; i < VEC; i++) {
+                float xhat = (to_float(in.value[i]) - of.mean) * of.rstd;
+                float change = of.rstd * (to_float(dy.value[i]) * w.value[i] - of.g - xhat * of.g_xhat);
+                float whole = to_float(sum.value[i]) + change;
+                sum.value[i] = from_float<T>(whole);
+                if (GAMMA)
+                    gamma_sum[p][i] += path_scale * to_float(open_pack<T, VEC>(branch[p]).value[i]) * whole;
+                to_branch.value[i] = from_float<T>(path_scale * scale.value[i] * whole);
+            }
+            store_pack<VEC>(t.residual_gradient, start + index, sum);
+            if (t.branch_gradient)
+                store_pack<VEC>(t.branch_gradient, start + index, to_branch);
+        }
+    }
+};
+
+template <typename T, int VEC, int PACKS, int EIGHTHS, bool GAMMA>
+__global__ void __launch_bounds__(LAYERNORM_THREADS, backward_residency<T>(EIGHTHS, GAMMA))
     residual_layernorm_backward_kernel(layernorm_backward_tensors<T> t)
 {
+    constexpr bool look_ahead = EIGHTHS <= (GAMMA ? 2 : 3);
     extern __shared__ float shared[];
     float *weight = shared, *gamma = shared + t.dim, *scratch = shared + 2 * t.dim;
+    int lane = threadIdx.x % 32, packs = t.dim / VEC;
+    float weight_sum[PACKS][VEC] = {}, bias_sum[PACKS][VEC] = {}, gamma_sum[GAMMA ? PACKS : 1][VEC] = {};
+    size_t row = (blockIdx.x * (size_t)LAYERNORM_WARPS + threadIdx.x / 32) * ROWS_PER_TURN;
+    backward_row<T, VEC, PACKS, GAMMA> ahead;
+    if (look_ahead && row < t.rows)
+        ahead.load(t, row, packs);
     for (size_t i = threadIdx.x; i < t.dim; i += blockDim.x) {
         weight[i] = t.weight[i];
         gamma[i] = t.gamma ? t.gamma[i] : 1.0f;
     }
     __syncthreads();
-    int lane = threadIdx.x % 32, packs = t.dim / VEC;
-    float weight_sum[PACKS][VEC] = {}, bias_sum[PACKS][VEC] = {}, gamma_sum[GAMMA ? PACKS : 1][VEC] = {};
 
-    size_t first = (blockIdx.x * (size_t)LAYERNORM_WARPS + threadIdx.x / 32) * ROWS_PER_TURN;
-    for (; first < t.rows; first += gridDim.x * (size_t)LAYERNORM_WARPS * ROWS_PER_TURN) {
-        int rows = min((size_t)ROWS_PER_TURN, t.rows - first);
-        float means = lane < rows ? t.mean[first + lane] : 0, rstds = lane < rows ? t.rstd[first + lane] : 0;
-        for (int r = 0; r < rows; r++) {
-            size_t row = first + r, start = row * packs;
-            float mean = __shfl_sync(0xffffffffu, means, r), rstd = __shfl_sync(0xffffffffu, rstds, r);
-            pack<T, VEC> x[PACKS], gradient[PACKS];
+    float means = 0, rstds = 0;
+    for (size_t next; row < t.rows; row = next) {
+        next = layernorm_next_row(row);
+        int of_turn = row % ROWS_PER_TURN;
+        if (of_turn == 0 && row + lane < t.rows && lane < ROWS_PER_TURN) {
+            means = t.mean[row + lane];
+            rstds = t.rstd[row + lane];
+        }
+        backward_row<T, VEC, PACKS, GAMMA> now;
+        if (look_ahead)
+            now = ahead;
+        else
+            now.load(t, row, packs);
+        if (look_ahead && next < t.rows)
+            ahead.load(t, next, packs);
+        float mean = __shfl_sync(0xffffffffu, means, of_turn), rstd = __shfl_sync(0xffffffffu, rstds, of_turn);
+        float sum = 0, product = 0;
 #pragma unroll
-            for (int p = 0; p < PACKS; p++) {
-                if (p * 32 + lane < packs) {
-                    x[p] = load_pack<VEC>(t.residual_out, start + p * 32 + lane);
-                    gradient[p] = load_pack<VEC>(t.normed_gradient, start + p * 32 + lane);
-                }
-            }
-            float sum = 0, product = 0;
+        for (int p = 0; p < PACKS; p++) {
+            if (p * 32 + lane >= packs)
+                break;
+            pack<float, VEC> w = load_floats<VEC>(weight, p * 32 + lane);
+            pack<T, VEC> x = open_pack<T, VEC>(now.x[p]), gradient = open_pack<T, VEC>(now.gradient[p]);
 #pragma unroll
-            for (int p = 0; p < PACKS; p++) {
-                if (p * 32 + lane >= packs)
-                    break;
-                pack<float, VEC> w = load_floats<VEC>(weight, p * 32 + lane);
-#pragma unroll
-                for (int i = 0; i < VEC; i++) {
-                    float xhat = (to_float(x[p].value[i]) - mean) * rstd, dy = to_float(gradient[p].value[i]);
-                    sum += dy * w.value[i];
-                    product += dy * w.value[i] * xhat;
-                    weight_sum[p][i] += dy * xhat;
-                    bias_sum[p][i] += dy;
-                }
-            }
-            sum = warp_sum(sum) / t.dim;
-            product = warp_sum(product) / t.dim;
-            float path_scale = t.path_scale ? t.path_scale[row / t.tokens] : 1.0f;
-#pragma unroll
-            for (int p = 0; p < PACKS; p++) {
-                int index = p * 32 + lane;
-                if (index >= packs)
-                    break;
-                pack<float, VEC> w = load_floats<VEC>(weight, index), scale = load_floats<VEC>(gamma, index);
-                pack<T, VEC> total = load_pack<VEC>(t.residual_gradient, start + index), branch;
-                if (GAMMA)
-                    branch = load_pack<VEC>(t.branch, start + index);
-#pragma unroll
-                for (int i = 0; i < VEC; i++) {
-                    float xhat = (to_float(x[p].value[i]) - mean) * rstd;
-                    float change = rstd * (to_float(gradient[p].value[i]) * w.value[i] - sum - xhat * product);
-                    float whole = to_float(total.value[i]) + change;
-                    total.value[i] = from_float<T>(whole);
-                    if (GAMMA)
-                        gamma_sum[p][i] += path_scale * to_float(branch.value[i]) * whole;
-                    x[p].value[i] = from_float<T>(path_scale * scale.value[i] * whole); /* x is done with */
-                }
-                store_pack<VEC>(t.residual_gradient, start + index, total);
-                if (t.branch_gradient)
-                    store_pack<VEC>(t.branch_gradient, start + index, x[p]);
+            for (int i = 0; i < VEC; i++) {
+                float xhat = (to_float(x.value[i]) - mean) * rstd, dy = to_float(gradient.value[i]);
+                sum += dy * w.value[i];
+                product += dy * w.value[i] * xhat;
+                weight_sum[p][i] += dy * xhat;
+                bias_sum[p][i] += dy;
             }
         }
+        row_means of = {mean, rstd, warp_sum(sum) / t.dim, warp_sum(product) / t.dim};
+        now.store_gradients(t, of, weight, gamma, gamma_sum, row * packs, packs);
     }
     float *line = t.partial + blockIdx.x * (size_t)(GAMMA ? 3 : 2) * t.dim;
     store_row_sums<VEC, PACKS>(line, scratch, weight_sum, packs);
@@ -119,10 +174,10 @@ static bool backward_in_registers(struct context *ctx, const layernorm_backward_
     constexpr int vec = wide<T>, packs = 8 * EIGHTHS / vec;
     size_t shared_bytes = 3 * t.dim * sizeof(float);
     if (t.gamma_wanted)
-        residual_layernorm_backward_kernel<T, vec, packs, true>
+        residual_layernorm_backward_kernel<T, vec, packs, EIGHTHS, true>
             <<<blocks, LAYERNORM_THREADS, shared_bytes, ctx->compute>>>(t);
     else
-        residual_layernorm_backward_kernel<T, vec, packs, false>
+        residual_layernorm_backward_kernel<T, vec, packs, EIGHTHS, false>
             <<<blocks, LAYERNORM_THREADS, shared_bytes, ctx->compute>>>(t);
     return cuda_launched(ctx, "residual_layernorm_backward", error);
 }
@@ -217,7 +272,10 @@ bool cuda_residual_layernorm_backward(struct context *ctx, const struct residual
     size_t dim = op->dim;
     bool gamma_wanted = op->gamma && op->gamma_gradient;
     int arrays = gamma_wanted ? 3 : 2;
-    unsigned lines = layernorm_blocks(ctx, op->rows);
+    int residency = ctx->dtype == DTYPE_FLOAT32
+                        ? backward_residency<float>(layernorm_eighths<float>(dim), gamma_wanted)
+                        : backward_residency<bfloat16>(layernorm_eighths<bfloat16>(dim), gamma_wanted);
+    unsigned lines = layernorm_blocks(ctx, op->rows, residency);
     void *partial;
     if (!cuda_workspace(ctx, &partial, (size_t)lines * arrays * dim * sizeof(float), "layernorm_backward", error))
         return false;

@@ -51,14 +51,24 @@ template <> struct carrier<2> {
     typedef uint16_t type;
 };
 
+/* A pack that is on its way: nothing waits for the load until open_pack looks into it. (The compiler takes a pack of
+ * narrow numbers apart as soon as it can, and waits for that.) */
+template <typename T, int COUNT> using closed_pack = typename carrier<sizeof(T) * COUNT>::type;
+
 /* Pack number `index` of an array; the array starts on a multiple of the pack. */
+template <int COUNT, typename T> __device__ __forceinline__ closed_pack<T, COUNT> load_closed(const T *x, size_t index)
+{
+    return reinterpret_cast<const closed_pack<T, COUNT> *>(x)[index];
+}
+template <typename T, int COUNT> __device__ __forceinline__ pack<T, COUNT> open_pack(closed_pack<T, COUNT> closed)
+{
+    pack<T, COUNT> value;
+    memcpy(&value, &closed, sizeof closed);
+    return value;
+}
 template <int COUNT, typename T> __device__ __forceinline__ pack<T, COUNT> load_pack(const T *x, size_t index)
 {
-    typedef typename carrier<sizeof(T) * COUNT>::type bits;
-    bits raw = reinterpret_cast<const bits *>(x)[index];
-    pack<T, COUNT> value;
-    memcpy(&value, &raw, sizeof raw);
-    return value;
+    return open_pack<T, COUNT>(load_closed<COUNT>(x, index));
 }
 /* To global memory. __stwb is an ordinary store that the compiler cannot take apart; without it packs made of single
  * numbers were stored in single numbers. */
@@ -83,6 +93,20 @@ template <int COUNT> __device__ __forceinline__ pack<float, COUNT> load_floats(c
             value.value[piece * i + j] = part.value[j];
     }
     return value;
+}
+
+/* x[index] = value, likewise, in global memory. */
+template <int COUNT> __device__ __forceinline__ void store_floats(float *x, size_t index, const float (&value)[COUNT])
+{
+    constexpr int piece = COUNT < 4 ? COUNT : 4;
+#pragma unroll
+    for (int i = 0; i < COUNT / piece; i++) {
+        pack<float, piece> part;
+#pragma unroll
+        for (int j = 0; j < piece; j++)
+            part.value[j] = value[piece * i + j];
+        store_pack<piece>(x, index * (COUNT / piece) + i, part);
+    }
 }
 
 /* x[index] += value, likewise, in global memory. */
