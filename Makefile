@@ -92,7 +92,15 @@ $(BUILD)/tests/%: $(BUILD)/o/tests/unit/%.o $(LIBRARY)
 # This test looks at the order of these calls, and lets them fail.
 $(BUILD)/tests/test_checkpoint_disk: LINK += -Wl,--wrap=fsync,--wrap=rename,--wrap=write,--wrap=posix_fadvise
 
-unit: $(UNIT)
+# Tests against numbers of reference programs (tests/fixtures), each named after its folder there.
+FIXTURES := $(patsubst tests/fixtures/%.c,$(BUILD)/tests/fixtures/%,$(wildcard tests/fixtures/test_*.c))
+
+$(BUILD)/tests/fixtures/%: $(BUILD)/o/tests/fixtures/%.o $(BUILD)/o/tests/fixtures/fixture.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(LINK) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
+
+unit: $(UNIT) $(FIXTURES)
 
 # For gdb: programs and unit tests in build/debug.
 debug:
