@@ -96,7 +96,7 @@ static size_t choose_denominator(const struct image_reader *reader, const struct
     double least_height = ceil((double)reader->height * (double)size / part->height);
     double least_width = ceil((double)reader->width * (double)size / part->width);
     size_t denominator = 1;
-    while (denominator < 8 && (double)jpeg_stream_scaled(reader->height, 2 * denominator) >= least_height &&
+    while (size > 0 && denominator < 8 && (double)jpeg_stream_scaled(reader->height, 2 * denominator) >= least_height &&
            (double)jpeg_stream_scaled(reader->width, 2 * denominator) >= least_width)
         denominator *= 2;
     return denominator;
@@ -106,7 +106,7 @@ static size_t choose_denominator(const struct image_reader *reader, const struct
  * resampler's filter reaches as far as a step beyond. */
 static void widen(size_t *first, size_t *count, double start, double length, size_t size, size_t full, size_t scaled)
 {
-    double scale = (double)scaled / (double)full, step = length * scale / (double)size;
+    double scale = (double)scaled / (double)full, step = size > 0 ? length * scale / (double)size : 0;
     double reach = ceil(step > 1 ? step : 1) + 1;
     double from = floor(start * scale - reach), to = ceil((start + length) * scale + reach);
     *first = from > 0 ? (size_t)from : 0;

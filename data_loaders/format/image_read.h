@@ -21,8 +21,8 @@ void image_reader_close(struct image_reader *reader);
 bool image_load(struct image_reader *reader, size_t image, size_t *height, size_t *width, struct error *error);
 /* Pixels of the loaded image, valid until the next load; once a load. For a JPEG stream only those that resizing `part`
  * (of the full picture) to size x size needs are decoded, the others are unspecified; and it may be decoded at a half,
- * a quarter or an eighth, as long as the part keeps `size` pixels. NULL: all of it at its full size. ERROR_INPUT where
- * the stream is damaged, inside the part or not. */
+ * a quarter or an eighth, as long as the part keeps `size` pixels (0: never). NULL: all of it at its full size.
+ * ERROR_INPUT where the stream is damaged, inside the part or not. */
 bool image_decode(struct image_reader *reader, const struct rectangle *part, size_t size, struct pixels *pixels,
                   struct error *error);
 

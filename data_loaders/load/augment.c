@@ -4,7 +4,11 @@
 
 #include <math.h>
 
-enum { CROP_TRIES = 10 };
+bool augment_composes(const struct augment *augment)
+{
+    return augment->interpolation != INTERPOLATION_FAST || augment->simple_crop || augment->three_augment ||
+           augment->colour_jitter > 0 || augment->rand_augment.ops > 0;
+}
 
 struct view view_centred(size_t height, size_t width)
 {
@@ -14,22 +18,20 @@ struct view view_centred(size_t height, size_t width)
         .part = {(double)((height - side) / 2), (double)((width - side) / 2), (double)side, (double)side}};
 }
 
-static bool draw_crop(struct rectangle *part, const struct augment *augment, struct random_words words, size_t height,
-                      size_t width)
+struct box crop_drawn(const struct augment *augment, uint64_t seed, uint64_t position, size_t height, size_t width)
 {
-    const double log_aspect = log(4.0 / 3.0);
-    double scale =
-        augment->crop_scale_min + (augment->crop_scale_max - augment->crop_scale_min) * random_unit(words.word[0]);
-    double area = (double)height * (double)width * scale;
-    double aspect = exp(log_aspect * (2 * random_unit(words.word[1]) - 1));
-    double crop_width = round(sqrt(area * aspect)), crop_height = round(sqrt(area / aspect));
-    if (crop_width < 1 || crop_height < 1 || crop_width > (double)width || crop_height > (double)height)
-        return false;
-    uint32_t free_rows = (uint32_t)(height - (size_t)crop_height) + 1;
-    uint32_t free_columns = (uint32_t)(width - (size_t)crop_width) + 1;
-    *part = (struct rectangle){random_below(words.word[2], free_rows), random_below(words.word[3], free_columns),
-                               crop_height, crop_width};
-    return true;
+    const double log_ratio = log(4.0 / 3.0), least = augment->crop_scale_min, most = augment->crop_scale_max;
+    for (uint32_t attempt = 1; attempt <= BOX_ATTEMPTS; attempt++) {
+        struct random_words words = random_draw(seed, RANDOM_AUGMENT, position, attempt);
+        struct box box;
+        double share = least + (most - least) * random_unit(words.word[0]);
+        if (!box_crop(&box, share, log_ratio * (2 * random_unit(words.word[1]) - 1), height, width))
+            continue;
+        box.top = random_below(words.word[2], (uint32_t)(height - box.height) + 1);
+        box.left = random_below(words.word[3], (uint32_t)(width - box.width) + 1);
+        return box;
+    }
+    return box_crop_fallback(height, width);
 }
 
 struct view view_augmented(const struct augment *augment, uint64_t seed, uint64_t position, size_t height, size_t width)
@@ -43,9 +45,8 @@ struct view view_augmented(const struct augment *augment, uint64_t seed, uint64_
         view.shift_x = (ptrdiff_t)random_below(words.word[2], places) - (ptrdiff_t)augment->crop_padding;
     }
     if (augment->random_resized_crop) {
-        bool drawn = false;
-        for (uint32_t draw = 1; !drawn && draw <= CROP_TRIES; draw++)
-            drawn = draw_crop(&view.part, augment, random_draw(seed, RANDOM_AUGMENT, position, draw), height, width);
+        struct box box = crop_drawn(augment, seed, position, height, width);
+        view.part = (struct rectangle){(double)box.top, (double)box.left, (double)box.height, (double)box.width};
     }
     return view;
 }

@@ -36,6 +36,11 @@ bool loader_check(const struct loader_options *options, struct error *error)
     if (options->augment.crop_padding >= size)
         return error_input(error, "crop_padding %zu is not smaller than image_size %zu", options->augment.crop_padding,
                            size);
+    const struct augment *augment = &options->augment;
+    if (dataset->channels != 3 &&
+        (augment->three_augment || augment->colour_jitter > 0 || augment->rand_augment.ops > 0))
+        return error_input(error, "%s: pictures have %zu channel; colour operations change red, green and blue",
+                           dataset->path, dataset->channels);
     if (options->augment.random_resized_crop &&
         !(options->augment.crop_scale_min > 0 && options->augment.crop_scale_min <= options->augment.crop_scale_max &&
           options->augment.crop_scale_max <= 1))

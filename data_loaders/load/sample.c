@@ -5,14 +5,16 @@
 
 #include "data_loaders/format/image_read.h"
 #include "data_loaders/image/resample.h"
+#include "data_loaders/load/compose.h"
 #include "data_loaders/load/patches.h"
 
 struct sample_maker {
     struct sample_options options;
     struct image_reader *reader;
     struct resampler *resampler;
-    uint8_t *picture; /* [image_size, image_size, channels] after resizing */
-    uint8_t *scratch; /* of patches_cut */
+    uint8_t *picture;          /* [image_size, image_size, channels] after resizing */
+    uint8_t *scratch;          /* of patches_cut */
+    struct composer *composer; /* NULL: samples are only cut out, shifted and mirrored */
 };
 
 static size_t picture_bytes(const struct sample_options *options)
@@ -32,7 +34,8 @@ bool sample_maker_open(struct sample_maker **maker, const struct sample_options 
         malloc(patches_scratch_bytes(options->image_size, options->patch_size, options->dataset->channels));
     bool ok = (opened->resampler && opened->picture && opened->scratch) ||
               error_runtime(error, "no memory for a loader's worker");
-    if (!ok || !image_reader_open(&opened->reader, options->dataset, error)) {
+    if (!ok || !image_reader_open(&opened->reader, options->dataset, error) ||
+        (augment_composes(&options->augment) && !composer_open(&opened->composer, options, error))) {
         sample_maker_close(opened);
         return false;
     }
@@ -45,6 +48,7 @@ void sample_maker_close(struct sample_maker *maker)
     if (!maker)
         return;
     image_reader_close(maker->reader);
+    composer_close(maker->composer);
     resampler_close(maker->resampler);
     free(maker->picture);
     free(maker->scratch);
@@ -56,7 +60,8 @@ size_t sample_maker_bytes(const struct sample_options *options)
     const struct dataset *dataset = options->dataset;
     size_t pixels = dataset->encoding == ENCODING_RAW ? dataset->height * dataset->width : 1000000;
     return picture_bytes(options) + pixels * dataset->channels +
-           patches_scratch_bytes(options->image_size, options->patch_size, dataset->channels);
+           patches_scratch_bytes(options->image_size, options->patch_size, dataset->channels) +
+           (augment_composes(&options->augment) ? composer_bytes(options) : 0);
 }
 
 /* The view's part as a window of image_size x image_size pixels: a pointer into the image where it already has the
@@ -76,6 +81,33 @@ static bool make_picture(struct sample_maker *maker, const struct pixels *image,
     return true;
 }
 
+/* The middle of a part, with `share` of its sides. */
+static struct rectangle smaller(const struct rectangle *part, double share)
+{
+    return (struct rectangle){part->top + (1 - share) / 2 * part->height, part->left + (1 - share) / 2 * part->width,
+                              part->height * share, part->width * share};
+}
+
+/* The sample's part of the loaded image; its shift and mirroring are left to patches_cut. */
+static bool look_at(struct sample_maker *maker, size_t height, size_t width, uint64_t position, struct view *view,
+                    struct pixels *picture, struct error *error)
+{
+    const struct sample_options *options = &maker->options;
+    struct pixels decoded;
+    *view = options->evaluation ? view_centred(height, width)
+                                : view_augmented(&options->augment, options->seed, position, height, width);
+    if (options->evaluation && options->augment.crop_share > 0)
+        view->part = smaller(&view->part, options->augment.crop_share);
+    if (!image_decode(maker->reader, &view->part, options->image_size, &decoded, error))
+        return false;
+    struct rectangle part = view->part;
+    if (decoded.height != height || decoded.width != width) {
+        double scale_y = (double)decoded.height / (double)height, scale_x = (double)decoded.width / (double)width;
+        part = (struct rectangle){part.top * scale_y, part.left * scale_x, part.height * scale_y, part.width * scale_x};
+    }
+    return make_picture(maker, &decoded, &part, picture, error);
+}
+
 bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uint64_t position, struct error *error)
 {
     const struct sample_options *options = &maker->options;
@@ -86,18 +118,12 @@ bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uin
     if (height < grid || width < grid)
         return error_input(error, "%s: image %zu has %zu x %zu pixels, but the patch grid is %zu x %zu",
                            options->dataset->path, image, width, height, grid, grid);
-    struct view view = options->evaluation ? view_centred(height, width)
-                                           : view_augmented(&options->augment, options->seed, position, height, width);
-    struct pixels decoded, picture;
-    if (!image_decode(maker->reader, &view.part, size, &decoded, error))
-        return false;
-    if (decoded.height != height || decoded.width != width) {
-        double scale_y = (double)decoded.height / (double)height, scale_x = (double)decoded.width / (double)width;
-        view.part = (struct rectangle){view.part.top * scale_y, view.part.left * scale_x, view.part.height * scale_y,
-                                       view.part.width * scale_x};
-    }
-    if (!make_picture(maker, &decoded, &view.part, &picture, error))
-        return false;
-    patches_cut(patches, &picture, size, options->patch_size, &view, maker->scratch);
-    return true;
+    struct view view = {.part = {0}};
+    struct pixels picture;
+    bool made = maker->composer
+                    ? composer_make(maker->composer, maker->reader, height, width, position, &picture, error)
+                    : look_at(maker, height, width, position, &view, &picture, error);
+    if (made)
+        patches_cut(patches, &picture, size, options->patch_size, &view, maker->scratch);
+    return made;
 }
