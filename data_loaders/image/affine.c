@@ -9,11 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHANNELS = 3 };
+#include "data_loaders/image/lanes.h"
 
-typedef double lanes __attribute__((vector_size(32)));
-typedef uint8_t bytes4 __attribute__((vector_size(4)));
-typedef int32_t ints4 __attribute__((vector_size(16)));
+enum { CHANNELS = 3 };
 
 struct affine affine_shear_x(double factor)
 {
@@ -61,94 +59,129 @@ struct affine affine_rotate(double degrees, size_t height, size_t width)
     return map;
 }
 
-static inline lanes load_pixel(const uint8_t *pixel)
-{
-    bytes4 raw;
-    memcpy(&raw, pixel, sizeof raw);
-    return __builtin_convertvector(__builtin_convertvector(raw, ints4), lanes);
-}
-
-static inline lanes cubic(lanes p, lanes q, lanes r, lanes s, double d)
+static inline doubles4 cubic(doubles4 p, doubles4 q, doubles4 r, doubles4 s, double d)
 {
     return q + d * ((r - p) + d * ((2 * (p - q) + r - s) + d * (q - p - r + s)));
 }
 
-static inline lanes linear(lanes p, lanes q, double d)
+static inline doubles4 linear(doubles4 p, doubles4 q, double d)
 {
     return p + (q - p) * d;
 }
 
-/* Where the taps of one output pixel lie: byte offsets of columns and rows, those outside moved to the border. */
+/* Of the four taps about a place: the second's index and the fraction from there to the third. Places inside a picture
+ * are not negative: from a half on, place - 1/2 is truncated downwards. */
 struct taps {
-    size_t column[4], row[4];
-    double fraction_x, fraction_y;
+    ptrdiff_t second;
+    double fraction;
 };
 
-static inline size_t inside(ptrdiff_t at, size_t extent)
+static inline struct taps taps_at(double place)
 {
-    return at < 0 ? 0 : at >= (ptrdiff_t)extent ? extent - 1 : (size_t)at;
+    ptrdiff_t second = place < 0.5 ? -1 : (ptrdiff_t)(place - 0.5);
+    return (struct taps){second, place - 0.5 - (double)second};
 }
 
-static inline void find_taps(struct taps *taps, double x, double y, size_t height, size_t width)
+static inline bool all_inside(const struct taps *taps, ptrdiff_t extent)
 {
-    double left = floor(x - 0.5), top = floor(y - 0.5);
-    taps->fraction_x = x - 0.5 - left;
-    taps->fraction_y = y - 0.5 - top;
+    return taps->second >= 1 && taps->second + 2 < extent;
+}
+
+/* Offsets of the four, `step` bytes apart; those outside are moved to the border. */
+static inline void find_offsets(size_t offset[4], const struct taps *taps, ptrdiff_t extent, size_t step)
+{
     for (int i = 0; i < 4; i++) {
-        taps->column[i] = CHANNELS * inside((ptrdiff_t)left - 1 + i, width);
-        taps->row[i] = CHANNELS * width * inside((ptrdiff_t)top - 1 + i, height);
+        ptrdiff_t at = taps->second - 1 + i;
+        offset[i] = step * (size_t)(at < 0 ? 0 : at >= extent ? extent - 1 : at);
     }
 }
 
-static inline lanes cubic_along(const uint8_t *row, const struct taps *taps)
+/* Four taps at these offsets. */
+static inline __attribute__((always_inline)) doubles4 cubic_of(const uint8_t *in, const size_t offset[4],
+                                                               double fraction)
 {
-    return cubic(load_pixel(row + taps->column[0]), load_pixel(row + taps->column[1]),
-                 load_pixel(row + taps->column[2]), load_pixel(row + taps->column[3]), taps->fraction_x);
+    return cubic(load_doubles4(in + offset[0]), load_doubles4(in + offset[1]), load_doubles4(in + offset[2]),
+                 load_doubles4(in + offset[3]), fraction);
 }
 
-static lanes bicubic_at(const uint8_t *in, const struct taps *taps)
+static inline __attribute__((always_inline)) doubles4 bicubic_of(const uint8_t *in, const size_t column[4],
+                                                                 const size_t row[4], double x, double y)
 {
-    if (taps->fraction_y == 0)
-        return cubic_along(in + taps->row[1], taps);
-    if (taps->fraction_x == 0) {
-        const uint8_t *first = in + taps->column[1];
-        return cubic(load_pixel(first + taps->row[0]), load_pixel(first + taps->row[1]),
-                     load_pixel(first + taps->row[2]), load_pixel(first + taps->row[3]), taps->fraction_y);
-    }
-    return cubic(cubic_along(in + taps->row[0], taps), cubic_along(in + taps->row[1], taps),
-                 cubic_along(in + taps->row[2], taps), cubic_along(in + taps->row[3], taps), taps->fraction_y);
+    return cubic(cubic_of(in + row[0], column, x), cubic_of(in + row[1], column, x), cubic_of(in + row[2], column, x),
+                 cubic_of(in + row[3], column, x), y);
 }
 
-static lanes bilinear_at(const uint8_t *in, const struct taps *taps)
+static doubles4 bilinear_of(const uint8_t *in, const size_t column[4], const size_t row[4], double x, double y)
 {
-    const uint8_t *top = in + taps->row[1], *bottom = in + taps->row[2];
-    return linear(linear(load_pixel(top + taps->column[1]), load_pixel(top + taps->column[2]), taps->fraction_x),
-                  linear(load_pixel(bottom + taps->column[1]), load_pixel(bottom + taps->column[2]), taps->fraction_x),
-                  taps->fraction_y);
+    const uint8_t *top = in + row[1], *bottom = in + row[2];
+    return linear(linear(load_doubles4(top + column[1]), load_doubles4(top + column[2]), x),
+                  linear(load_doubles4(bottom + column[1]), load_doubles4(bottom + column[2]), x), y);
 }
 
-static void store_pixel(uint8_t *out, lanes value)
+/* A picture and how to look into it. */
+struct source {
+    const uint8_t *in;
+    ptrdiff_t height, width;
+    size_t stride;
+    enum affine_filter filter;
+};
+
+static __attribute__((noinline)) doubles4 at_border(const struct source *from, const struct taps *x,
+                                                    const struct taps *y)
 {
-    for (int c = 0; c < CHANNELS; c++)
-        out[c] = (uint8_t)(value[c] <= 0 ? 0 : value[c] >= 255 ? 255 : value[c]);
+    size_t column[4], row[4];
+    find_offsets(column, x, from->width, CHANNELS);
+    find_offsets(row, y, from->height, from->stride);
+    return (from->filter == AFFINE_BICUBIC ? bicubic_of : bilinear_of)(from->in, column, row, x->fraction, y->fraction);
+}
+
+/* What a map moves: at whole pixels in the other direction a polynomial gives its second tap exactly. */
+enum moves { MOVES_COLUMNS, MOVES_ROWS, MOVES_BOTH };
+
+static inline __attribute__((always_inline)) doubles4 value_at(const struct source *from, double x, double y,
+                                                               enum moves moves)
+{
+    const struct taps across = taps_at(x), down = taps_at(y);
+    const size_t stride = from->stride;
+    const size_t column[4] = {0, CHANNELS, 2 * CHANNELS, 3 * CHANNELS}, row[4] = {0, stride, 2 * stride, 3 * stride};
+    if (from->filter != AFFINE_BICUBIC || !all_inside(&across, from->width) || !all_inside(&down, from->height))
+        return at_border(from, &across, &down);
+    const uint8_t *first = from->in + (size_t)(down.second - 1) * stride + CHANNELS * (size_t)(across.second - 1);
+    if (moves == MOVES_COLUMNS)
+        return cubic_of(first + stride, column, across.fraction);
+    if (moves == MOVES_ROWS)
+        return cubic_of(first + CHANNELS, row, down.fraction);
+    return bicubic_of(first, column, row, across.fraction, down.fraction);
+}
+
+static inline __attribute__((always_inline)) void
+transform(uint8_t *out, const struct source *from, const struct affine *map, const uint8_t fill[3], enum moves moves)
+{
+    const struct affine m = *map; /* not read again after each store */
+    const double right = (double)from->width, bottom = (double)from->height;
+    const uint8_t outside[4] = {fill[0], fill[1], fill[2], 0};
+    const struct source source = *from;
+    for (ptrdiff_t row = 0; row < source.height; row++)
+        for (ptrdiff_t column = 0; column < source.width; column++, out += CHANNELS) {
+            double centre_x = (double)column + 0.5, centre_y = (double)row + 0.5;
+            double x = m.a * centre_x + m.b * centre_y + m.c, y = m.d * centre_x + m.e * centre_y + m.f;
+            if (x >= 0 && x < right && y >= 0 && y < bottom)
+                store_doubles4(out, value_at(&source, x, y, moves));
+            else
+                memcpy(out, outside, sizeof outside);
+        }
 }
 
 void affine_transform(uint8_t *out, const uint8_t *in, size_t height, size_t width, const struct affine *map,
                       enum affine_filter filter, const uint8_t fill[3])
 {
-    for (size_t row = 0; row < height; row++)
-        for (size_t column = 0; column < width; column++, out += CHANNELS) {
-            double centre_x = (double)column + 0.5, centre_y = (double)row + 0.5;
-            double x = map->a * centre_x + map->b * centre_y + map->c;
-            double y = map->d * centre_x + map->e * centre_y + map->f;
-            if (!(x >= 0 && x < (double)width && y >= 0 && y < (double)height)) {
-                memcpy(out, fill, CHANNELS);
-                continue;
-            }
-            struct taps taps;
-            find_taps(&taps, x, y, height, width);
-            store_pixel(out, filter == AFFINE_BICUBIC ? bicubic_at(in, &taps) : bilinear_at(in, &taps));
-        }
+    const struct source from = {in, (ptrdiff_t)height, (ptrdiff_t)width, CHANNELS * width, filter};
+    if (map->d == 0 && map->e == 1 && map->f == 0)
+        transform(out, &from, map, fill, MOVES_COLUMNS);
+    else if (map->a == 1 && map->b == 0 && map->c == 0)
+        transform(out, &from, map, fill, MOVES_ROWS);
+    else
+        transform(out, &from, map, fill, MOVES_BOTH);
 }
 
 /* out[y, x] = in[..] turned by quarter turns counter-clockwise; 1 and 3 of squares only. */

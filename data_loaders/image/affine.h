@@ -21,8 +21,8 @@ struct affine affine_translate_y(double part, size_t height);
 /* Counter-clockwise about the centre. */
 struct affine affine_rotate(double degrees, size_t height, size_t width);
 
-/* out [height, width, 3] from in, of the same size and with PIXELS_SLACK_BYTES readable behind it (pixels.h); places
- * outside the input become `fill`. */
+/* out [height, width, 3] from in, of the same size and with PIXELS_SLACK_BYTES readable behind it (pixels.h), which are
+ * writable behind out; places outside the input become `fill`. */
 void affine_transform(uint8_t *out, const uint8_t *in, size_t height, size_t width, const struct affine *map,
                       enum affine_filter filter, const uint8_t fill[3]);
 /* affine_rotate applied, with right angles as Pillow does them: by moving pixels. */

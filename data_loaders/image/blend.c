@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "data_loaders/image/lanes.h"
+
 enum { CHANNELS = 3 };
 
 /* Multiplication and addition are rounded one by one, as Pillow's are (-ffp-contract=off is ISO C's default in gcc). */
@@ -19,10 +21,23 @@ void blend_greyscale(uint8_t *pixels, size_t count)
         pixels[i] = pixels[i + 1] = pixels[i + 2] = luminance(pixels[i], pixels[i + 1], pixels[i + 2]);
 }
 
+/* All numbers with one. */
+static void blend_with(uint8_t *pixels, size_t count, float degenerate, float factor)
+{
+#ifdef __AVX512VBMI__
+    uint8_t table[256];
+    for (int level = 0; level < 256; level++)
+        table[level] = blend(degenerate, (float)level, factor);
+    look_up_bytes(pixels, CHANNELS * count, table);
+#else
+    for (size_t i = 0; i < CHANNELS * count; i++)
+        pixels[i] = blend(degenerate, pixels[i], factor);
+#endif
+}
+
 void blend_brightness(uint8_t *pixels, size_t count, float factor)
 {
-    for (size_t i = 0; i < CHANNELS * count; i++)
-        pixels[i] = blend(0, pixels[i], factor);
+    blend_with(pixels, count, 0, factor);
 }
 
 void blend_contrast(uint8_t *pixels, size_t count, float factor)
@@ -31,8 +46,7 @@ void blend_contrast(uint8_t *pixels, size_t count, float factor)
     for (size_t i = 0; i < CHANNELS * count; i += CHANNELS)
         sum += luminance(pixels[i], pixels[i + 1], pixels[i + 2]);
     float mean = (float)floor((double)sum / (double)count + 0.5);
-    for (size_t i = 0; i < CHANNELS * count; i++)
-        pixels[i] = blend(mean, pixels[i], factor);
+    blend_with(pixels, count, mean, factor);
 }
 
 void blend_colour(uint8_t *pixels, size_t count, float factor)

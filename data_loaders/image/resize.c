@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data_loaders/image/resize_rgb.h"
+
 enum { WEIGHT_BITS = 32 - 8 - 2, ROUNDING = 1 << (WEIGHT_BITS - 1) };
 
 /* For every output index its first input index and how many weights count; `taps` weights lie side by side, the last
@@ -17,6 +19,7 @@ struct axis {
 
 struct resizer {
     struct axis horizontal, vertical;
+    struct resize_rgb rgb;
     uint8_t *rows; /* [source height, width, channels]: after the pass along the rows */
     size_t rows_capacity;
 };
@@ -38,6 +41,7 @@ void resizer_close(struct resizer *resizer)
         return;
     release_axis(&resizer->horizontal);
     release_axis(&resizer->vertical);
+    resize_rgb_release(&resizer->rgb);
     free(resizer->rows);
     free(resizer);
 }
@@ -120,14 +124,13 @@ typedef int32_t lanes __attribute__((vector_size(16)));
 typedef uint8_t bytes4 __attribute__((vector_size(4)));
 
 /* RGB: one vector holds a pixel's three sums, and one number of its neighbour, which the next pixel overwrites. */
-static inline __attribute__((always_inline)) void row_rgb(uint8_t *restrict out, const uint8_t *restrict row,
-                                                          const struct axis *axis, size_t size, size_t taps)
+static void row_rgb(uint8_t *restrict out, const uint8_t *restrict row, const struct axis *axis, size_t size)
 {
     for (size_t x = 0; x < size; x++) {
         const uint8_t *from = row + 3 * (size_t)axis->first[x];
         const int32_t *weight = axis->weight + x * axis->taps;
         lanes sum = {ROUNDING, ROUNDING, ROUNDING, ROUNDING};
-        for (size_t t = 0; t < taps; t++) {
+        for (size_t t = 0; t < axis->taps; t++) {
             bytes4 pixel;
             memcpy(&pixel, from + 3 * t, sizeof pixel);
             sum += __builtin_convertvector(pixel, lanes) * weight[t];
@@ -149,20 +152,6 @@ static void row_grey(uint8_t *restrict out, const uint8_t *restrict row, const s
             sum += axis->weight[x * axis->taps + t] * row[(size_t)axis->first[x] + t];
         out[x] = final(sum);
     }
-}
-
-static void along_row(uint8_t *out, const uint8_t *row, const struct axis *axis, size_t size, size_t channels)
-{
-    if (channels == 1)
-        row_grey(out, row, axis, size);
-    else if (axis->taps == 4) /* bicubic, enlarging */
-        row_rgb(out, row, axis, size, 4);
-    else if (axis->taps == 5) /* shrinking by up to 1.25 */
-        row_rgb(out, row, axis, size, 5);
-    else if (axis->taps == 6) /* by up to 1.5 */
-        row_rgb(out, row, axis, size, 6);
-    else
-        row_rgb(out, row, axis, size, axis->taps);
 }
 
 /* One output row: a weighted sum of whole rows; `taps` is a constant at the calls that matter, so that the sums stay in
@@ -201,13 +190,23 @@ static void down_columns(uint8_t *out, const uint8_t *first_row, size_t stride, 
 static bool pass_along_rows(struct resizer *resizer, const struct resize_window *window, const struct pixels *source,
                             size_t first, size_t count, enum resize_filter filter)
 {
-    size_t line = window->columns * source->channels;
-    if (!plan_axis(&resizer->horizontal, window->left, window->columns, window->width, source->width, filter) ||
+    const size_t columns = window->columns, line = columns * source->channels;
+    const struct axis *axis = &resizer->horizontal;
+    if (!plan_axis(&resizer->horizontal, window->left, columns, window->width, source->width, filter) ||
         !grow((void **)&resizer->rows, &resizer->rows_capacity, count * line + PIXELS_SLACK_BYTES))
         return false;
-    for (size_t y = 0; y < count; y++)
-        along_row(resizer->rows + y * line, source->bytes + (first + y) * source->stride, &resizer->horizontal,
-                  window->columns, source->channels);
+    bool in_pairs =
+        source->channels == 3 && resize_rgb_plan(&resizer->rgb, axis->first, axis->weight, axis->taps, columns);
+    for (size_t y = 0; y < count; y++) {
+        uint8_t *out = resizer->rows + y * line;
+        const uint8_t *row = source->bytes + (first + y) * source->stride;
+        if (in_pairs)
+            resize_rgb_row(&resizer->rgb, out, row, WEIGHT_BITS);
+        else if (source->channels == 3)
+            row_rgb(out, row, axis, columns);
+        else
+            row_grey(out, row, axis, columns);
+    }
     return true;
 }
 

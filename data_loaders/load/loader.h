@@ -24,6 +24,7 @@ struct loader_options {
     bool evaluation;     /* every image once, in file order, split into contiguous spans by rank; no augmentation */
     bool strict;         /* a damaged JPEG stream is an error that names its index, not replaced and counted */
     bool shuffle;
+    uint64_t repeats; /* training: sampler.h; 0 = 1 */
     uint64_t seed;
     struct augment augment;
     size_t workers, prefetch; /* threads; batches kept ready */
@@ -33,8 +34,9 @@ struct loader_options {
     void *owner;
 };
 
-/* Position p of the endless sequence of samples is image permutation(seed, p / images)[p % images]: each epoch is a
- * fresh permutation, epochs follow without a gap, and a batch may straddle two. It is the same for any world_size. */
+/* Position p of the endless sequence of samples is image permutation(seed, p / images)[p % images] (sampler.h): each
+ * epoch is a fresh permutation, epochs follow without a gap, and a batch may straddle two. It is the same for any
+ * world_size. */
 #define BATCH_LEFT_OUT UINT64_MAX
 struct batch {
     uint8_t *patches;       /* [count, patches, patch_size, patch_size, channels] */

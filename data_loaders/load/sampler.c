@@ -23,7 +23,9 @@ static uint64_t feistel(uint64_t value, unsigned bits, uint64_t seed, uint64_t e
 
 uint64_t sampler_image(const struct sampler *sampler, uint64_t position)
 {
-    uint64_t epoch = position / sampler->images, image = position % sampler->images;
+    uint64_t repeats = sampler->repeats ? sampler->repeats : 1;
+    uint64_t samples = sampler_epoch_samples(sampler->images, repeats);
+    uint64_t epoch = position / samples, image = position % samples / repeats;
     if (!sampler->shuffle || sampler->images == 1)
         return image;
     unsigned bits = 64 - (unsigned)__builtin_clzll(sampler->images - 1);

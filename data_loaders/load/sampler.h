@@ -9,12 +9,21 @@
 struct sampler {
     uint64_t images, seed;
     bool shuffle;
+    uint64_t repeats; /* an image comes so often in a row (Hoffer et al., 2020); 0 = 1 */
 };
 
-/* The image at a position: permutation(seed, epoch)[p % images] with epoch = p / images, or p % images without shuffle.
- * The permutation is computed for one position at a time (a Feistel network over Philox, walked until it falls inside:
- * Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002), so a sampler has no state: nothing to save,
- * share between threads or rebuild when a run resumes in the middle of an epoch. About 0.1 us. */
+/* Samples of an epoch: all images once; with repeats as many, by DeiT's rule cut to a multiple of 256, of about images
+ * / repeats different ones (timm's RepeatAugSampler: selected_round). */
+static inline uint64_t sampler_epoch_samples(uint64_t images, uint64_t repeats)
+{
+    return repeats > 1 && images >= 256 ? images / 256 * 256 : images;
+}
+
+/* The image at a position: permutation(seed, epoch)[p % samples / repeats] with epoch = p / samples and the samples of
+ * an epoch, or the same place in the file without shuffle. The permutation is computed for one position at a time (a
+ * Feistel network over Philox, walked until it falls inside: Black and Rogaway, "Ciphers with arbitrary finite
+ * domains", CT-RSA 2002), so a sampler has no state: nothing to save, share between threads or rebuild when a run
+ * resumes in the middle of an epoch. About 0.1 us. */
 uint64_t sampler_image(const struct sampler *sampler, uint64_t position);
 
 #endif

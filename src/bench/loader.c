@@ -18,7 +18,7 @@
 enum { DRAWN_IMAGES = 512, PATCH = 16, CROP_PADDING = 4, JPEG_QUALITY = 90, ROUNDS = 3 };
 
 struct arguments {
-    const char *data;
+    const char *data, *recipe;
     bool jpeg, json;
     size_t image_size, batch, workers, seconds;
 };
@@ -26,6 +26,7 @@ struct arguments {
 static const struct command_option options[] = {
     {"data", "F.h5", "Dataset [drawn shapes of the image size, in a temporary file]", command_line_text, INTO(data)},
     {"encoding", "raw|jpeg", "Of the drawn images [raw]", command_line_choice, INTO(jpeg)},
+    {"recipe", "R", "Augmentation: plain (flip and shift), deit or deit3 [plain]", command_line_text, INTO(recipe)},
     {"image-size", "S", "A multiple of 16 [224]", command_line_count, INTO(image_size)},
     {"batch", "B", "Images a batch [64]", command_line_count, INTO(batch)},
     {"workers", "N", "Threads [1]", command_line_count, INTO(workers)},
@@ -126,6 +127,24 @@ static bool use_batches(struct loader *loader, double seconds, struct measured *
     return true;
 }
 
+/* What the recipes do to a picture (docs/recipes.md). */
+static bool augment_of(struct augment *augment, const char *recipe, struct error *error)
+{
+    *augment = (struct augment){.flip = true, .crop_padding = CROP_PADDING};
+    if (!recipe || strcmp(recipe, "plain") == 0)
+        return true;
+    *augment = (struct augment){.interpolation = INTERPOLATION_BICUBIC};
+    augment->flip = augment->random_resized_crop = true;
+    augment->crop_scale_min = 0.08;
+    augment->crop_scale_max = 1;
+    if (strcmp(recipe, "deit") == 0)
+        return rand_augment_parse(&augment->rand_augment, "rand-m9-mstd0.5-inc1", error);
+    augment->three_augment = true;
+    augment->colour_jitter = 0.3;
+    return strcmp(recipe, "deit3") == 0 ||
+           error_input(error, "--recipe: '%s' is neither plain, deit nor deit3", recipe);
+}
+
 static bool measure_loader(const struct arguments *arguments, const struct dataset *dataset, double seconds,
                            struct measured *measured, struct error *error)
 {
@@ -136,11 +155,12 @@ static bool measure_loader(const struct arguments *arguments, const struct datas
                                             .batch = arguments->batch,
                                             .accumulate = 1,
                                             .shuffle = true,
-                                            .augment = {.flip = true, .crop_padding = CROP_PADDING},
                                             .workers = arguments->workers,
                                             .prefetch = 2};
     struct loader *loader;
     struct measured warm;
+    if (!augment_of(&loader_options.augment, arguments->recipe, error))
+        return false;
     if (!loader_open(&loader, &loader_options, error))
         return false;
     bool ok = use_batches(loader, 0.2 * seconds, &warm, error) && use_batches(loader, seconds, measured, error);

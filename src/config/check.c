@@ -76,6 +76,12 @@ bool config_check_run(const struct config_reading *reading)
     if (config->data.augment.crop_scale_min > config->data.augment.crop_scale_max)
         return config_refuse(reading, "data.augment.crop_scale_min", "%g is more than crop_scale_max %g",
                              config->data.augment.crop_scale_min, config->data.augment.crop_scale_max);
+    if (config->data.augment.simple_crop && config->data.augment.random_resized_crop)
+        return config_refuse(reading, "data.augment.simple_crop", "%s",
+                             "data.augment.random_resized_crop is on too; keep one of the two");
+    if (config->data.augment.three_augment && config->data.augment.rand_augment[0])
+        return config_refuse(reading, "data.augment.three_augment", "%s",
+                             "data.augment.rand_augment is on too; keep one of the two");
     long long epochs = config->train.epochs, steps = config->train.steps;
     if ((epochs == 0) == (steps == 0))
         return config_refuse(reading, epochs ? "train.steps" : "train.epochs",

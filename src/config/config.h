@@ -13,6 +13,7 @@
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
+enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
 /* What follows an event of the diagnosis; of several at a step the last of these is taken. */
 enum diagnosis_action {
     DIAGNOSIS_ACTION_LOG,
@@ -34,11 +35,17 @@ struct config {
         char train[1024], val[1024]; /* "" = none */
         bool shuffle;
         int64_t workers, prefetch;
+        enum config_interpolation interpolation;
+        double crop_pct;
         struct {
             bool flip;
             int64_t crop_padding;
             bool random_resized_crop;
             double crop_scale_min, crop_scale_max;
+            bool simple_crop, three_augment;
+            double color_jitter;
+            char rand_augment[256]; /* "" = off */
+            int64_t repeats;
         } augment;
     } data;
     struct {

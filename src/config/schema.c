@@ -8,6 +8,7 @@
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
+static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
@@ -54,6 +55,12 @@ const struct config_key config_keys[] = {
      .meaning = "threads a rank that read, decode and augment"},
     {"data.prefetch", INTEGER(data.prefetch), .initial = "4", .minimum = 1, .maximum = 1024, .unit = "batches",
      .meaning = "batches a rank that are kept ready"},
+    {"data.interpolation", CHOICE(data.interpolation, interpolation_names), .initial = "fast", .unit = "",
+     .meaning =
+         "how pictures are resized: as Pillow does, bit for bit (bilinear, bicubic), or bilinear with JPEG streams "
+         "decoded smaller where the crop allows it (fast)"},
+    {"data.crop_pct", REAL(data.crop_pct), .initial = "1.0", .minimum = 0, .above = true, .maximum = 1, .unit = "",
+     .meaning = "evaluation: the shorter side becomes image_size / crop_pct, of which the centre is cut (timm: 0.875)"},
     {"data.augment.flip", BOOLEAN(data.augment.flip), .initial = "false", .unit = "",
      .meaning = "mirror an image left to right with probability 1/2"},
     {"data.augment.crop_padding", INTEGER(data.augment.crop_padding), .initial = "0", .minimum = 0, .maximum = 1024,
@@ -64,6 +71,19 @@ const struct config_key config_keys[] = {
      .maximum = 1, .unit = "", .meaning = "random_resized_crop: smallest share of the image's area"},
     {"data.augment.crop_scale_max", REAL(data.augment.crop_scale_max), .initial = "1.0", .minimum = 0, .above = true,
      .maximum = 1, .unit = "", .meaning = "random_resized_crop: largest share of the image's area"},
+    {"data.augment.simple_crop", BOOLEAN(data.augment.simple_crop), .initial = "false", .unit = "",
+     .meaning = "DeiT III's: shorter side to image_size, 4 pixels reflected on every side, a random square"},
+    {"data.augment.rand_augment", TEXT(data.augment.rand_augment), .initial = "", .unit = "",
+     .meaning = "timm's policy of random operations, such as rand-m9-mstd0.5-inc1; empty = none"},
+    {"data.augment.three_augment", BOOLEAN(data.augment.three_augment), .initial = "false", .unit = "",
+     .meaning = "DeiT III's: one of greyscale, solarise and Gaussian blur"},
+    {"data.augment.color_jitter", REAL(data.augment.color_jitter), .initial = "0.0", .minimum = 0, .maximum = 10,
+     .unit = "",
+     .meaning = "brightness, contrast and saturation change by up to this share; not beside rand_augment, as in timm"},
+    {"data.augment.repeats", INTEGER(data.augment.repeats), .initial = "1", .minimum = 1, .maximum = 64,
+     .unit = "times",
+     .meaning = "repeated augmentation: an image comes so often in a row, each time augmented anew; an epoch keeps its "
+                "number of samples (DeiT: 3)"},
 
     {"train.epochs", INTEGER(train.epochs), .initial = "0", .minimum = 0, .maximum = 1e9, .unit = "epochs",
      .meaning = "length of the run; exactly one of epochs and steps is given"},

@@ -16,6 +16,7 @@
 #include "src/comm/comm.h"
 #include "src/comm/device.h"
 #include "src/config/load.h"
+#include "src/input/augmentation.h"
 #include "src/measure/evaluation.h"
 #include "src/measure/logits_file.h"
 
@@ -181,6 +182,7 @@ static bool open_model(struct job *job, struct error *error)
                    .world_size = (size_t)comm_world_size(job->comm),
                    .batch = job->arguments->batch,
                    .accumulate = 1,
+                   .augment = input_resizing(&job->config),
                    .evaluation = true,
                    .strict = true,
                    .workers = 1,

@@ -96,7 +96,7 @@ static bool wants_rewind(const struct trainer *trainer)
 
 static bool epoch_ends(const struct trainer *trainer, uint64_t step)
 {
-    uint64_t batch = (uint64_t)trainer->config->train.batch_size, images = trainer->train.images;
+    uint64_t batch = (uint64_t)trainer->config->train.batch_size, images = trainer->epoch_samples;
     return step * batch / images > (step - 1) * batch / images;
 }
 

@@ -1,8 +1,10 @@
 /* Opening a run, up to the first step, and closing it. */
 #include <stdlib.h>
 
+#include "data_loaders/load/sampler.h"
 #include "kernels/attention_kinds.h"
 #include "src/comm/device.h"
+#include "src/input/augmentation.h"
 #include "src/optimiser/schedule.h"
 #include "src/train/datasets.h"
 #include "src/train/load.h"
@@ -19,7 +21,8 @@ static bool check_warmup(const struct trainer *trainer, struct error *error)
                        "optim.warmup_steps %lld is not less than the %llu steps of this run (%lld epochs of %zu images "
                        "in batches of %lld); lower it or train.batch_size",
                        (long long)config->optim.warmup_steps, (unsigned long long)trainer->total_steps,
-                       (long long)config->train.epochs, trainer->train.images, (long long)config->train.batch_size);
+                       (long long)config->train.epochs, (size_t)trainer->epoch_samples,
+                       (long long)config->train.batch_size);
 }
 
 static bool split_batch(struct trainer *trainer, struct error *error)
@@ -52,20 +55,16 @@ static struct loader_options loader_options(const struct trainer *trainer, const
     };
 }
 
-static void set_input_options(struct trainer *trainer)
+static bool set_input_options(struct trainer *trainer, struct error *error)
 {
     const struct config *config = trainer->config;
     struct loader_options train = loader_options(trainer, &trainer->train);
     train.steps = trainer->last_step > trainer->step ? trainer->last_step - trainer->step : 0;
     train.first_step = trainer->step;
     train.shuffle = config->data.shuffle;
-    train.augment = (struct augment){
-        .flip = config->data.augment.flip,
-        .crop_padding = (size_t)config->data.augment.crop_padding,
-        .random_resized_crop = config->data.augment.random_resized_crop,
-        .crop_scale_min = config->data.augment.crop_scale_min,
-        .crop_scale_max = config->data.augment.crop_scale_max,
-    };
+    train.repeats = (uint64_t)config->data.augment.repeats;
+    if (!input_augment(&train.augment, config, error))
+        return false;
     trainer->train_input_options = (struct input_options){.kernels = trainer->kernels,
                                                           .loader = train,
                                                           .drop_path = config->model.drop_path,
@@ -73,10 +72,12 @@ static void set_input_options(struct trainer *trainer)
     if (trainer->has_val) {
         struct loader_options val = loader_options(trainer, &trainer->val);
         val.evaluation = true;
+        val.augment = input_resizing(config);
         trainer->val_input_options = (struct input_options){.kernels = trainer->kernels, .loader = val};
     }
     if (trainer->model)
         trainer->train_input_options.context = trainer->val_input_options.context = trainer->model->context;
+    return true;
 }
 
 /* ---- memory ---- */
@@ -186,15 +187,16 @@ static bool open_alone(struct trainer *trainer, struct error *error)
     if (!device_choose(&trainer->kernels, &trainer->device, options->device, trainer->comm, error) ||
         !trainer_open_datasets(trainer, error) || !split_batch(trainer, error))
         return false;
-    trainer->total_steps = schedule_total_steps(trainer->config, trainer->train.images);
+    trainer->epoch_samples =
+        sampler_epoch_samples(trainer->train.images, (uint64_t)trainer->config->data.augment.repeats);
+    trainer->total_steps = schedule_total_steps(trainer->config, trainer->epoch_samples);
     if (!check_warmup(trainer, error))
         return false;
     trainer->last_step =
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;
     progress_open(&trainer->progress, !trainer_is_first(trainer), trainer->total_steps,
                   trainer_epoch(trainer, trainer->total_steps));
-    set_input_options(trainer);
-    if (!loader_check(&trainer->train_input_options.loader, error) ||
+    if (!set_input_options(trainer, error) || !loader_check(&trainer->train_input_options.loader, error) ||
         (trainer->has_val && !loader_check(&trainer->val_input_options.loader, error)))
         return false;
     struct run_log_options log_options = {.tensorboard = trainer->config->log.tensorboard,
@@ -237,10 +239,10 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
         trainer->kernels->limits(trainer->model->context, &trainer->peak_flops, &bytes_per_s);
     }
     describe(trainer);
-    set_input_options(trainer);
     struct comm_gradient_options gradient = gradient_options(trainer);
     const struct loader_options *loader = &trainer->train_input_options.loader;
-    bool ok = loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error);
+    bool ok = set_input_options(trainer, error) &&
+              (loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error));
     return comm_agree(comm, ok, error) &&
            comm_agree(comm, comm_gradient_open(&trainer->gradient, comm, &gradient, error), error);
 }

@@ -14,7 +14,7 @@ bool trainer_open_input(struct trainer *trainer, uint64_t first_step, uint64_t s
 
 double trainer_epoch(const struct trainer *trainer, uint64_t step)
 {
-    return (double)step * (double)trainer->config->train.batch_size / (double)trainer->train.images;
+    return (double)step * (double)trainer->config->train.batch_size / (double)trainer->epoch_samples;
 }
 
 void trainer_restart_window(struct trainer *trainer, uint64_t step)

@@ -14,7 +14,7 @@ static void every_epoch_visits_every_image_once(void **state)
     (void)state;
     const uint64_t sizes[] = {1, 2, 3, 5, 8, 9, 100, 1023, 1025, 4096, 50000};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        struct sampler sampler = {sizes[s], 7 + s, true};
+        struct sampler sampler = {sizes[s], 7 + s, true, 1};
         for (uint64_t epoch = 0; epoch < 3; epoch++) {
             unsigned char *seen = calloc(sizes[s], 1);
             for (uint64_t i = 0; i < sizes[s]; i++) {
@@ -38,7 +38,7 @@ static size_t agreements(const struct sampler *a, uint64_t a_epoch, const struct
 static void epochs_and_seeds_give_other_orders(void **state)
 {
     (void)state;
-    struct sampler first = {1000, 1, true}, second = {1000, 2, true}, plain = {1000, 1, false};
+    struct sampler first = {1000, 1, true, 1}, second = {1000, 2, true, 1}, plain = {1000, 1, false, 1};
     assert_int_equal(agreements(&first, 3, &first, 3), 1000);
     /* Two random orders agree in one place on average. */
     assert_in_range(agreements(&first, 0, &first, 1), 0, 8);
@@ -49,7 +49,7 @@ static void epochs_and_seeds_give_other_orders(void **state)
 static void without_shuffle_the_order_is_the_file_s(void **state)
 {
     (void)state;
-    struct sampler sampler = {6, 1, false};
+    struct sampler sampler = {6, 1, false, 1};
     for (uint64_t p = 0; p < 20; p++)
         assert_int_equal(sampler_image(&sampler, p), p % 6);
 }
@@ -61,7 +61,7 @@ static void places_are_equally_likely(void **state)
     (void)state;
     enum { IMAGES = 16, EPOCHS = 4096 };
     double counts[IMAGES][IMAGES] = {{0}}, expected = (double)EPOCHS / IMAGES, chi_square = 0;
-    struct sampler sampler = {IMAGES, 0, true};
+    struct sampler sampler = {IMAGES, 0, true, 1};
     for (uint64_t p = 0; p < (uint64_t)IMAGES * EPOCHS; p++)
         counts[p % IMAGES][sampler_image(&sampler, p)]++;
     for (size_t i = 0; i < IMAGES; i++)
@@ -78,7 +78,7 @@ static void orders_are_those_of_earlier_versions(void **state)
     const uint64_t across[] = {663, 947, 135, 756, 123, 568, 133, 339, 635, 955}; /* the end of the first epoch */
     const uint64_t late[] = {1194693, 888947, 492110, 1162715, 1046556, 1262209, 448717, 209923, 1224071, 1192971};
     const uint64_t power[] = {375, 739, 990, 516, 76, 178, 141, 648, 544, 423};
-    struct sampler small = {1000, 1, true}, imagenet = {1281167, 42, true}, exact = {1024, 1, true};
+    struct sampler small = {1000, 1, true, 1}, imagenet = {1281167, 42, true, 1}, exact = {1024, 1, true, 1};
     for (uint64_t i = 0; i < 10; i++) {
         assert_int_equal(sampler_image(&small, i), start[i]);
         assert_int_equal(sampler_image(&small, 995 + i), across[i]);
@@ -87,12 +87,27 @@ static void orders_are_those_of_earlier_versions(void **state)
     }
 }
 
+/* DeiT's sampler: a permutation whose every image comes three times in a row, cut to a multiple of 256. */
+static void repeats_come_in_a_row(void **state)
+{
+    (void)state;
+    enum { IMAGES = 1000, SAMPLES = 768 };
+    struct sampler once = {IMAGES, 4, true, 1}, thrice = {IMAGES, 4, true, 3};
+    assert_int_equal(sampler_epoch_samples(IMAGES, 3), SAMPLES);
+    assert_int_equal(sampler_epoch_samples(1281167, 3), 1281024); /* 8 ranks of 160,128 */
+    assert_int_equal(sampler_epoch_samples(IMAGES, 1), IMAGES);
+    assert_int_equal(sampler_epoch_samples(200, 3), 200);
+    for (uint64_t epoch = 0; epoch < 3; epoch++)
+        for (uint64_t p = 0; p < SAMPLES; p++)
+            assert_int_equal(sampler_image(&thrice, epoch * SAMPLES + p), sampler_image(&once, epoch * IMAGES + p / 3));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_epoch_visits_every_image_once),     cmocka_unit_test(epochs_and_seeds_give_other_orders),
         cmocka_unit_test(without_shuffle_the_order_is_the_file_s), cmocka_unit_test(places_are_equally_likely),
-        cmocka_unit_test(orders_are_those_of_earlier_versions),
+        cmocka_unit_test(orders_are_those_of_earlier_versions),    cmocka_unit_test(repeats_come_in_a_row),
     };
     return cmocka_run_group_tests_name("sampler", tests, NULL, NULL);
 }

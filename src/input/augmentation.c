@@ -1,0 +1,26 @@
+/* Keys to the loaders' options (augmentation.h). */
+#include "src/input/augmentation.h"
+
+struct augment input_resizing(const struct config *config)
+{
+    static const enum interpolation interpolations[] = {[CONFIG_INTERPOLATION_FAST] = INTERPOLATION_FAST,
+                                                        [CONFIG_INTERPOLATION_BILINEAR] = INTERPOLATION_BILINEAR,
+                                                        [CONFIG_INTERPOLATION_BICUBIC] = INTERPOLATION_BICUBIC};
+    return (struct augment){.interpolation = interpolations[config->data.interpolation],
+                            .crop_share = config->data.crop_pct};
+}
+
+bool input_augment(struct augment *augment, const struct config *config, struct error *error)
+{
+    *augment = input_resizing(config);
+    augment->flip = config->data.augment.flip;
+    augment->crop_padding = (size_t)config->data.augment.crop_padding;
+    augment->random_resized_crop = config->data.augment.random_resized_crop;
+    augment->crop_scale_min = config->data.augment.crop_scale_min;
+    augment->crop_scale_max = config->data.augment.crop_scale_max;
+    augment->simple_crop = config->data.augment.simple_crop;
+    augment->three_augment = config->data.augment.three_augment;
+    augment->colour_jitter = config->data.augment.color_jitter;
+    return rand_augment_parse(&augment->rand_augment, config->data.augment.rand_augment, error) ||
+           error_prefix(error, "data.augment.rand_augment");
+}

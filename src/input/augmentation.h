@@ -1,0 +1,13 @@
+/* From a configuration's keys to what the loaders do with pictures. */
+#ifndef QUEST_INPUT_AUGMENTATION_H
+#define QUEST_INPUT_AUGMENTATION_H
+
+#include "data_loaders/load/augment.h"
+#include "src/config/config.h"
+
+/* How pictures are resized, in training and in evaluation: all that an evaluation needs. */
+struct augment input_resizing(const struct config *config);
+/* And what training draws. ERROR_INPUT names the key. */
+bool input_augment(struct augment *augment, const struct config *config, struct error *error);
+
+#endif
