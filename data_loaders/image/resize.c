@@ -73,18 +73,19 @@ static double kernel(enum resize_filter filter, double x)
 static void plan_output(struct axis *axis, size_t output, double centre, double scale, size_t extent,
                         enum resize_filter filter)
 {
-    double support = (filter == RESIZE_BICUBIC ? 2 : 1) * scale, nearer = 1 / scale, sum = 0, exact[axis->taps];
+    double support = (filter == RESIZE_BICUBIC ? 2 : 1) * scale, nearer = 1 / scale, sum = 0;
+    double exact[axis->taps];
     long from = (long)(centre - support + 0.5), to = (long)(centre + support + 0.5);
     from = from < 0 ? 0 : from;
     to = to > (long)extent ? (long)extent : to;
     size_t count = (size_t)(to - from);
-    for (size_t t = 0; t < count; t++) {
-        exact[t] = kernel(filter, ((double)from + (double)t - centre + 0.5) * nearer);
+    for (size_t t = 0; t < axis->taps; t++) {
+        exact[t] = t < count ? kernel(filter, ((double)from + (double)t - centre + 0.5) * nearer) : 0;
         sum += exact[t];
     }
     int32_t *weight = axis->weight + output * axis->taps;
     for (size_t t = 0; t < axis->taps; t++) {
-        double scaled = t < count ? exact[t] / sum * (1 << WEIGHT_BITS) : 0;
+        double scaled = exact[t] / sum * (1 << WEIGHT_BITS);
         weight[t] = (int32_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
     }
     /* All taps are read, so those without weight must lie inside too. */

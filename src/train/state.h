@@ -42,7 +42,7 @@ struct trainer {
     int device;
     struct dataset train, val;
     uint64_t epoch_samples; /* of the training set, repeats counted */
-    char *class_names; /* of the training data, one a line, or NULL */
+    char *class_names;      /* of the training data, one a line, or NULL */
     bool has_val;
     size_t batch, accumulate; /* images a rank and micro-step; micro-steps */
     struct model *model;
