@@ -5,8 +5,9 @@
  *            the *working* copies of parameters are T; master parameters, gradients of parameters, optimiser state,
  *            means, rstd and logsumexp are float32; all sums run in float32 or wider.
  * Layout.    Row-major, dense, last dimension fastest. `rows` is batch * tokens unless said otherwise.
- * Memory.    Pointers are device pointers of the backend (host memory on the CPU), 64-byte aligned; every tensor may be
- *            read up to its end only. No op allocates: scratch comes from the context's workspace, sized at open.
+ * Memory.    Pointers are device pointers of the backend (host memory on the CPU), 64-byte aligned, or 16 in the linear
+ *            ops, which may begin at a row of a weight; every tensor may be read up to its end only. No op allocates:
+ *            scratch comes from the context's workspace, sized at open.
  * Order.     Ops are queued in call order on the context's compute stream; the CPU runs them at once. Only functions
  *            that say "waits" block the host.
  * Gradients. Parameter gradients are accumulated (+=); the trainer zeroes them once a step. Activation gradients are
@@ -20,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/attention_cls.h"
 #include "src/base/error.h"
 
 #ifdef __cplusplus
@@ -215,6 +217,8 @@ struct attention_backward {
 };
 typedef bool attention_backward_op(struct context *ctx, const struct attention_backward *op, struct error *error);
 
+/* The same for the CLS query alone: attention_cls.h. */
+
 /* ---- GELU, exact: x * (1 + erf(x / sqrt 2)) / 2, with the bias of the product before it ---- */
 
 /* out = gelu(in + bias); in, out T [rows, dim], bias T [dim]; out may be in only if no backward pass follows. */
@@ -231,11 +235,14 @@ typedef bool gelu_backward_op(struct context *ctx, const struct gelu_backward *o
 
 /* ---- the CLS rows ---- */
 
-/* out T [batch, dim] = in [batch, tokens, dim] at token 0; scatter writes zeros to the other tokens. */
+/* Between T [batch, tokens, dim] at token 0 and T [batch, dim]: gather takes the rows out, scatter puts them back with
+ * zeros for the other tokens, add adds them to what is there. */
 typedef bool cls_gather_op(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
                            struct error *error);
 typedef bool cls_scatter_op(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
                             struct error *error);
+typedef bool cls_add_op(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                        struct error *error);
 
 /* ---- loss ---- */
 
@@ -301,10 +308,13 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(residual_layernorm_backward) \
     OP(attention_forward) \
     OP(attention_backward) \
+    OP(attention_cls_forward) \
+    OP(attention_cls_backward) \
     OP(gelu_forward) \
     OP(gelu_backward) \
     OP(cls_gather) \
     OP(cls_scatter) \
+    OP(cls_add) \
     OP(cross_entropy) \
     OP(sum_of_squares) \
     OP(adamw_update) \

@@ -44,8 +44,8 @@ struct primitive {
  * apart than they are long: at a power of two they would compete for the same few lines of the first-level cache. */
 enum { CHUNK_ROWS = 256, CHUNK_STRIDE = CHUNK_ROWS + 16 };
 
-/* A model has 6 shapes times 4 products; evaluation's last batch doubles that. When full, the oldest goes. */
-enum { PRIMITIVES = 64 };
+/* A model has 11 shapes times 4 products; evaluation's batches add 11 each. When full, the oldest goes. */
+enum { PRIMITIVES = 128 };
 
 struct linear {
     dnnl_engine_t engine;
@@ -336,8 +336,16 @@ static size_t planned_most(dnnl_engine_t engine, const struct context_options *o
     const struct workload *load = &options->workload;
     size_t tokens = load->patches + 1, most = 0;
     const size_t shapes[][3] = {
-        {load->patches, load->patch_dim, load->dim}, {tokens, load->dim, 3 * load->dim}, {tokens, load->dim, load->dim},
-        {tokens, load->dim, load->hidden},           {tokens, load->hidden, load->dim},  {1, load->dim, load->classes},
+        {load->patches, load->patch_dim, load->dim},
+        {tokens, load->dim, 3 * load->dim},
+        {tokens, load->dim, load->dim},
+        {tokens, load->dim, load->hidden},
+        {tokens, load->hidden, load->dim},
+        {1, load->dim, load->classes},
+        {tokens, load->dim, 2 * load->dim},
+        {1, load->dim, load->dim},
+        {1, load->dim, load->hidden},
+        {1, load->hidden, load->dim}, /* of the last block */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int product = PRODUCT_FORWARD; product <= PRODUCT_WEIGHT_GRADIENT; product++)

@@ -194,3 +194,29 @@ bool cuda_cls_scatter(struct context *ctx, void *out, const void *in, size_t bat
         return cuda_launched(ctx, "cls_scatter", error);
     });
 }
+
+/* A thread a pack of `in`, [batch, dim]: 3 sizeof(T) bytes a number. */
+template <typename T, int VEC>
+__global__ void cls_add_kernel(T *out, const T *in, size_t count, size_t tokens, size_t dim)
+{
+    size_t at = (blockIdx.x * (size_t)blockDim.x + threadIdx.x) * VEC;
+    if (at >= count)
+        return;
+    T *to = out + at / dim * tokens * dim + at % dim;
+    pack<T, VEC> sum = load_pack<VEC>(to, 0), x = load_pack<VEC>(in + at, 0);
+#pragma unroll
+    for (int i = 0; i < VEC; i++)
+        sum.value[i] = from_float<T>(to_float(sum.value[i]) + to_float(x.value[i]));
+    store_pack<VEC>(to, 0, sum);
+}
+
+bool cuda_cls_add(struct context *ctx, void *out, const void *in, size_t batch, size_t tokens, size_t dim,
+                  struct error *error)
+{
+    return with_access(ctx->dtype, dim, [&](auto a) {
+        typedef typename decltype(a)::type T;
+        cls_add_kernel<T, a.width><<<div_up(batch * dim, 256 * a.width), 256, 0, ctx->compute>>>(
+            (T *)out, (const T *)in, batch * dim, tokens, dim);
+        return cuda_launched(ctx, "cls_add", error);
+    });
+}

@@ -43,32 +43,6 @@ static void check_backward(const struct trial *trial, double tolerance)
     assert_near(s, trial->ctx.dtype, names[2], gradient[2], tolerance);
 }
 
-static void check_extras(const struct trial *trial, double tolerance)
-{
-    static const char *const names[WEIGHTS] = {"q weight gradient", "k weight gradient", "q bias gradient",
-                                               "k bias gradient"};
-    static const enum attention_extra extras[WEIGHTS] = {EXTRA_Q_WEIGHT, EXTRA_K_WEIGHT, EXTRA_Q_BIAS, EXTRA_K_BIAS};
-    const struct attention_shape *s = &trial->shape;
-    const double *expected[WEIGHTS] = {trial->extra_gradients.q_weight, trial->extra_gradients.k_weight,
-                                       trial->extra_gradients.q_bias, trial->extra_gradients.k_bias};
-    struct distance distance[WEIGHTS] = {{0}}, scale = {0};
-    if (s->tokens == 1)
-        return;
-    for (int which = 0; which < WEIGHTS; which++)
-        for (size_t i = 0; i < s->head_dim; i++)
-            compare(&distance[which], tensor_get(&trial->weight_gradients[which], i), expected[which][i]);
-    for (size_t head = 0; head < s->heads; head++)
-        compare(&scale, tensor_get(&trial->scale_gradient, head), trial->extra_gradients.scale[head]);
-    /* The bias of the keys shifts all logits of a query: its gradient is zero but for rounding. */
-    distance[3].size = distance[2].size;
-    for (int which = 0; which < WEIGHTS; which++)
-        if (attention_learns(s->kind, extras[which]))
-            assert_near(s, trial->ctx.dtype, names[which], distance[which], tolerance);
-    if (attention_learns(s->kind, EXTRA_SCALE))
-        assert_near(s, trial->ctx.dtype, "scale gradient", scale,
-                    3 * tolerance); /* one sum of all queries, which cancel */
-}
-
 /* ---- the tests ---- */
 
 static void check_shape(struct attention_shape shape, enum dtype dtype, double spread)

@@ -63,6 +63,9 @@ static void cls_trial(struct twins *t)
     assert_twins_agree(t, "gathered", rows, 0);
     TWINS_RUN(t, cls_scatter, SIDE(all), SIDE(rows), batch, tokens, dim);
     assert_twins_agree(t, "scattered", all, 0);
+    struct twin *sum = twin_random(t, batch * tokens * dim, t->dtype, 1);
+    TWINS_RUN(t, cls_add, SIDE(sum), SIDE(rows), batch, tokens, dim);
+    assert_twins_agree(t, "added", sum, twins_bound(t));
 }
 
 static void patches_trial(struct twins *t)

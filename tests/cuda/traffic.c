@@ -16,6 +16,7 @@ enum {
     PATCH_DIM = PATCH * PATCH * CHANNELS,
     DIM = 384,
     HIDDEN = 4 * DIM,
+    HEADS = 6,
     CLASSES = 1000,
     PARAMETERS = 22000000 / 64 / 4 * 64 /* a quarter of ViT-S: the simulator's time */
 };
@@ -178,6 +179,39 @@ static bool cls_scatter(struct run *r)
     return r->k->cls_scatter(r->ctx, once(r, ROWS * DIM, 2), once(r, BATCH * DIM, 2), BATCH, TOKENS, DIM, &r->error);
 }
 
+static bool cls_add(struct run *r)
+{
+    return r->k->cls_add(r->ctx, twice(r, BATCH * DIM, 2), once(r, BATCH * DIM, 2), BATCH, 1, DIM, &r->error);
+}
+
+static const struct attention_parameters no_extras;
+static const struct attention_shape cls_shape = {ATTENTION_QUEST, BATCH, TOKENS, HEADS, DIM / HEADS};
+
+static bool attention_cls_forward(struct run *r)
+{
+    struct attention_cls_forward forward = {.out = once(r, BATCH * DIM, 2),
+                                            .logsumexp = once(r, BATCH * HEADS, 4),
+                                            .query = once(r, BATCH * DIM, 2),
+                                            .key_value = once(r, 2 * ROWS * DIM, 2),
+                                            .parameters = &no_extras,
+                                            .shape = &cls_shape};
+    return r->k->attention_cls_forward(r->ctx, &forward, &r->error);
+}
+
+static bool attention_cls_backward(struct run *r)
+{
+    struct attention_cls_backward backward = {.query_gradient = once(r, BATCH * DIM, 2),
+                                              .key_value_gradient = once(r, 2 * ROWS * DIM, 2),
+                                              .out_gradient = once(r, BATCH * DIM, 2),
+                                              .out = once(r, BATCH * DIM, 2),
+                                              .logsumexp = once(r, BATCH * HEADS, 4),
+                                              .query = once(r, BATCH * DIM, 2),
+                                              .key_value = once(r, 2 * ROWS * DIM, 2),
+                                              .parameters = &no_extras,
+                                              .shape = &cls_shape};
+    return r->k->attention_cls_backward(r->ctx, &backward, &r->error);
+}
+
 static bool cross_entropy(struct run *r)
 {
     struct cross_entropy loss = {.loss = once(r, BATCH, 4),
@@ -240,6 +274,9 @@ static const struct {
            OP(gelu_forward),
            OP(gelu_backward),
            OP(cls_scatter),
+           OP(cls_add),
+           OP(attention_cls_forward),
+           OP(attention_cls_backward),
            OP(cross_entropy),
            OP(sum_of_squares),
            OP(adamw_update),
@@ -254,7 +291,7 @@ int main(int argc, char **argv)
                                                    .patch_dim = PATCH_DIM,
                                                    .dim = DIM,
                                                    .hidden = HIDDEN,
-                                                   .heads = 6,
+                                                   .heads = HEADS,
                                                    .classes = CLASSES,
                                                    .kind = ATTENTION_QUEST}};
     struct run run = {.k = kernels_cuda()};

@@ -30,30 +30,6 @@ static void check_activations(const struct trial *trial, double tolerance)
         assert_near(s, trial->ctx.dtype, part == 0 ? "dQ" : part == 1 ? "dK" : "dV", gradient[part], tolerance);
 }
 
-static void check_extras(const struct trial *trial, double tolerance)
-{
-    const struct attention_shape *s = &trial->shape;
-    const double *expected[4] = {trial->extra_gradients.q_weight, trial->extra_gradients.k_weight,
-                                 trial->extra_gradients.q_bias, trial->extra_gradients.k_bias};
-    static const char *names[4] = {"q weight gradient", "k weight gradient", "q bias gradient", "k bias gradient"};
-    static const enum attention_extra extras[4] = {EXTRA_Q_WEIGHT, EXTRA_K_WEIGHT, EXTRA_Q_BIAS, EXTRA_K_BIAS};
-    struct distance distance[4] = {{0}};
-    for (int which = 0; which < 4; which++)
-        for (size_t i = 0; i < s->head_dim; i++)
-            compare(&distance[which], trial->weight_gradients[which][i], expected[which][i]);
-    if (s->tokens == 1)
-        return;
-    /* The bias of the keys shifts all logits of a query: its gradient is zero but for rounding. */
-    distance[3].size = distance[2].size;
-    for (int which = 0; which < 4; which++)
-        if (attention_learns(s->kind, extras[which]))
-            assert_near(s, trial->ctx.dtype, names[which], distance[which], tolerance);
-    for (size_t head = 0; head < s->heads && attention_learns(s->kind, EXTRA_SCALE); head++) {
-        double difference = trial->scale_gradient[head] - trial->extra_gradients.scale[head];
-        assert_true(fabs(difference) <= tolerance * trial->extra_gradients.scale_terms[head]);
-    }
-}
-
 /* ---- the tests ---- */
 
 static const size_t token_choices[] = {1, 2, 17, 50, 65, 197, 257};

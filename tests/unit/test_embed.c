@@ -84,6 +84,12 @@ static void cls_trial(struct op_test *test)
         if (first)
             rows->exact[i / (dim * tokens) * dim + i % dim] = all->exact[i];
     }
+    struct tensor *sum = tensor_copy(test, all), *added = tensor_random(test, batch * dim, test->dtype, 1);
+    assert_ok(test->k->cls_add(test->ctx, sum->data, added->data, batch, tokens, dim, &error), &error);
+    for (size_t i = 0; i < all->count; i++)
+        if (i / dim % tokens == 0)
+            sum->exact[i] += added->exact[i / (dim * tokens) * dim + i % dim];
+    assert_close("added", sum, sum->exact, tolerance(test->dtype));
     assert_close("gathered", rows, rows->exact, 0);
     assert_close("scattered", scattered, scattered->exact, 0);
 }

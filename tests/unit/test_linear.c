@@ -198,9 +198,9 @@ static void many_shapes_are_remade(void **state)
     (void)state;
     struct op_test test;
     assert_true(op_test_open(&test, kernels_cpu(), DTYPE_FLOAT32, 1));
-    for (size_t rows = 1; rows <= 140; rows++) {
+    for (size_t rows = 1; rows <= 280; rows++) {
         struct error error;
-        struct shape shape = {rows <= 70 ? rows : rows - 70, 3, 2};
+        struct shape shape = {rows <= 140 ? rows : rows - 140, 3, 2};
         struct tensor *in = tensor_random(&test, shape.rows * 3, DTYPE_FLOAT32, 1);
         struct tensor *weight = tensor_random(&test, 6, DTYPE_FLOAT32, 1);
         struct tensor *out = tensor_zeros(&test, shape.rows * 2, DTYPE_FLOAT32);

@@ -133,6 +133,14 @@ struct side_gradients {
 void attention_normalise_backward(struct side_gradients to, const float *product_gradient, float scale,
                                   struct side side, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
 
+/* ---- extras.c ---- */
+
+/* One query's part of the gradient of the logits' scale. In float64: the terms of a head nearly cancel. */
+double attention_scale_gradient(const float *product_gradient, const void *query, size_t head_dim, enum dtype dtype);
+/* Adds up the tasks' gradients of the learned extras in the order of (image, head), whatever thread made them. */
+void attention_reduce_extras(const struct attention_gradients *gradients, const struct attention_extras *extras,
+                             const struct attention_shape *shape);
+
 /* ---- softmax.c: between the products, over the keys of a panel ---- */
 
 /* What softmax knows of each query of a panel. */

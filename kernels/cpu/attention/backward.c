@@ -51,16 +51,6 @@ static void gather_lanes(struct panel_lanes *of, const struct head *head, const 
     }
 }
 
-/* One query's part of the gradient of the logits' scale. In float64: the terms of a head nearly cancel. */
-static double scale_gradient(const float *product_gradient, const void *query, size_t head_dim, enum dtype dtype)
-{
-    double sum = 0;
-    for (size_t i = 0; i < head_dim; i++)
-        sum += (double)product_gradient[i] *
-               (dtype == DTYPE_FLOAT32 ? load(query, i, DTYPE_FLOAT32) : load(query, i, DTYPE_BFLOAT16));
-    return sum;
-}
-
 /* dQ of a panel, from its columns of H K. */
 static void finish_queries(const struct head *head, const struct attention_scratch *scratch, size_t first,
                            size_t queries, const struct attention_shape *shape, enum dtype dtype)
@@ -70,8 +60,8 @@ static void finish_queries(const struct head *head, const struct attention_scrat
     attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
     if (attention_learns(shape->kind, EXTRA_SCALE))
         for (size_t lane = 0; lane < queries; lane++)
-            head->extras->scale += scale_gradient(scratch->panel_rows + lane * head_dim,
-                                                  const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
+            head->extras->scale += attention_scale_gradient(
+                scratch->panel_rows + lane * head_dim, const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
     struct side_gradients to = {at(head->query_gradient, from, dtype), head->extras->of_channel[EXTRA_Q_WEIGHT],
                                 head->extras->of_channel[EXTRA_Q_BIAS]};
     attention_normalise_backward(to, scratch->panel_rows, head->logit_scale, head->query_side, rows, queries, head_dim,
@@ -190,26 +180,6 @@ static void backward_head(const struct backward *call, const struct attention_sc
     finish_keys(&head, scratch, shape, dtype);
 }
 
-static void add(float *sum, const float *x, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += x[i];
-}
-
-/* Adds up the tasks' gradients of the learned extras in the order of (image, head), whatever thread made them. */
-static void reduce_extras(const struct attention_gradients *gradients, const struct attention_extras *extras,
-                          const struct attention_shape *shape)
-{
-    size_t head_dim = shape->head_dim;
-    for (size_t task = 0; task < shape->batch * shape->heads; task++, extras++) {
-        for (enum attention_extra extra = 0; extra < EXTRA_SCALE; extra++)
-            if (attention_learns(shape->kind, extra))
-                add(gradients->extra[extra], extras->of_channel[extra], head_dim);
-        if (attention_learns(shape->kind, EXTRA_SCALE))
-            gradients->extra[EXTRA_SCALE][task % shape->heads] += (float)extras->scale;
-    }
-}
-
 bool cpu_attention_backward(struct context *ctx, const struct attention_backward *op, struct error *error)
 {
     const struct attention_shape *shape = op->shape;
@@ -232,6 +202,6 @@ bool cpu_attention_backward(struct context *ctx, const struct attention_backward
         for (size_t task = 0; task < tasks; task++)
             backward_head(&call, &scratch, workspace.extras + task, task / shape->heads, task % shape->heads);
     }
-    reduce_extras(op->gradients, workspace.extras, shape);
+    attention_reduce_extras(op->gradients, workspace.extras, shape);
     return true;
 }

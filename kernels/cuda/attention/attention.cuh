@@ -7,6 +7,7 @@
  *   backward_keys_sm80.cu     bfloat16 backward pass, dK and dV (and dQ where one block holds all keys)
  *   backward_queries_sm80.cu  bfloat16 backward pass, dQ of longer sequences
  *   float32.cu                float32, both ways
+ *   cls_forward.cu, cls_backward.cu, cls.cuh: the two ops of the CLS query, in both types
  *
  * Every kernel sees logits of one form, scale * q.k * (normalise_keys ? 1 / max(|k|, 1e-6) : 1). `standard` and, in
  * bfloat16, `quest` are of it and read Q and K where the projection left them. For the other kinds attention_prepare
@@ -53,6 +54,11 @@ bool attention_prepare(struct context *ctx, void *prepared, struct attention_rec
 bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
                                float *partials, const void *qkv, const struct attention_parameters *parameters,
                                const struct attention_shape *shape, struct error *error);
+
+/* Adds the gradients of what the kind learns, whose sums over a head and image lie in partials [heads, batch, 4,
+ * head_dim], of the weights and biases of queries, then of keys, as if every weight were [head_dim]. */
+bool attention_add_learned(struct context *ctx, const struct attention_gradients *gradients, const float *partials,
+                           const struct attention_shape *shape, struct error *error);
 
 /* Combines norms from one list and everything else from the other with the caller's record of each head. */
 bool attention_combine_statistics(struct context *ctx, double *statistics, const struct attention_record_list *norms,

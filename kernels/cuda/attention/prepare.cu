@@ -13,32 +13,10 @@
  * Q and K once; backward reads Q, K and their gradients once and writes these in place. The gradients of weights and
  * biases are summed by each block in the order of its warps, then over the blocks in order: the bits are always the
  * same. |x| is at least 1e-6. */
-#include "kernels/attention_kinds.h"
 #include "kernels/cuda/attention/records.cuh"
+#include "kernels/cuda/attention/transform.cuh"
 
 enum { PREPARE_WARPS = 8, LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
-
-constexpr float LAYERNORM_EPSILON = 1e-6f;
-
-struct side_transform {
-    enum attention_norm norm;
-    const float *weight, *bias; /* NULL: 1 and 0 */
-    bool weight_of_head;        /* weight is [heads], else [head_dim] */
-};
-
-struct transforms {
-    side_transform side[2]; /* queries, keys */
-};
-
-/* The learned scale of a head multiplies its queries. */
-static transforms transforms_of(enum attention_kind kind, const struct attention_parameters *parameters)
-{
-    const struct attention_kind_row *row = &attention_kinds[kind];
-    const float *const *extra = parameters->extra;
-    bool of_head = attention_learns(kind, EXTRA_SCALE);
-    return {{{row->query, of_head ? extra[EXTRA_SCALE] : extra[EXTRA_Q_WEIGHT], extra[EXTRA_Q_BIAS], of_head},
-             {row->key, extra[EXTRA_K_WEIGHT], extra[EXTRA_K_BIAS], false}}};
-}
 
 /* One row, spread over a warp. */
 struct row_elements {
@@ -89,11 +67,6 @@ static __device__ float normalise(row_elements &x, float square, enum attention_
     for (int i = 0; i < LANE_ELEMENTS; i++)
         x.value[i] *= factor;
     return factor;
-}
-
-static __device__ __forceinline__ float weight_at(const side_transform &side, int head, int element)
-{
-    return side.weight ? side.weight[side.weight_of_head ? head : element] : 1;
 }
 
 template <typename T>
@@ -222,6 +195,21 @@ static bool add_learned(struct context *ctx, float *gradient, const float *parti
     return cuda_launched(ctx, "attention_backward_learned", error);
 }
 
+bool attention_add_learned(struct context *ctx, const struct attention_gradients *gradients, const float *partials,
+                           const struct attention_shape *shape, struct error *error)
+{
+    int head_dim = (int)shape->head_dim;
+    for (int extra = EXTRA_Q_WEIGHT; extra <= EXTRA_K_BIAS; extra++)
+        if (attention_learns(shape->kind, (enum attention_extra)extra) &&
+            !add_learned(ctx, gradients->extra[extra], partials, extra, shape, error))
+            return false;
+    if (!attention_learns(shape->kind, EXTRA_SCALE))
+        return true;
+    attention_backward_learned<<<shape->heads, 32, 0, ctx->compute>>>(gradients->extra[EXTRA_SCALE], partials, 0,
+                                                                      (int)shape->batch * 4 * head_dim,
+                                                                      (int)shape->batch, head_dim, head_dim);
+    return cuda_launched(ctx, "attention_backward_learned", error);
+}
 bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const struct attention_gradients *gradients,
                                float *partials, const void *qkv, const struct attention_parameters *parameters,
                                const struct attention_shape *shape, struct error *error)
@@ -235,16 +223,6 @@ bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const st
     else
         attention_backward_finish<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
             (float *)qkv_gradient, partials, (const float *)qkv, transform, tokens, head_dim);
-    if (!cuda_launched(ctx, "attention_backward_finish", error))
-        return false;
-    for (int extra = EXTRA_Q_WEIGHT; extra <= EXTRA_K_BIAS; extra++)
-        if (attention_learns(shape->kind, (enum attention_extra)extra) &&
-            !add_learned(ctx, gradients->extra[extra], partials, extra, shape, error))
-            return false;
-    if (!attention_learns(shape->kind, EXTRA_SCALE))
-        return true;
-    attention_backward_learned<<<shape->heads, 32, 0, ctx->compute>>>(gradients->extra[EXTRA_SCALE], partials, 0,
-                                                                      (int)shape->batch * 4 * head_dim,
-                                                                      (int)shape->batch, head_dim, head_dim);
-    return cuda_launched(ctx, "attention_backward_learned", error);
+    return cuda_launched(ctx, "attention_backward_finish", error) &&
+           attention_add_learned(ctx, gradients, partials, shape, error);
 }
