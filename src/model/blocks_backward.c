@@ -2,10 +2,22 @@
  * final, so that its buckets can be reduced while the pass goes on. */
 #include "src/model/blocks.h"
 
-/* The gradient that a branch (attention or MLP) gets: its own where it is scaled, else the residual's. */
-static void *branch_gradient(const struct model *model, size_t gamma, const float *path_scale)
+/* Of the rows of the block's tail. */
+static void *residual_gradient(const struct model *model, size_t block)
 {
-    return gamma != NO_OFFSET || path_scale ? model->branch_gradient : model->residual_gradient;
+    return model_is_last(model, block) ? model->cls_residual_gradient : model->residual_gradient;
+}
+
+/* The gradient that a branch (attention or MLP) gets: its own where it is scaled, else NULL, and it is the residual's.
+ */
+static void *own_branch_gradient(const struct model *model, size_t gamma, const float *path_scale)
+{
+    return gamma != NO_OFFSET || path_scale ? model->branch_gradient : NULL;
+}
+static const void *branch_gradient(const struct model *model, size_t block, size_t gamma, const float *path_scale)
+{
+    const void *own = own_branch_gradient(model, gamma, path_scale);
+    return own ? own : residual_gradient(model, block);
 }
 
 /* The norm after block's MLP (norm1 of the next block, or the final norm), the residual add, and ls2. */
@@ -14,13 +26,13 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
     struct model *model = pass->model;
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    bool last = block + 1 == model->depth;
+    struct block_tail tail = model_tail(model, block, pass->batch);
+    bool last = model_is_last(model, block);
     size_t weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
     size_t bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
     const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
-    void *branch = branch_gradient(model, at->ls2_gamma, path_scale);
-    struct residual_layernorm_backward norm = {.residual_gradient = model->residual_gradient,
-                                               .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+    struct residual_layernorm_backward norm = {.residual_gradient = residual_gradient(model, block),
+                                               .branch_gradient = own_branch_gradient(model, at->ls2_gamma, path_scale),
                                                .weight_gradient = model_gradient(model, weight),
                                                .bias_gradient = model_gradient(model, bias),
                                                .gamma_gradient = model_gradient(model, at->ls2_gamma),
@@ -32,8 +44,8 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
                                                .gamma = model_master(model, at->ls2_gamma),
                                                .path_scale = path_scale,
                                                .weight = model_master(model, weight),
-                                               .rows = pass->rows,
-                                               .tokens = model->tokens,
+                                               .rows = tail.rows,
+                                               .tokens = tail.tokens,
                                                .dim = model->dim};
     return model->kernels->residual_layernorm_backward(model->context, &norm, error);
 }
@@ -44,15 +56,16 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
     const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
+    size_t rows = model_tail(model, block, pass->batch).rows;
     const void *out_gradient =
-        branch_gradient(model, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
+        branch_gradient(model, block, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
     struct linear_backward fc2 = {.in_gradient = model->wide_gradient,
                                   .weight_gradient = model_gradient(model, at->fc2_weight),
                                   .bias_gradient = model_gradient(model, at->fc2_bias),
                                   .out_gradient = out_gradient,
                                   .in = act->activated,
                                   .weight = model_working(model, at->fc2_weight),
-                                  .rows = pass->rows,
+                                  .rows = rows,
                                   .in_dim = model->hidden,
                                   .out_dim = model->dim};
     struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
@@ -60,14 +73,14 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
                                  .out_gradient = model->wide_gradient,
                                  .in = act->hidden,
                                  .bias = model_working(model, at->fc1_bias),
-                                 .rows = pass->rows,
+                                 .rows = rows,
                                  .dim = model->hidden};
     struct linear_backward fc1 = {.in_gradient = model->normed_gradient,
                                   .weight_gradient = model_gradient(model, at->fc1_weight),
                                   .out_gradient = model->wide_gradient,
                                   .in = act->normed2,
                                   .weight = model_working(model, at->fc1_weight),
-                                  .rows = pass->rows,
+                                  .rows = rows,
                                   .in_dim = model->dim,
                                   .out_dim = model->hidden};
     return kernels->linear_backward(model->context, &fc2, error) && pass_announce(pass, at->fc1_bias, error) &&
@@ -82,9 +95,10 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
     const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
-    void *branch = branch_gradient(model, at->ls1_gamma, path_scale);
-    struct residual_layernorm_backward norm2 = {.residual_gradient = model->residual_gradient,
-                                                .branch_gradient = branch == model->residual_gradient ? NULL : branch,
+    struct block_tail tail = model_tail(model, block, pass->batch);
+    struct residual_layernorm_backward norm2 = {.residual_gradient = residual_gradient(model, block),
+                                                .branch_gradient =
+                                                    own_branch_gradient(model, at->ls1_gamma, path_scale),
                                                 .weight_gradient = model_gradient(model, at->norm2_weight),
                                                 .bias_gradient = model_gradient(model, at->norm2_bias),
                                                 .gamma_gradient = model_gradient(model, at->ls1_gamma),
@@ -96,22 +110,22 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
                                                 .gamma = model_master(model, at->ls1_gamma),
                                                 .path_scale = path_scale,
                                                 .weight = model_master(model, at->norm2_weight),
-                                                .rows = pass->rows,
-                                                .tokens = model->tokens,
+                                                .rows = tail.rows,
+                                                .tokens = tail.tokens,
                                                 .dim = model->dim};
     return model->kernels->residual_layernorm_backward(model->context, &norm2, error) &&
            pass_announce(pass, at->proj_weight, error);
 }
 
+/* From `attended_gradient` to `normed_gradient`. */
 static bool attend_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
     const struct block_activations *act = &model->blocks[block];
     struct attention_shape shape = model_attention_shape(model, pass->batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
-    struct attention_gradients extra_gradients;
-    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
-        extra_gradients.extra[extra] = model_gradient(model, model->parameters.blocks[block].attention_extra[extra]);
+    struct attention_gradients extra_gradients = model_attention_gradients(model, block);
     struct attention_backward attention = {.qkv_gradient = model->wide_gradient,
                                            .gradients = &extra_gradients,
                                            .out_gradient = model->attended_gradient,
@@ -120,26 +134,6 @@ static bool attend_backward(const struct pass *pass, size_t block, struct error 
                                            .qkv = act->qkv,
                                            .parameters = &extras,
                                            .shape = &shape};
-    return model->kernels->attention_backward(model->context, &attention, error);
-}
-
-static bool attention_backward(const struct pass *pass, size_t block, struct error *error)
-{
-    struct model *model = pass->model;
-    const struct kernels *kernels = model->kernels;
-    const struct block_offsets *at = &model->parameters.blocks[block];
-    struct block_activations *act = &model->blocks[block];
-    const void *out_gradient =
-        branch_gradient(model, at->ls1_gamma, model_path_scale(model, block, 0, pass->with_path));
-    struct linear_backward proj = {.in_gradient = model->attended_gradient,
-                                   .weight_gradient = model_gradient(model, at->proj_weight),
-                                   .bias_gradient = model_gradient(model, at->proj_bias),
-                                   .out_gradient = out_gradient,
-                                   .in = act->attended,
-                                   .weight = model_working(model, at->proj_weight),
-                                   .rows = pass->rows,
-                                   .in_dim = model->dim,
-                                   .out_dim = model->dim};
     struct linear_backward qkv = {.in_gradient = model->normed_gradient,
                                   .weight_gradient = model_gradient(model, at->qkv_weight),
                                   .bias_gradient = model_gradient(model, at->qkv_bias),
@@ -149,8 +143,27 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
                                   .out_dim = 3 * model->dim};
-    return kernels->linear_backward(model->context, &proj, error) && attend_backward(pass, block, error) &&
-           pass_announce(pass, at->qkv_weight, error) && kernels->linear_backward(model->context, &qkv, error) &&
+    return model->kernels->attention_backward(model->context, &attention, error) &&
+           pass_announce(pass, at->qkv_weight, error) && model->kernels->linear_backward(model->context, &qkv, error);
+}
+
+static bool attention_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
+    struct linear_backward proj = {.in_gradient = model->attended_gradient,
+                                   .weight_gradient = model_gradient(model, at->proj_weight),
+                                   .bias_gradient = model_gradient(model, at->proj_bias),
+                                   .out_gradient = branch_gradient(model, block, at->ls1_gamma, path_scale),
+                                   .in = model->blocks[block].attended,
+                                   .weight = model_working(model, at->proj_weight),
+                                   .rows = model_tail(model, block, pass->batch).rows,
+                                   .in_dim = model->dim,
+                                   .out_dim = model->dim};
+    return model->kernels->linear_backward(model->context, &proj, error) &&
+           (model_is_last(model, block) ? last_block_attend_backward(pass, error)
+                                        : attend_backward(pass, block, error)) &&
            pass_announce(pass, at->norm1_weight, error);
 }
 

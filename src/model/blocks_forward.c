@@ -1,25 +1,6 @@
 /* The blocks' forward pass, step by step: recomputation runs most of them again. */
 #include "src/model/blocks.h"
 
-struct attention_shape model_attention_shape(const struct model *model, size_t batch)
-{
-    return (struct attention_shape){model->kind, batch, model->tokens, model->heads, model->head_dim};
-}
-
-struct attention_parameters model_attention_parameters(const struct model *model, size_t block)
-{
-    struct attention_parameters parameters;
-    for (size_t extra = 0; extra < ATTENTION_EXTRAS; extra++)
-        parameters.extra[extra] = model_master(model, model->parameters.blocks[block].attention_extra[extra]);
-    return parameters;
-}
-
-/* x_b. */
-static void *block_input(const struct model *model, size_t block)
-{
-    return block == 0 ? model->embedded : model->blocks[block - 1].out;
-}
-
 static bool norm1(struct model *model, size_t block, size_t batch, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
@@ -27,7 +8,7 @@ static bool norm1(struct model *model, size_t block, size_t batch, struct error 
     struct residual_layernorm_forward norm = {.normed = act->normed1,
                                               .mean = act->mean1,
                                               .rstd = act->rstd1,
-                                              .residual_in = block_input(model, block),
+                                              .residual_in = model_block_input(model, block),
                                               .weight = model_master(model, at->norm1_weight),
                                               .bias = model_master(model, at->norm1_bias),
                                               .rows = batch * model->tokens,
@@ -36,51 +17,64 @@ static bool norm1(struct model *model, size_t block, size_t batch, struct error 
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-static bool attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
+/* From `normed1` to `attended`. */
+static bool attend(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
 {
-    const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    size_t rows = batch * model->tokens;
     struct attention_shape shape = model_attention_shape(model, batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
-    double *statistics = with_statistics ? model->statistics + block * model->heads * ATTENTION_STATISTICS : NULL;
     struct linear_forward qkv = {.out = act->qkv,
                                  .in = act->normed1,
                                  .weight = model_working(model, at->qkv_weight),
                                  .bias = model_working(model, at->qkv_bias),
-                                 .rows = rows,
+                                 .rows = batch * model->tokens,
                                  .in_dim = model->dim,
                                  .out_dim = 3 * model->dim};
+    return model->kernels->linear_forward(model->context, &qkv, error) &&
+           model->kernels->attention_forward(model->context, act->attended, act->logsumexp, act->qkv, &extras,
+                                             with_statistics ? model_statistics(model, block) : NULL, &shape, error);
+}
+
+static bool attention_branch(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
     struct linear_forward proj = {.out = act->branch1,
                                   .in = act->attended,
                                   .weight = model_working(model, at->proj_weight),
                                   .bias = model_working(model, at->proj_bias),
-                                  .rows = rows,
+                                  .rows = model_tail(model, block, batch).rows,
                                   .in_dim = model->dim,
                                   .out_dim = model->dim};
-    return kernels->linear_forward(model->context, &qkv, error) &&
-           kernels->attention_forward(model->context, act->attended, act->logsumexp, act->qkv, &extras, statistics,
-                                      &shape, error) &&
-           kernels->linear_forward(model->context, &proj, error);
+    bool attended = model_is_last(model, block) ? last_block_attend(model, batch, with_statistics, error)
+                                                : attend(model, block, batch, with_statistics, error);
+    return attended && model->kernels->linear_forward(model->context, &proj, error);
 }
 
 static bool add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
+    struct block_tail tail = model_tail(model, block, batch);
+    void *input = model_block_input(model, block);
+    if (model_is_last(model, block)) {
+        if (!model->kernels->cls_gather(model->context, act->middle, input, batch, model->tokens, model->dim, error))
+            return false;
+        input = act->middle;
+    }
     struct residual_layernorm_forward norm2 = {.residual_out = act->middle,
                                                .normed = act->normed2,
                                                .mean = act->mean2,
                                                .rstd = act->rstd2,
-                                               .residual_in = block_input(model, block),
+                                               .residual_in = input,
                                                .branch = act->branch1,
                                                .gamma = model_master(model, at->ls1_gamma),
                                                .path_scale = model_path_scale(model, block, 0, with_path),
                                                .weight = model_master(model, at->norm2_weight),
                                                .bias = model_master(model, at->norm2_bias),
-                                               .rows = batch * model->tokens,
-                                               .tokens = model->tokens,
+                                               .rows = tail.rows,
+                                               .tokens = tail.tokens,
                                                .dim = model->dim};
     return model->kernels->residual_layernorm_forward(model->context, &norm2, error);
 }
@@ -90,7 +84,7 @@ static bool mlp_branch(struct model *model, size_t block, size_t batch, struct e
     const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    size_t rows = batch * model->tokens;
+    size_t rows = model_tail(model, block, batch).rows;
     struct linear_forward fc1 = {.out = act->hidden,
                                  .in = act->normed2,
                                  .weight = model_working(model, at->fc1_weight), /* GELU adds the bias */
@@ -110,7 +104,7 @@ static bool fc2(struct model *model, size_t block, size_t batch, struct error *e
                                      .in = act->activated,
                                      .weight = model_working(model, at->fc2_weight),
                                      .bias = model_working(model, at->fc2_bias),
-                                     .rows = batch * model->tokens,
+                                     .rows = model_tail(model, block, batch).rows,
                                      .in_dim = model->hidden,
                                      .out_dim = model->dim};
     return model->kernels->linear_forward(model->context, &product, error);
@@ -121,7 +115,8 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    bool last = block + 1 == model->depth;
+    struct block_tail tail = model_tail(model, block, batch);
+    bool last = model_is_last(model, block);
     struct block_activations *next = last ? NULL : act + 1;
     size_t norm_weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
     size_t norm_bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
@@ -135,8 +130,8 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
                                               .path_scale = model_path_scale(model, block, 1, with_path),
                                               .weight = model_master(model, norm_weight),
                                               .bias = model_master(model, norm_bias),
-                                              .rows = batch * model->tokens,
-                                              .tokens = model->tokens,
+                                              .rows = tail.rows,
+                                              .tokens = tail.tokens,
                                               .dim = model->dim};
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }

@@ -52,36 +52,64 @@ static void cut_optimiser(struct model *model, struct memory_cutter *cutter)
     model->sum_of_squares = memory_cut(cutter, 2 * (1 + model->depth) * sizeof(double));
 }
 
+/* What a block computes behind its attention's projections, for `rows` rows. */
+static void cut_tail(struct model *model, struct memory_cutter *cutter, struct block_activations *act, size_t rows,
+                     bool layer_scale)
+{
+    size_t row_bytes = rows * model->dim * dtype_bytes(model->dtype);
+    size_t hidden_bytes = rows * model->hidden * dtype_bytes(model->dtype);
+    act->logsumexp = memory_cut(cutter, rows * model->heads * sizeof(float));
+    act->attended = memory_cut(cutter, row_bytes);
+    act->middle = memory_cut(cutter, row_bytes);
+    act->normed2 = memory_cut(cutter, row_bytes);
+    act->hidden = memory_cut(cutter, hidden_bytes);
+    act->activated = memory_cut(cutter, hidden_bytes);
+    if (layer_scale) {
+        act->branch1 = memory_cut(cutter, row_bytes);
+        act->branch2 = memory_cut(cutter, row_bytes);
+    } else {
+        act->branch1 = act->branch2 = model->projected; /* read at once by the residual add */
+    }
+}
+
+/* What every block keeps, whoever lends the rest. */
+static void cut_norms(struct model *model, struct memory_cutter *cutter, struct block_activations *act, size_t tail)
+{
+    size_t rows = model->batch * model->tokens;
+    act->out = memory_cut(cutter, tail * model->dim * dtype_bytes(model->dtype));
+    act->mean1 = memory_cut(cutter, rows * sizeof(float));
+    act->rstd1 = memory_cut(cutter, rows * sizeof(float));
+    act->mean2 = memory_cut(cutter, tail * sizeof(float));
+    act->rstd2 = memory_cut(cutter, tail * sizeof(float));
+}
+
 /* One block's activations. `shared` (or NULL) lends the large ones where nothing reads them after the block: in
  * evaluation, and under recomputation. */
 static void cut_block(struct model *model, struct memory_cutter *cutter, struct block_activations *act,
                       const struct block_activations *shared, bool layer_scale)
 {
     size_t rows = model->batch * model->tokens, row_bytes = rows * model->dim * dtype_bytes(model->dtype);
-    size_t hidden_bytes = rows * model->hidden * dtype_bytes(model->dtype);
     if (shared) {
         *act = *shared;
     } else {
         act->normed1 = memory_cut(cutter, row_bytes);
         act->qkv = memory_cut(cutter, 3 * row_bytes);
-        act->logsumexp = memory_cut(cutter, rows * model->heads * sizeof(float));
-        act->attended = memory_cut(cutter, row_bytes);
-        act->middle = memory_cut(cutter, row_bytes);
-        act->normed2 = memory_cut(cutter, row_bytes);
-        act->hidden = memory_cut(cutter, hidden_bytes);
-        act->activated = memory_cut(cutter, hidden_bytes);
-        if (layer_scale) {
-            act->branch1 = memory_cut(cutter, row_bytes);
-            act->branch2 = memory_cut(cutter, row_bytes);
-        } else {
-            act->branch1 = act->branch2 = model->projected; /* read at once by the residual add */
-        }
+        cut_tail(model, cutter, act, rows, layer_scale);
     }
-    act->out = memory_cut(cutter, row_bytes);
-    act->mean1 = memory_cut(cutter, rows * sizeof(float));
-    act->rstd1 = memory_cut(cutter, rows * sizeof(float));
-    act->mean2 = memory_cut(cutter, rows * sizeof(float));
-    act->rstd2 = memory_cut(cutter, rows * sizeof(float));
+    cut_norms(model, cutter, act, rows);
+}
+
+/* The last block's: little but norm1, keys and values has a row for each token. */
+static void cut_last_block(struct model *model, struct memory_cutter *cutter, struct block_activations *act,
+                           const struct block_activations *shared, bool layer_scale)
+{
+    size_t cls_bytes = model->batch * model->dim * dtype_bytes(model->dtype), row_bytes = model->tokens * cls_bytes;
+    act->normed1 = shared ? shared->normed1 : memory_cut(cutter, row_bytes);
+    act->key_value = shared ? shared->qkv : memory_cut(cutter, 2 * row_bytes);
+    act->cls_normed1 = memory_cut(cutter, cls_bytes);
+    act->query = memory_cut(cutter, cls_bytes);
+    cut_tail(model, cutter, act, model->batch, layer_scale);
+    cut_norms(model, cutter, act, model->batch);
 }
 
 static void cut_activations(struct model *model, struct memory_cutter *cutter, const struct config *config)
@@ -94,12 +122,14 @@ static void cut_activations(struct model *model, struct memory_cutter *cutter, c
     model->patch_pixels = memory_cut(cutter, model->batch * model->patches * model->patch_dim * element);
     model->projected = memory_cut(cutter, row_bytes);
     model->embedded = memory_cut(cutter, row_bytes);
-    for (size_t block = 0; block < model->depth; block++)
-        cut_block(model, cutter, &model->blocks[block], share && block > 0 ? &model->blocks[0] : NULL, layer_scale);
-    model->normed = memory_cut(cutter, row_bytes);
-    model->mean = memory_cut(cutter, rows * sizeof(float));
-    model->rstd = memory_cut(cutter, rows * sizeof(float));
-    model->cls = memory_cut(cutter, model->batch * model->dim * element);
+    for (size_t block = 0; block < model->depth; block++) {
+        const struct block_activations *shared = share && block > 0 ? &model->blocks[0] : NULL;
+        (block + 1 < model->depth ? cut_block : cut_last_block)(model, cutter, &model->blocks[block], shared,
+                                                                layer_scale);
+    }
+    model->normed = memory_cut(cutter, model->batch * model->dim * element);
+    model->mean = memory_cut(cutter, model->batch * sizeof(float));
+    model->rstd = memory_cut(cutter, model->batch * sizeof(float));
     model->logits = memory_cut(cutter, model->batch * model->classes * element);
     model->loss = memory_cut(cutter, model->batch * sizeof(float));
     model->label_rank = memory_cut(cutter, model->batch * sizeof(int32_t));
@@ -114,13 +144,15 @@ static void cut_activation_gradients(struct model *model, struct memory_cutter *
     if (!model->training)
         return;
     model->logits_gradient = memory_cut(cutter, model->batch * model->classes * element);
-    model->cls_gradient = memory_cut(cutter, model->batch * model->dim * element);
     model->residual_gradient = memory_cut(cutter, row_bytes);
     model->normed_gradient = memory_cut(cutter, row_bytes);
     model->attended_gradient = memory_cut(cutter, row_bytes);
     if (config->model.layer_scale > 0 || config->model.drop_path > 0)
         model->branch_gradient = memory_cut(cutter, row_bytes);
     model->wide_gradient = memory_cut(cutter, rows * wide * element);
+    model->cls_residual_gradient = memory_cut(cutter, model->batch * model->dim * element);
+    model->cls_normed1_gradient = memory_cut(cutter, model->batch * model->dim * element);
+    model->query_gradient = memory_cut(cutter, model->batch * model->dim * element);
 }
 
 /* Lays all views out over `bases` (NULL: only counts) and returns the bytes of each allocation. */
@@ -283,8 +315,12 @@ bool model_zero_gradient(struct model *model, struct error *error)
 double model_forward_flops(const struct model *model)
 {
     double tokens = (double)model->tokens, dim = (double)model->dim, hidden = (double)model->hidden;
-    double linear = 2.0 * tokens * (4.0 * dim * dim + 2.0 * dim * hidden); /* qkv, proj, fc1, fc2 */
-    double attention = 4.0 * tokens * tokens * dim;                        /* Q K^T and P V */
-    return (double)model->depth * (linear + attention) + 2.0 * (double)model->patches * (double)model->patch_dim * dim +
+    double blocks = (double)model->depth - 1;
+    double query = 2.0 * dim * dim, key_value = 2.0 * query; /* a token, as the next */
+    double tail = 2.0 * dim * dim + 4.0 * dim * hidden;      /* proj, fc1, fc2 */
+    double attention = 4.0 * tokens * dim;                   /* of one query: Q K^T and P V */
+    double block = tokens * (query + key_value + attention + tail);
+    double last_block = tokens * key_value + query + attention + tail;
+    return blocks * block + last_block + 2.0 * (double)model->patches * (double)model->patch_dim * dim +
            2.0 * dim * (double)model->classes;
 }

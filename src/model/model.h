@@ -5,6 +5,8 @@
  *             z = fc2(gelu(fc1(h')))                x_{b+1} = x' + z,  h = the next norm1 (or the final norm)(x_{b+1})
  *   logits = head(h at CLS)
  *
+ * Of the last block only CLS goes on, so there all tokens have keys and values, and only the CLS rows all else.
+ *
  * A residual add, LayerScale, stochastic depth and the LayerNorm after it are one op (residual_layernorm_forward). */
 #ifndef QUEST_MODEL_MODEL_H
 #define QUEST_MODEL_MODEL_H
@@ -18,21 +20,25 @@
 #include "src/model/memory_plan.h"
 #include "src/model/parameters.h"
 
-/* Activations of one block that the backward pass reads; all T unless said otherwise. */
+/* Activations of one block that the backward pass reads; all T unless said otherwise. `rows` is batch * tokens; `tail`
+ * is as many, but in the last block `batch` (struct block_tail). */
 struct block_activations {
     void *normed1;        /* [rows, dim] input of qkv */
-    void *qkv;            /* [batch, tokens, 3, heads, head_dim] */
-    float *logsumexp;     /* [batch, heads, tokens] */
-    void *attended;       /* [rows, dim] */
-    void *branch1;        /* [rows, dim] output of proj; own memory only under LayerScale */
-    void *middle;         /* [rows, dim] residual after attention */
-    void *normed2;        /* [rows, dim] input of fc1 */
-    void *hidden;         /* [rows, hidden] fc1's product without its bias */
-    void *activated;      /* [rows, hidden] */
-    void *branch2;        /* [rows, dim] output of fc2; own memory only under LayerScale */
-    void *out;            /* [rows, dim] residual after the MLP: x_{b+1} */
+    void *qkv;            /* [batch, tokens, 3, heads, head_dim]; in the last block instead: */
+    void *cls_normed1;    /*   [batch, dim] its CLS rows, input of */
+    void *query;          /*   [batch, heads, head_dim] */
+    void *key_value;      /*   [batch, tokens, 2, heads, head_dim] */
+    float *logsumexp;     /* [batch, heads, tokens], in the last block [batch, heads] */
+    void *attended;       /* [tail, dim] */
+    void *branch1;        /* [tail, dim] output of proj; own memory only under LayerScale */
+    void *middle;         /* [tail, dim] residual after attention */
+    void *normed2;        /* [tail, dim] input of fc1 */
+    void *hidden;         /* [tail, hidden] fc1's product without its bias */
+    void *activated;      /* [tail, hidden] */
+    void *branch2;        /* [tail, dim] output of fc2; own memory only under LayerScale */
+    void *out;            /* [tail, dim] residual after the MLP: x_{b+1} */
     float *mean1, *rstd1; /* [rows] of norm1 */
-    float *mean2, *rstd2; /* [rows] of norm2 */
+    float *mean2, *rstd2; /* [tail] of norm2 */
 };
 
 struct model {
@@ -59,9 +65,8 @@ struct model {
     void *projected;    /* [batch, patches, dim]; also the gradient of it */
     void *embedded;     /* [rows, dim] x_0 */
     struct block_activations *blocks;
-    void *normed; /* [rows, dim] final norm */
+    void *normed; /* [batch, dim] final norm, of the CLS rows */
     float *mean, *rstd;
-    void *cls;           /* [batch, dim] */
     void *logits;        /* [batch, classes] */
     float *loss;         /* [batch] */
     int32_t *label_rank; /* [batch] */
@@ -69,10 +74,11 @@ struct model {
     double
         *sum_of_squares; /* [2, 1 + depth], even and odd steps: of the whole gradient; of each block's qkv gradient */
 
-    /* Gradients of activations. */
-    void *logits_gradient, *cls_gradient;
+    /* Gradients of activations. In the forward pass, where no gradient lives, they are scratch (blocks_forward.c). */
+    void *logits_gradient;
     void *residual_gradient, *branch_gradient, *normed_gradient, *attended_gradient; /* [rows, dim] */
-    void *wide_gradient; /* [rows, max(hidden, 3 dim)]: of hidden, then of qkv */
+    void *wide_gradient; /* [rows, max(hidden, 3 dim)]: of hidden, then of qkv or key_value */
+    void *cls_residual_gradient, *cls_normed1_gradient, *query_gradient; /* [batch, dim], of the last block */
 
     void *allocations[4]; /* parameters, optimiser, activations, gradients of activations */
 };
@@ -101,7 +107,9 @@ bool model_set_normalisation(struct model *model, const float *mean, const float
 bool model_set_parameters(struct model *model, const float *master, struct error *error);
 
 /* Queues the forward pass over `batch` images of device `pixels` (uint8 [batch, patches, patch, patch, channels]) up to
- * the logits. with_statistics: attention adds to `statistics`. with_path: stochastic depth as path_scale says. */
+ * the logits. with_path: stochastic depth as path_scale says. with_statistics: attention adds to `statistics`, of all
+ * tokens in the last block too, whose attention is run in full for it, beside the pass, which has the same bits with
+ * and without; only of a model that is open for training. */
 bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
                    struct error *error);
 /* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient; labels int32 [batch], device. */

@@ -1,7 +1,7 @@
 /* Looking for the first tensor that holds a NaN or Inf, after a step has met one. */
 #include <stdio.h>
 
-#include "src/model/model.h"
+#include "src/model/blocks.h"
 
 struct search {
     struct model *model;
@@ -47,27 +47,43 @@ static bool look_at_parameters(const struct search *search, const float *flat, c
     return true;
 }
 
-/* Under recomputation the blocks share memory, so only the residual stream can be told apart. */
-static bool look_at_block(const struct search *search, size_t block, size_t rows, struct error *error)
+struct looked_at {
+    const char *what;
+    const void *x;
+    size_t count;
+};
+
+/* The first tensor of a list that ends with a NULL. */
+static bool look_at_list(const struct search *search, size_t block, const struct looked_at *list, struct error *error)
+{
+    for (; list->what; list++)
+        if (!look(search, list->what, (long)block, list->x, search->model->dtype, list->count, error))
+            return false;
+    return true;
+}
+
+/* Under recomputation the blocks but the last share memory, so only the residual stream can be told apart. */
+static bool look_at_block(const struct search *search, size_t block, size_t batch, struct error *error)
 {
     const struct model *model = search->model;
     const struct block_activations *act = &model->blocks[block];
-    const struct {
-        const char *what;
-        const void *x;
-        size_t width;
-        bool shared;
-    } tensors[] = {
-        {"norm1 output", act->normed1, model->dim, true},        {"attn.qkv output", act->qkv, 3 * model->dim, true},
-        {"attn output", act->attended, model->dim, true},        {"residual after attn", act->middle, model->dim, true},
-        {"norm2 output", act->normed2, model->dim, true},        {"mlp.fc1 output", act->hidden, model->hidden, true},
-        {"mlp.act output", act->activated, model->hidden, true}, {"residual after mlp", act->out, model->dim, false},
-    };
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        if (!(tensors[i].shared && model->recompute) &&
-            !look(search, tensors[i].what, (long)block, tensors[i].x, model->dtype, rows * tensors[i].width, error))
-            return false;
-    return true;
+    size_t dim = model->dim, rows = batch * model->tokens, tail = model_tail(model, block, batch).rows;
+    const struct looked_at all[] = {
+        {"norm1 output", act->normed1, rows * dim}, {"attn.qkv output", act->qkv, 3 * rows * dim}, {0}};
+    const struct looked_at cls[] = {{"norm1 output", act->normed1, rows * dim},
+                                    {"attn.qkv output", act->query, batch * dim},
+                                    {"attn.qkv output", act->key_value, 2 * rows * dim},
+                                    {0}};
+    const struct looked_at behind[] = {{"attn output", act->attended, tail * dim},
+                                       {"residual after attn", act->middle, tail * dim},
+                                       {"norm2 output", act->normed2, tail * dim},
+                                       {"mlp.fc1 output", act->hidden, tail * model->hidden},
+                                       {"mlp.act output", act->activated, tail * model->hidden},
+                                       {0}};
+    bool last = model_is_last(model, block), kept = last || !model->recompute;
+    return (!kept ||
+            (look_at_list(search, block, last ? cls : all, error) && look_at_list(search, block, behind, error))) &&
+           look(search, "residual after mlp", (long)block, act->out, model->dtype, tail * dim, error);
 }
 
 bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *name, size_t name_bytes, long *layer,
@@ -80,9 +96,9 @@ bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *
         !look(&search, "patch_embed output", -1, model->embedded, model->dtype, rows * model->dim, error))
         return false;
     for (size_t block = 0; block < model->depth && !*found; block++)
-        if (!look_at_block(&search, block, rows, error))
+        if (!look_at_block(&search, block, batch, error))
             return false;
-    return look(&search, "norm output", -1, model->normed, model->dtype, rows * model->dim, error) &&
+    return look(&search, "norm output", -1, model->normed, model->dtype, batch * model->dim, error) &&
            look(&search, "logits", -1, model->logits, model->dtype, batch * model->classes, error) &&
            look(&search, "loss", -1, model->loss, DTYPE_FLOAT32, batch, error);
 }

@@ -35,15 +35,13 @@ static bool embed(struct model *model, const uint8_t *pixels, size_t batch, stru
 static bool head_forward(struct model *model, size_t batch, struct error *error)
 {
     struct linear_forward head = {.out = model->logits,
-                                  .in = model->cls,
+                                  .in = model->normed,
                                   .weight = model_working(model, model->parameters.head_weight),
                                   .bias = model_working(model, model->parameters.head_bias),
                                   .rows = batch,
                                   .in_dim = model->dim,
                                   .out_dim = model->classes};
-    return model->kernels->cls_gather(model->context, model->cls, model->normed, batch, model->tokens, model->dim,
-                                      error) &&
-           model->kernels->linear_forward(model->context, &head, error);
+    return model->kernels->linear_forward(model->context, &head, error);
 }
 
 bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
@@ -73,20 +71,18 @@ static bool head_backward(const struct pass *pass, struct error *error)
     struct model *model = pass->model;
     const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
-    struct linear_backward head = {.in_gradient = model->cls_gradient,
+    struct linear_backward head = {.in_gradient = model->normed_gradient,
                                    .weight_gradient = model_gradient(model, at->head_weight),
                                    .bias_gradient = model_gradient(model, at->head_bias),
                                    .out_gradient = model->logits_gradient,
-                                   .in = model->cls,
+                                   .in = model->normed,
                                    .weight = model_working(model, at->head_weight),
                                    .rows = pass->batch,
                                    .in_dim = model->dim,
                                    .out_dim = model->classes};
     return kernels->linear_backward(model->context, &head, error) &&
-           kernels->cls_scatter(model->context, model->normed_gradient, model->cls_gradient, pass->batch, model->tokens,
-                                model->dim, error) &&
-           kernels->zero(model->context, model->residual_gradient, pass->rows * model->dim * dtype_bytes(model->dtype),
-                         error);
+           kernels->zero(model->context, model->cls_residual_gradient,
+                         pass->batch * model->dim * dtype_bytes(model->dtype), error);
 }
 
 static bool embed_backward(const struct pass *pass, struct error *error)
