@@ -15,7 +15,7 @@ faulty() { # RANKS ARGUMENT...: the run in which step 3 overflows in layer 1 (he
     shift
     ranks "$count" quest-train "$config" --init "$BATS_FILE_TMPDIR/faulty_start.h5" \
         --set data.train="$BATS_FILE_TMPDIR/faulty.h5" --set data.shuffle=false --set data.augment.flip=false \
-        --set data.augment.crop_padding=0 --set optim.lr=1e-36 "$@"
+        --set data.augment.crop_padding=0 --set model.depth=3 --set optim.lr=1e-36 "$@"
 }
 
 events() { json "$1/events.jsonl" "[x['step'] for x in d if x['kind'] == '$2']"; }
@@ -184,7 +184,7 @@ with h5py.File(f"{sys.argv[1]}/faulty_run/checkpoints/step_00000001.h5") as f, h
         out[f"params/{name}"] = tensor[...]
     out["params/head.weight"][3] = 3e38
 PYTHON
-    run ranks 2 quest-train "$config" --init head.h5 --out run
+    run ranks 2 quest-train "$config" --set model.depth=3 --init head.h5 --out run
     one_error 1 "step 1 met a NaN or Inf: the first tensor that holds it is logits \(rank 0\); there is no checkpoint yet"
 }
 

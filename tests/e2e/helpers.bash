@@ -114,11 +114,11 @@ one_error() {
 
 # make_faulty: faulty.h5 (240 images) and faulty_start.h5 (parameters), in which exactly one number overflows in exactly one
 # image: the 64th of the file, so in the third step of 24. Its patches are bright where the others' are black, which one
-# coordinate of the residual stream carries to a huge weight of the second block's fc1; the parameters stay as they are
-# at optim.lr=1e-36.
+# coordinate of the residual stream carries to a huge weight of the second block's fc1 (of three blocks: in the last one the
+# patches get no further than the keys and values); the parameters stay as they are at optim.lr=1e-36.
 make_faulty() {
     quest-data synth shapes --out faulty.h5 --images 240 --size 16 --seed 1
-    quest-train "$1" --out faulty_run --max-steps 1
+    quest-train "$1" --set model.depth=3 --out faulty_run --max-steps 1
     /usr/bin/python3 - <<'PYTHON'
 import h5py, numpy as np
 with h5py.File("faulty.h5", "r+") as f:

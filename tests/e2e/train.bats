@@ -37,6 +37,13 @@ setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
     same_state one/checkpoints/step_00000030.h5 five/checkpoints/step_00000030.h5
 }
 
+@test "how often norms and metrics are logged does not change a bit" {
+    write_config config.yaml
+    quest-train config.yaml --set train.accumulate=2 --set norms.every=3 --out often
+    quest-train config.yaml --set train.accumulate=2 --set norms.every=0 --set log.every=10 --out rarely
+    same_state often/checkpoints/step_00000030.h5 rarely/checkpoints/step_00000030.h5
+}
+
 @test "a run directory holds what the design says" {
     write_config config.yaml
     run -0 ranks 2 quest-train config.yaml --set train.eval_every=15 --out run

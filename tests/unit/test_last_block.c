@@ -118,7 +118,7 @@ static void expect_last(double *expected, struct model *model)
     struct attention_shape shape = model_attention_shape(model, BATCH);
     struct attention_parameters extras = model_attention_parameters(model, model->depth - 1);
     size_t rows = BATCH * model->tokens, width = dtype_bytes(model->dtype);
-    void *qkv, *out, *logsumexp;
+    void *qkv = NULL, *out = NULL, *logsumexp = NULL;
     assert_true(model->kernels->allocate(model->context, &qkv, 3 * rows * model->dim * width, "qkv", &error) &&
                 model->kernels->allocate(model->context, &out, rows * model->dim * width, "out", &error) &&
                 model->kernels->allocate(model->context, &logsumexp, rows * model->heads * 4, "logsumexp", &error));

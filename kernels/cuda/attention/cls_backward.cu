@@ -57,10 +57,10 @@ __global__ void __launch_bounds__(CLS_THREADS)
     int width = in.heads * in.head_dim;
     part a = {};
     for (int first = 0; first < in.tokens; first += GROUPS) {
-        bool valid = first + at.group < in.tokens;
-        size_t row = key_row(in, at, min(first + at.group, in.tokens - 1));
-        part key = load_part(in.key_value + row, at.element, at.inside);
-        part value = load_part(in.key_value + row + width, at.element, at.inside);
+        bool valid = first + at.group < in.tokens, here = valid && at.inside;
+        size_t row = key_row(in, at, valid ? first + at.group : 0);
+        part key = load_part(in.key_value + row, at.element, here);
+        part value = load_part(in.key_value + row + width, at.element, here);
         normalisation done = normalise_part<LANES>(key, norm, in.head_dim, at.inside);
         float along = group_dot<LANES>(query.u, key);
         float probability = valid ? expf(along + query.c - logsumexp) : 0;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(CLS_THREADS)
             key.value[i] = slope * done.factor * (query.u.value[i] - mean - key.value[i] * along);
             value.value[i] = probability * out_gradient.value[i];
         }
-        if (valid && at.inside) {
+        if (here) {
             store_part(derivatives.key_value_gradient + row, at.element, key);
             store_part(derivatives.key_value_gradient + row + width, at.element, value);
         }

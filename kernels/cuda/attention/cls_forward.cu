@@ -12,10 +12,9 @@ __global__ void __launch_bounds__(CLS_THREADS) attention_forward_cls(T *out, flo
     float top = MASKED, total = 0;
     part sum = {};
     for (int first = 0; first < in.tokens; first += GROUPS) {
-        int token = min(first + at.group, in.tokens - 1);
-        bool valid = first + at.group < in.tokens;
-        const T *row = in.key_value + key_row(in, at, token);
-        part key = load_part(row, at.element, at.inside), value = load_part(row + width, at.element, at.inside);
+        bool valid = first + at.group < in.tokens, here = valid && at.inside;
+        const T *row = in.key_value + key_row(in, at, valid ? first + at.group : 0);
+        part key = load_part(row, at.element, here), value = load_part(row + width, at.element, here);
         normalise_part<LANES>(key, in.transform.side[1].norm, in.head_dim, at.inside);
         float logit = group_dot<LANES>(query.u, key) + query.c;
         float reference = valid ? fmaxf(top, logit) : top, shrink = expf(top - reference);
