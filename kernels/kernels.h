@@ -10,8 +10,8 @@
  *            scratch comes from the context's workspace, sized at open.
  * Order.     Ops are queued in call order on the context's compute stream; the CPU runs them at once. Only functions
  *            that say "waits" block the host.
- * Gradients. Parameter gradients are accumulated (+=); the trainer zeroes them once a step. Activation gradients are
- *            written (=).
+ * Gradients. Parameter gradients are accumulated (+=); once a step they are zeroed, or overwritten (linear_backward).
+ *            Activation gradients are written (=).
  * Bits.      The same calls on the same machine with the same number of threads give the same bits.
  * Errors.    false with a message; an op fails only as a launch or a library call can. */
 #ifndef QUEST_KERNELS_KERNELS_H
@@ -155,13 +155,14 @@ struct linear_forward {
     size_t rows, in_dim, out_dim;
 };
 typedef bool linear_forward_op(struct context *ctx, const struct linear_forward *op, struct error *error);
-/* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in; bias_gradient
- * += column sums of out_gradient (skipped where NULL). */
+/* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in, or = where it is to
+ * be overwritten; bias_gradient += column sums of out_gradient (skipped where NULL). */
 struct linear_backward {
     void *in_gradient;
     float *weight_gradient, *bias_gradient;
     const void *out_gradient, *in, *weight;
     size_t rows, in_dim, out_dim;
+    bool overwrite;
 };
 typedef bool linear_backward_op(struct context *ctx, const struct linear_backward *op, struct error *error);
 
@@ -288,6 +289,8 @@ typedef bool adamw_update_op(struct context *ctx, const struct adamw_update *op,
 /* working T [count] = rounded master; nothing to do where they are the same memory. */
 typedef bool round_parameters_op(struct context *ctx, void *working, const float *master, size_t count,
                                  struct error *error);
+/* x [count, a multiple of 64] = 0, but for the groups of 64 numbers that `keep`, uint8 [count / 64], has a 1 for. */
+typedef bool zero_groups_op(struct context *ctx, float *x, const uint8_t *keep, size_t count, struct error *error);
 
 /* ---- looking for the cause of a NaN ---- */
 
@@ -319,6 +322,7 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(sum_of_squares) \
     OP(adamw_update) \
     OP(round_parameters) \
+    OP(zero_groups) \
     OP(find_nonfinite)
 /* clang-format on */
 

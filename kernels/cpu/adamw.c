@@ -111,3 +111,13 @@ bool cpu_round_parameters(struct context *ctx, void *working, const float *maste
     }
     return true;
 }
+
+bool cpu_zero_groups(struct context *ctx, float *x, const uint8_t *keep, size_t count, struct error *error)
+{
+    (void)error;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (size_t group = 0; group < count / 64; group++)
+        if (!keep[group])
+            memset(x + group * 64, 0, 64 * sizeof *x);
+    return true;
+}

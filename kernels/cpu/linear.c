@@ -29,7 +29,7 @@
 #include "kernels/cpu/signal_shield.h"
 #include "kernels/cpu/transpose.h"
 
-enum product { PRODUCT_FORWARD, PRODUCT_FORWARD_BIAS, PRODUCT_INPUT_GRADIENT, PRODUCT_WEIGHT_GRADIENT };
+enum product { FORWARD, FORWARD_BIAS, INPUT_GRADIENT, WEIGHT_GRADIENT, OVERWRITTEN_WEIGHT_GRADIENT, PRODUCTS };
 
 /* One matrix product of one shape, ready to run: its memories get their addresses at each call. */
 struct primitive {
@@ -44,7 +44,7 @@ struct primitive {
  * apart than they are long: at a power of two they would compete for the same few lines of the first-level cache. */
 enum { CHUNK_ROWS = 256, CHUNK_STRIDE = CHUNK_ROWS + 16 };
 
-/* A model has 11 shapes times 4 products; evaluation's batches add 11 each. When full, the oldest goes. */
+/* A model has 11 shapes times 5 products; evaluation's batches add 11 each. When full, the oldest goes. */
 enum { PRIMITIVES = 128 };
 
 struct linear {
@@ -88,26 +88,26 @@ static bool describe_product(dnnl_matmul_desc_t *matmul, enum product product, e
     dnnl_memory_desc_t left, right, destination, bias;
     bool ok = matrix(&bias, 1, out_dim, out_dim, 1, type, error);
     switch (product) {
-    case PRODUCT_FORWARD:
-    case PRODUCT_FORWARD_BIAS:
+    case FORWARD:
+    case FORWARD_BIAS:
         ok = ok && matrix(&left, rows, in_dim, in_dim, 1, type, error) &&
              matrix(&right, in_dim, out_dim, 1, in_dim, type, error) &&
              matrix(&destination, rows, out_dim, out_dim, 1, type, error);
         break;
-    case PRODUCT_INPUT_GRADIENT:
+    case INPUT_GRADIENT:
         ok = ok && matrix(&left, rows, out_dim, out_dim, 1, type, error) &&
              matrix(&right, out_dim, in_dim, in_dim, 1, type, error) &&
              matrix(&destination, rows, in_dim, in_dim, 1, type, error);
         break;
-    case PRODUCT_WEIGHT_GRADIENT:
+    default: /* of the weight */
         ok = ok && matrix(&left, out_dim, rows, CHUNK_STRIDE, 1, type, error) &&
              matrix(&right, rows, in_dim, in_dim, 1, type, error) &&
              matrix(&destination, out_dim, in_dim, in_dim, 1, dnnl_f32, error);
         break;
     }
-    return ok && check(dnnl_matmul_desc_init(matmul, &left, &right, product == PRODUCT_FORWARD_BIAS ? &bias : NULL,
-                                             &destination),
-                       "dnnl_matmul_desc_init", error);
+    return ok &&
+           check(dnnl_matmul_desc_init(matmul, &left, &right, product == FORWARD_BIAS ? &bias : NULL, &destination),
+                 "dnnl_matmul_desc_init", error);
 }
 
 /* Scratch comes from the workspace, so the primitive must not have its own; weight gradients are added to. */
@@ -117,7 +117,7 @@ static bool describe_attributes(dnnl_primitive_attr_t *attributes, enum product 
     bool ok = check(dnnl_primitive_attr_create(attributes), "dnnl_primitive_attr_create", error) &&
               check(dnnl_primitive_attr_set_scratchpad_mode(*attributes, dnnl_scratchpad_mode_user),
                     "dnnl_primitive_attr_set_scratchpad_mode", error);
-    if (ok && product == PRODUCT_WEIGHT_GRADIENT) {
+    if (ok && product == WEIGHT_GRADIENT) {
         ok = check(dnnl_post_ops_create(&post_ops), "dnnl_post_ops_create", error) &&
              check(dnnl_post_ops_append_sum(post_ops, 1.0f), "dnnl_post_ops_append_sum", error) &&
              check(dnnl_primitive_attr_set_post_ops(*attributes, post_ops), "dnnl_primitive_attr_set_post_ops", error);
@@ -152,7 +152,7 @@ static size_t product_bytes(const_dnnl_primitive_desc_t description, enum produc
 {
     const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0);
     return (scratch ? dnnl_memory_desc_get_size(scratch) : 0) +
-           (product == PRODUCT_WEIGHT_GRADIENT ? transposed_bytes(out_dim, dtype) : 0);
+           (product >= WEIGHT_GRADIENT ? transposed_bytes(out_dim, dtype) : 0);
 }
 
 static void primitive_release(struct primitive *entry)
@@ -187,7 +187,7 @@ static bool primitive_make(struct primitive *entry, struct context *ctx, enum pr
               add_argument(entry, engine, description, dnnl_query_weights_md, 0, DNNL_ARG_WEIGHTS, error) &&
               add_argument(entry, engine, description, dnnl_query_dst_md, 0, DNNL_ARG_DST, error) &&
               add_argument(entry, engine, description, dnnl_query_scratchpad_md, 0, DNNL_ARG_SCRATCHPAD, error);
-    if (ok && product == PRODUCT_FORWARD_BIAS)
+    if (ok && product == FORWARD_BIAS)
         ok = add_argument(entry, engine, description, dnnl_query_weights_md, 1, DNNL_ARG_BIAS, error);
     if (ok) {
         size_t bytes = product_bytes(description, product, out_dim, ctx->dtype);
@@ -265,8 +265,7 @@ static bool multiply(struct context *ctx, enum product product, const struct ope
 bool cpu_linear_forward(struct context *ctx, const struct linear_forward *op, struct error *error)
 {
     struct operands operands = {op->in, op->weight, op->bias, op->out, ctx->workspace};
-    return multiply(ctx, op->bias ? PRODUCT_FORWARD_BIAS : PRODUCT_FORWARD, &operands, op->rows, op->in_dim,
-                    op->out_dim, error);
+    return multiply(ctx, op->bias ? FORWARD_BIAS : FORWARD, &operands, op->rows, op->in_dim, op->out_dim, error);
 }
 
 /* A thread takes columns, in whole tiles, so that it adds up each of its columns alone. */
@@ -304,7 +303,8 @@ static bool weight_gradient_product(struct context *ctx, const struct linear_bac
         size_t count = op->rows - first < step ? op->rows - first : step;
         transpose_chunk(ctx, op->bias_gradient, const_at(op->out_gradient, first * out_dim, dtype), count, out_dim);
         operands.right = const_at(op->in, first * in_dim, dtype);
-        if (!multiply(ctx, PRODUCT_WEIGHT_GRADIENT, &operands, count, in_dim, out_dim, error))
+        enum product product = op->overwrite && first == 0 ? OVERWRITTEN_WEIGHT_GRADIENT : WEIGHT_GRADIENT;
+        if (!multiply(ctx, product, &operands, count, in_dim, out_dim, error))
             return false;
     }
     return true;
@@ -314,8 +314,7 @@ bool cpu_linear_backward(struct context *ctx, const struct linear_backward *op, 
 {
     struct operands operands = {op->out_gradient, op->weight, NULL, op->in_gradient, ctx->workspace};
     return weight_gradient_product(ctx, op, error) &&
-           (!op->in_gradient ||
-            multiply(ctx, PRODUCT_INPUT_GRADIENT, &operands, op->rows, op->in_dim, op->out_dim, error));
+           (!op->in_gradient || multiply(ctx, INPUT_GRADIENT, &operands, op->rows, op->in_dim, op->out_dim, error));
 }
 
 static size_t planned_bytes(dnnl_engine_t engine, enum product product, const struct context_options *options,
@@ -348,10 +347,10 @@ static size_t planned_most(dnnl_engine_t engine, const struct context_options *o
         {1, load->hidden, load->dim}, /* of the last block */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int product = PRODUCT_FORWARD; product <= PRODUCT_WEIGHT_GRADIENT; product++)
+        for (int product = FORWARD; product < PRODUCTS; product++)
             for (size_t images = load->batch;; images = 1) {
                 size_t rows = images * shapes[i][0];
-                size_t step = product == PRODUCT_WEIGHT_GRADIENT ? chunk_rows(rows) : rows;
+                size_t step = product >= WEIGHT_GRADIENT ? chunk_rows(rows) : rows;
                 size_t bytes = planned_bytes(engine, (enum product)product, options, step, shapes[i][1], shapes[i][2]);
                 most = bytes > most ? bytes : most;
                 if (images == 1)

@@ -162,3 +162,18 @@ bool cuda_round_parameters(struct context *ctx, void *working, const float *mast
         return cuda_launched(ctx, "round_parameters", error);
     });
 }
+
+/* A thread a pack: 4 bytes a number that is not kept, and a byte for every 64. */
+__global__ void __launch_bounds__(OPTIMISER_THREADS) zero_groups_kernel(float *x, const uint8_t *keep, size_t packs)
+{
+    for (size_t p = blockIdx.x * (size_t)OPTIMISER_THREADS + threadIdx.x; p < packs;
+         p += gridDim.x * (size_t)OPTIMISER_THREADS)
+        if (!keep[p / 16])
+            store_pack<4>(x, p, pack<float, 4>{});
+}
+
+bool cuda_zero_groups(struct context *ctx, float *x, const uint8_t *keep, size_t count, struct error *error)
+{
+    zero_groups_kernel<<<blocks_for(ctx, count / 4), OPTIMISER_THREADS, 0, ctx->compute>>>(x, keep, count / 4);
+    return cuda_launched(ctx, "zero_groups", error);
+}

@@ -305,7 +305,7 @@ bool cuda_linear_backward(struct context *ctx, const struct linear_backward *op,
                               .transpose_b = 1,
                               .type_ab = type,
                               .type_d = CUDA_R_32F,
-                              .accumulate = 1,
+                              .accumulate = !op->overwrite,
                               .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
     if (op->in_gradient && !multiply(ctx, &input, op->in_gradient, op->weight, op->out_gradient, error))
         return false;

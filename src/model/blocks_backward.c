@@ -67,7 +67,8 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
                                   .weight = model_working(model, at->fc2_weight),
                                   .rows = rows,
                                   .in_dim = model->hidden,
-                                  .out_dim = model->dim};
+                                  .out_dim = model->dim,
+                                  .overwrite = model->first_backward};
     struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
                                  .bias_gradient = model_gradient(model, at->fc1_bias),
                                  .out_gradient = model->wide_gradient,
@@ -82,7 +83,8 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
                                   .weight = model_working(model, at->fc1_weight),
                                   .rows = rows,
                                   .in_dim = model->dim,
-                                  .out_dim = model->hidden};
+                                  .out_dim = model->hidden,
+                                  .overwrite = model->first_backward};
     return kernels->linear_backward(model->context, &fc2, error) && pass_announce(pass, at->fc1_bias, error) &&
            kernels->gelu_backward(model->context, &gelu, error) && pass_announce(pass, at->fc1_weight, error) &&
            kernels->linear_backward(model->context, &fc1, error) && pass_announce(pass, at->norm2_weight, error);
@@ -142,7 +144,8 @@ static bool attend_backward(const struct pass *pass, size_t block, struct error 
                                   .weight = model_working(model, at->qkv_weight),
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
-                                  .out_dim = 3 * model->dim};
+                                  .out_dim = 3 * model->dim,
+                                  .overwrite = model->first_backward};
     return model->kernels->attention_backward(model->context, &attention, error) &&
            pass_announce(pass, at->qkv_weight, error) && model->kernels->linear_backward(model->context, &qkv, error);
 }
@@ -160,7 +163,8 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                    .weight = model_working(model, at->proj_weight),
                                    .rows = model_tail(model, block, pass->batch).rows,
                                    .in_dim = model->dim,
-                                   .out_dim = model->dim};
+                                   .out_dim = model->dim,
+                                   .overwrite = model->first_backward};
     return model->kernels->linear_backward(model->context, &proj, error) &&
            (model_is_last(model, block) ? last_block_attend_backward(pass, error)
                                         : attend_backward(pass, block, error)) &&

@@ -108,7 +108,8 @@ static bool products_backward(const struct pass *pass, struct error *error)
                                     .weight = model_working(model, at->qkv_weight),
                                     .rows = pass->batch,
                                     .in_dim = dim,
-                                    .out_dim = dim};
+                                    .out_dim = dim,
+                                    .overwrite = model->first_backward};
     struct linear_backward key_value = {.in_gradient = model->normed_gradient,
                                         .weight_gradient = model_gradient(model, at->qkv_weight + dim * dim),
                                         .bias_gradient = model_gradient(model, at->qkv_bias + dim),
@@ -117,7 +118,8 @@ static bool products_backward(const struct pass *pass, struct error *error)
                                         .weight = model_working(model, at->qkv_weight + dim * dim),
                                         .rows = pass->rows,
                                         .in_dim = dim,
-                                        .out_dim = 2 * dim};
+                                        .out_dim = 2 * dim,
+                                        .overwrite = model->first_backward};
     return model->kernels->linear_backward(model->context, &query, error) &&
            model->kernels->linear_backward(model->context, &key_value, error);
 }

@@ -307,9 +307,11 @@ bool model_set_parameters(struct model *model, const float *master, struct error
            model->kernels->synchronise(model->context, error);
 }
 
+/* Weight decay applies to exactly the weights of linear layers, the patches' among them. */
 bool model_zero_gradient(struct model *model, struct error *error)
 {
-    return model->kernels->zero(model->context, model->gradient, model->parameters.total * sizeof(float), error);
+    model->first_backward = true;
+    return model->kernels->zero_groups(model->context, model->gradient, model->decay, model->parameters.total, error);
 }
 
 double model_forward_flops(const struct model *model)

@@ -53,7 +53,8 @@ struct model {
 
     /* Flat buffers of parameters.total numbers (parameters.h). Without training only master and working exist. */
     float *master, *gradient, *m, *v;
-    void *working; /* T; master itself where T is float32 */
+    bool first_backward; /* the next backward pass is a step's first: it writes the gradients of the linear weights */
+    void *working;       /* T; master itself where T is float32 */
     uint8_t *decay;
 
     /* Input, on the device: filled by input.c. */
@@ -120,6 +121,8 @@ typedef bool (*model_gradient_ready)(void *owner, size_t done, struct error *err
 /* Queues the backward pass of the last forward; gradients of parameters are accumulated. `ready` may be NULL. */
 bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
                     struct error *error);
+/* Begins a step. Most of the gradient, that of the linear layers' weights, is not zeroed but left for the next backward
+ * pass to write. */
 bool model_zero_gradient(struct model *model, struct error *error);
 
 /* Waits. Names the first tensor of the last forward pass that holds a number that is not finite, in the order of

@@ -79,7 +79,8 @@ static bool head_backward(const struct pass *pass, struct error *error)
                                    .weight = model_working(model, at->head_weight),
                                    .rows = pass->batch,
                                    .in_dim = model->dim,
-                                   .out_dim = model->classes};
+                                   .out_dim = model->classes,
+                                   .overwrite = model->first_backward};
     return kernels->linear_backward(model->context, &head, error) &&
            kernels->zero(model->context, model->cls_residual_gradient,
                          pass->batch * model->dim * dtype_bytes(model->dtype), error);
@@ -104,7 +105,8 @@ static bool embed_backward(const struct pass *pass, struct error *error)
                                          .weight = model_working(model, at->patch_weight),
                                          .rows = pass->batch * model->patches,
                                          .in_dim = model->patch_dim,
-                                         .out_dim = model->dim};
+                                         .out_dim = model->dim,
+                                         .overwrite = model->first_backward};
     return kernels->embed_backward(model->context, &tokens, error) &&
            kernels->linear_backward(model->context, &projection, error) && pass_announce(pass, at->total, error);
 }
@@ -115,5 +117,7 @@ bool model_backward(struct model *model, size_t batch, bool with_path, model_gra
                     struct error *error)
 {
     struct pass pass = {model, batch, batch * model->tokens, with_path, ready, owner};
-    return head_backward(&pass, error) && blocks_backward(&pass, error) && embed_backward(&pass, error);
+    bool ok = head_backward(&pass, error) && blocks_backward(&pass, error) && embed_backward(&pass, error);
+    model->first_backward = false;
+    return ok;
 }

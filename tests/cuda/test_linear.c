@@ -28,10 +28,11 @@ static void backward_trial(struct twins *t)
     struct twin *out_gradient = twin_random(t, rows * out_dim, t->dtype, 1);
     struct twin *in_gradient = random_between(t, 0, 3) ? twin_random(t, rows * in_dim, t->dtype, 1) : NULL;
     struct twin *bias_gradient = random_between(t, 0, 3) ? twin_random(t, out_dim, DTYPE_FLOAT32, 3) : NULL;
+    bool overwrite = random_between(t, 0, 1);
     struct twin *weight_gradient = twin_random(t, out_dim * in_dim, DTYPE_FLOAT32, 3);
     TWINS_RUN_OP(t, linear_backward, .in_gradient = SIDE(in_gradient), .weight_gradient = SIDE(weight_gradient),
                  .bias_gradient = SIDE(bias_gradient), .out_gradient = SIDE(out_gradient), .in = SIDE(in),
-                 .weight = SIDE(weight), .rows = rows, .in_dim = in_dim, .out_dim = out_dim);
+                 .weight = SIDE(weight), .rows = rows, .in_dim = in_dim, .out_dim = out_dim, .overwrite = overwrite);
     if (in_gradient)
         assert_twins_agree(t, "in_gradient", in_gradient, twins_bound(t));
     if (bias_gradient)

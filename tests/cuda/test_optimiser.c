@@ -143,6 +143,14 @@ static void round_trial(struct twins *t)
     assert_twins_agree(t, "working", working, twins_bound(t) / 4); /* half a last place is 2e-3 */
 }
 
+static void zero_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 300);
+    struct twin *x = twin_random(t, count, DTYPE_FLOAT32, 1), *keep = random_flags(t, count / 64);
+    TWINS_RUN(t, zero_groups, SIDE(x), SIDE(keep), count);
+    assert_twins_agree(t, "x", x, 0);
+}
+
 static void nonfinite_trial(struct twins *t)
 {
     size_t count = random_between(t, 1, 3000), at = random_between(t, 0, count - 1), first;
@@ -173,12 +181,14 @@ MATCHES(withheld, 4)
 MATCHES(norm, 6)
 MATCHES(round, 4)
 MATCHES(nonfinite, 8)
+MATCHES(zero, 8)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_matches), cmocka_unit_test(refuses_matches),   cmocka_unit_test(norm_matches),
         cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches), cmocka_unit_test(withheld_matches),
+        cmocka_unit_test(zero_matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

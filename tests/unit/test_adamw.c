@@ -208,6 +208,27 @@ static void master_may_be_the_working_copy(void **state)
     op_test_each(shared_memory_trial, 2);
 }
 
+static void zero_trial(struct op_test *test)
+{
+    struct error error;
+    size_t groups = random_between(test, 1, 40);
+    struct tensor *x = tensor_random(test, 64 * groups, DTYPE_FLOAT32, 1);
+    uint8_t *keep = malloc(groups);
+    for (size_t i = 0; i < 64 * groups; i++) {
+        keep[i / 64] = i % 64 ? keep[i / 64] : (uint8_t)random_between(test, 0, 1);
+        x->exact[i] *= keep[i / 64];
+    }
+    assert_ok(test->k->zero_groups(test->ctx, x->data, keep, 64 * groups, &error), &error);
+    assert_close("zeroed but for what is kept", x, x->exact, 0);
+    free(keep);
+}
+
+static void groups_are_zeroed_or_kept(void **state)
+{
+    (void)state;
+    op_test_each(zero_trial, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +236,7 @@ int main(void)
         cmocka_unit_test(gradient_that_is_not_finite_changes_nothing),
         cmocka_unit_test(withheld_steps_change_nothing),
         cmocka_unit_test(master_may_be_the_working_copy),
+        cmocka_unit_test(groups_are_zeroed_or_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

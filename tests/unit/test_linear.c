@@ -125,6 +125,40 @@ static void backward_trial(struct op_test *test)
     backward_of(test, random_shape(test));
 }
 
+/* A gradient that is overwritten has the bits of one that is added to zeros, whatever was there; the bias's is added
+ * to. */
+static void overwrite_trial(struct op_test *test)
+{
+    struct error error;
+    struct shape shape = random_shape(test);
+    size_t weights = shape.out_dim * shape.in_dim;
+    shape.rows = random_between(test, 1, 600); /* up to three chunks */
+    struct tensor *in = tensor_random(test, shape.rows * shape.in_dim, test->dtype, 1);
+    struct tensor *weight = tensor_random(test, weights, test->dtype, 1);
+    struct tensor *out_gradient = tensor_random(test, shape.rows * shape.out_dim, test->dtype, 1);
+    struct tensor *added = tensor_zeros(test, weights, DTYPE_FLOAT32), *bias = tensor_zeros(test, shape.out_dim, 0);
+    struct tensor *overwritten = tensor_zeros(test, weights, DTYPE_FLOAT32), *twice = tensor_copy(test, bias);
+    memset(overwritten->data, 0xff, weights * sizeof(float)); /* NaN */
+    struct linear_backward backward = {.weight_gradient = added->data,
+                                       .bias_gradient = bias->data,
+                                       .out_gradient = out_gradient->data,
+                                       .in = in->data,
+                                       .weight = weight->data,
+                                       .rows = shape.rows,
+                                       .in_dim = shape.in_dim,
+                                       .out_dim = shape.out_dim};
+    assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
+    backward.weight_gradient = overwritten->data;
+    backward.bias_gradient = twice->data;
+    backward.overwrite = true;
+    for (int i = 0; i < 2; i++)
+        assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
+    assert_same_bits("overwritten", added, overwritten);
+    for (size_t i = 0; i < shape.out_dim; i++)
+        bias->exact[i] = 2 * tensor_get(bias, i);
+    assert_close("bias_gradient", twice, bias->exact, 2e-6);
+}
+
 /* The weight gradient takes 256 rows at a time at most: the last chunk full, of one row, one of several. */
 static void many_rows_trial(struct op_test *test)
 {
@@ -178,6 +212,12 @@ static void backward_matches_float64(void **state)
 {
     (void)state;
     op_test_each(backward_trial, 12);
+}
+
+static void overwriting_has_the_bits_of_adding_to_zeros(void **state)
+{
+    (void)state;
+    op_test_each(overwrite_trial, 8);
 }
 
 static void backward_of_many_rows_matches_float64(void **state)
@@ -371,6 +411,7 @@ int main(void)
         cmocka_unit_test(forward_matches_float64),
         cmocka_unit_test(backward_matches_float64),
         cmocka_unit_test(backward_of_many_rows_matches_float64),
+        cmocka_unit_test(overwriting_has_the_bits_of_adding_to_zeros),
         cmocka_unit_test(reference_matches_central_differences),
         cmocka_unit_test(many_shapes_are_remade),
         cmocka_unit_test(smaller_batches_fit),

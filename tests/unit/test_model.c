@@ -103,6 +103,32 @@ static void recomputation_changes_no_bit(void **state)
     }
 }
 
+/* What a step leaves in the gradient does not get into the next: it is zeroed, or overwritten by the first backward
+ * pass and added to by the second. */
+static void every_step_begins_with_a_new_gradient(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct error error;
+    open_fixture(&fixture, ATTENTION_QKNORM_DS, 0.3, false);
+    struct model *model = fixture.model;
+    float *first = gradient_of(&fixture, NULL, NULL);
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const struct parameter *parameter = &model->parameters.list[i];
+        memset(model->gradient + parameter->offset, 0xff, parameter->count * sizeof(float)); /* NaN */
+    }
+    float *second = gradient_of(&fixture, NULL, NULL);
+    assert_memory_equal(first, second, model->parameters.total * sizeof(float));
+    loss_of(&fixture, true);
+    assert_true(model_backward(model, BATCH, true, NULL, NULL, &error));
+    for (size_t i = 0; i < model->parameters.total; i++)
+        if (!(fabsf(model->gradient[i] - 2 * first[i]) <= 1e-5f * (1 + fabsf(first[i]))))
+            fail_msg("number %zu: %g after two passes, %g after one", i, (double)model->gradient[i], (double)first[i]);
+    free(first);
+    free(second);
+    close_fixture(&fixture);
+}
+
 static void first_nonfinite_tensor_is_named(void **state)
 {
     (void)state;
@@ -152,6 +178,7 @@ int main(void)
         cmocka_unit_test(announced_gradients_are_final),
         cmocka_unit_test(gradient_matches_central_differences),
         cmocka_unit_test(recomputation_changes_no_bit),
+        cmocka_unit_test(every_step_begins_with_a_new_gradient),
         cmocka_unit_test(first_nonfinite_tensor_is_named),
         cmocka_unit_test(plan_grows_with_the_batch_and_shrinks_by_recomputation),
     };
