@@ -374,6 +374,9 @@ struct kernels {
     /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */
     void *(*stream)(struct context *ctx);
 
+    /* The choice of matrix products' algorithms: products.h. NULL: there is none. */
+    const struct kernels_products *products;
+
     /* ---- ops ---- */
 
 #define OP(name) name##_op *name; /* NOLINT(bugprone-macro-parentheses): a declaration */

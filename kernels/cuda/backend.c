@@ -31,6 +31,7 @@ const struct kernels *kernels_cuda(void)
         .elapsed = cuda_elapsed,
         .synchronise = cuda_synchronise,
         .stream = cuda_stream,
+        .products = &cuda_products,
         FOR_EACH_OP(OP) /* .patches_normalise = cuda_patches_normalise, ... */
     };
     /* clang-format on */

@@ -19,7 +19,10 @@
     X(cublasSetWorkspace_v2)                \
     X(cublasLtCreate)                       \
     X(cublasLtDestroy)                      \
+    X(cublasLtGetVersion)                   \
     X(cublasLtMatmul)                       \
+    X(cublasLtMatmulAlgoCheck)              \
+    X(cublasLtMatmulAlgoConfigGetAttribute) \
     X(cublasLtMatmulAlgoGetHeuristic)       \
     X(cublasLtMatmulDescCreate)             \
     X(cublasLtMatmulDescDestroy)            \

@@ -32,7 +32,7 @@ struct context {
     /* Scratch for the op that runs: ops follow each other on one stream, so each may use all of it. */
     void *workspace;
     size_t workspace_bytes;
-    struct matmul *matmul;   /* cuBLASLt handle and its cached choices: linear.c */
+    struct matmul *matmul;   /* cuBLASLt handle and its cached choices: products.h */
     const char *last_kernel; /* newest launch, for the message when an earlier one failed */
 };
 
@@ -106,6 +106,7 @@ FOR_EACH_OP(OP)
 
 bool cuda_matmul_open(struct matmul **matmul, struct error *error);
 void cuda_matmul_close(struct matmul *matmul);
+extern const struct kernels_products cuda_products;
 
 /* sums[a][column] += partial[0][a][column] + partial[1][a][column] + ... for up to three arrays of dim numbers. Reads 4
  * bytes a partial number. */
