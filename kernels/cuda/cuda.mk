@@ -27,18 +27,22 @@ $(BUILD)/o/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk
 	@awk '$(SPILLS)' $(@:.o=.ptxas) >&2 || { rm -f $@; echo "error: $<: registers are spilled (above)" >&2; exit 1; }
 
 # Tests of the backend: `make cuda-tests` builds them, tests/cuda/run runs them on a GPU or in the simulator.
-CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(filter-out tests/cuda/twins.c tests/cuda/pretend.c,$(wildcard tests/cuda/*.c)))
+CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(filter-out tests/cuda/twins.c tests/cuda/pretend%.c,$(wildcard tests/cuda/*.c)))
 
 .DEFAULT_GOAL := all
-cuda-tests: $(CUDA_TESTS) $(BUILD)/tests/cuda/pretend.so
+cuda-tests: $(CUDA_TESTS) $(BUILD)/tests/cuda/pretend.so $(BUILD)/tests/cuda/pretend_products.so
 
 $(BUILD)/tests/cuda/%: $(BUILD)/o/tests/cuda/%.o $(BUILD)/o/tests/cuda/twins.o $(BUILD)/libquest.a
 	@mkdir -p $(@D)
 	$(LINK) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) -lcmocka -o $@
 
+# Its cuBLASLt is found before the libraries', which are loaded later.
+$(BUILD)/tests/cuda/test_products: $(BUILD)/o/tests/cuda/pretend_products.o
+$(BUILD)/tests/cuda/test_products: LINK += -rdynamic
+
 # For LD_PRELOAD: stands before functions of CUDA's libraries, so it links none of them.
-$(BUILD)/tests/cuda/pretend.so: tests/cuda/pretend.c Makefile
+$(BUILD)/tests/cuda/%.so: tests/cuda/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) -shared -fPIC -O1 $(WARNINGS) -Wno-missing-prototypes -isystem $(CUDA_HOME)/include $< -ldl -o $@
+	$(CC) -shared -fPIC -O1 $(WARNINGS) -Wno-missing-prototypes -I. -isystem $(CUDA_HOME)/include $< -ldl -o $@
 
 .PHONY: cuda-tests
