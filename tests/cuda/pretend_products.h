@@ -11,8 +11,8 @@
  * whole ones. */
 #define PRETENDED_SCALE(offer) (1.0f + (float)(offer) / 64.0f)
 
-/* Longer than a product of any test takes in the simulator on a busy machine. */
-#define PRETENDED_WAIT_S 0.01
+/* Longer than a product of any test takes in the simulator, with its --jitter too. */
+#define PRETENDED_WAIT_S 0.04
 
 struct pretended_products {
     int offers;  /* for every product, all made of the library's first one; 0: what it really offers */

@@ -271,7 +271,7 @@ static void the_fastest_offer_is_taken_and_no_tensor_shows_it(void **state)
 {
     (void)state;
     struct error error;
-    for (int fast = 0; fast < 3; fast++) {
+    for (int fast = 0; fast < 3; fast += 2) {
         struct layer layer = open_layer(PRODUCTS_TUNED);
         pretended = (struct pretended_products){.offers = 3, .fast = fast};
         for (int call = 0; call < 2; call++)
