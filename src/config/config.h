@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/kernels.h"
+#include "kernels/products.h"
 #include "src/base/error.h"
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
@@ -55,6 +55,7 @@ struct config {
         int64_t seed;
         double label_smoothing;
         bool recompute;
+        enum products_mode products;
     } train;
     struct {
         enum optimiser kind;

@@ -9,6 +9,7 @@ const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
 static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
+static const char *const products_names[] = {"auto", "tuned", "first", "plain", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
@@ -104,6 +105,11 @@ const struct config_key config_keys[] = {
     {"train.recompute", BOOLEAN(train.recompute), .initial = "false", .unit = "",
      .meaning =
          "compute a block's activations again in the backward pass instead of keeping them: less memory, slower"},
+    {"train.products", CHOICE(train.products, products_names), .initial = "auto", .unit = "",
+     .meaning =
+         "algorithms of matrix products on a GPU: the fastest of those that cuBLASLt offers, timed before the "
+         "first step and kept in the run's products.jsonl; the first offered; or cublasGemmEx's own. auto: tuned, "
+         "but first in the simulator"},
 
     {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
      .meaning =

@@ -8,6 +8,7 @@
 #include "src/measure/evaluation.h"
 #include "src/optimiser/schedule.h"
 #include "src/optimiser/update.h"
+#include "src/train/products.h"
 #include "src/train/records.h"
 #include "src/train/rewind.h"
 #include "src/train/save.h"
@@ -235,6 +236,7 @@ static bool after_run_step(struct trainer *trainer, bool stop, bool *ended, stru
     struct step_record *readable = &trainer->records[(trainer->step - (trainer->asynchronous ? 1 : 0)) % 2];
     bool last = trainer->step == trainer->total_steps;
     *ended = false;
+    trainer_products_keep(trainer);
     if (!trainer_finish_record(trainer, readable, error) || !after_step(trainer, error) ||
         ((stop || trainer->step == trainer->last_step) && !finish_records(trainer, error)))
         return false;

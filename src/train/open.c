@@ -8,6 +8,7 @@
 #include "src/optimiser/schedule.h"
 #include "src/train/datasets.h"
 #include "src/train/load.h"
+#include "src/train/products.h"
 
 /* ---- what the run is made of ---- */
 
@@ -239,6 +240,8 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
         trainer->kernels->limits(trainer->model->context, &trainer->peak_flops, &bytes_per_s);
     }
     describe(trainer);
+    if (!trainer_products_open(trainer, error))
+        return false;
     struct comm_gradient_options gradient = gradient_options(trainer);
     const struct loader_options *loader = &trainer->train_input_options.loader;
     bool ok = set_input_options(trainer, error) &&
@@ -260,6 +263,7 @@ void trainer_close(struct trainer *trainer)
             if (buffers[j])
                 trainer->kernels->release_host(trainer->model->context, buffers[j]);
     }
+    trainer_products_close(trainer);
     trainer_diagnosis_close(&trainer->diagnosis);
     norm_statistics_close(&trainer->norms);
     model_close(trainer->model);

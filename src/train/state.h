@@ -6,6 +6,7 @@
  *   nonfinite.c  where a NaN or Inf came from
  *   verdict.c    what the diagnosis makes of it
  *   rewind.c     back to the last good checkpoint
+ *   products.c   the algorithms of matrix products
  *   load.c       resuming, --init, new parameters
  *   save.c       checkpoints
  *   host_copy.c  parameters and moments as the host sees them */
@@ -20,6 +21,7 @@
 #include "src/log/run_log.h"
 #include "src/measure/norm_statistics.h"
 #include "src/model/model.h"
+#include "src/train/products_file.h"
 #include "src/train/trainer.h"
 #include "src/train/verdict.h"
 
@@ -61,6 +63,10 @@ struct trainer {
     uint64_t saved_step;                   /* of the newest checkpoint; 0 = none */
     double best_top1;
     struct gradient_limit gradient_limit; /* the same on all ranks */
+    struct {
+        struct kept_products others; /* of other GPUs than rank 0's, as products.jsonl has them */
+        size_t count, refused;       /* when the file was written */
+    } products;
     double lr_scale;                      /* of the schedule, after rewinds */
     uint64_t rewinds;                     /* of the whole run, over resumes */
     struct {

@@ -39,7 +39,8 @@ __attribute__((constructor)) static void read_wishes(void)
                   {"refuse_with", &pretended.refuse_with},
                   {"refuse_from", &pretended.refuse_from},
                   {"fail_at", &pretended.fail_at},
-                  {"fail_with", &pretended.fail_with}};
+                  {"fail_with", &pretended.fail_with},
+                  {"wait_ms", &pretended.wait_ms}};
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
     const char *wishes = rank && strcmp(rank, "1") == 0 ? getenv("PRETEND_PRODUCTS_1") : NULL;
     wishes = wishes ? wishes : getenv("PRETEND_PRODUCTS");
@@ -127,7 +128,7 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
 static void wait_a_while(void *unused)
 {
     (void)unused;
-    usleep((useconds_t)(1e6 * PRETENDED_WAIT_S));
+    usleep((useconds_t)(pretended.wait_ms ? 1e3 * pretended.wait_ms : 1e6 * PRETENDED_WAIT_S));
 }
 
 static bool has_epilogue(cublasLtMatmulDesc_t operation)

@@ -11,7 +11,7 @@
  * whole ones. */
 #define PRETENDED_SCALE(offer) (1.0f + (float)(offer) / 64.0f)
 
-/* Longer than a product of any test takes in the simulator, with its --jitter too. */
+/* Of what waits: longer than a product of any test takes in the simulator, with its --jitter too. */
 #define PRETENDED_WAIT_S 0.04
 
 struct pretended_products {
@@ -19,6 +19,7 @@ struct pretended_products {
     int nothing; /* 1: none at all */
     int fast;    /* the other offers wait; -1: none waits */
     int epilogues_wait;
+    int wait_ms;     /* 0: PRETENDED_WAIT_S */
     int refuse;      /* bit i: offer i is refused, with refuse_with */
     int refuse_with; /* cublasStatus_t */
     int refuse_from; /* from this call of cublasLtMatmul on, counted from 1; 0: always */
