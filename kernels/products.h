@@ -48,7 +48,7 @@ struct product {
 struct product_choice {
     struct product product;
     enum product_way way;
-    bool tuned;                                       /* timed against the other offers */
+    bool tuned;                                       /* timed against the other offers, if there was room for it */
     unsigned char algorithm[PRODUCT_ALGORITHM_BYTES]; /* BY_LIBRARY: the library's own description; else zeros */
     /* For the reader. Of the algorithm, -1 where the library does not say: */
     int32_t id, tile, stages, split_k;

@@ -59,5 +59,5 @@ bool cuda_linear_backward(struct context *ctx, const struct linear_backward *op,
     struct operands for_weights = {
         .a = op->in, .b = op->out_gradient, .d = op->weight_gradient, .sums = op->bias_gradient};
     return (!op->in_gradient || multiply(ctx, &input, &for_input, error)) &&
-           multiply(ctx, &weights, &for_weights, error);
+           (!op->weight_gradient || multiply(ctx, &weights, &for_weights, error));
 }

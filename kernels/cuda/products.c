@@ -202,15 +202,13 @@ static bool make_room(struct matmul *matmul, struct error *error)
     return true;
 }
 
-static bool add_plan(struct context *ctx, struct plan **added, const struct product *product, struct plan *alone,
-                     struct error *error)
+static bool add_plan(struct context *ctx, struct plan **added, const struct product *product, struct error *error)
 {
     struct matmul *matmul = ctx->matmul;
     struct plan *plan = calloc(1, sizeof *plan);
     if (!plan)
         return error_runtime(error, "out of memory");
     plan->product = *product;
-    plan->alone = alone;
     bool plain = matmul->mode == PRODUCTS_PLAIN;
     if (!make_room(matmul, error) || (!plain && (!describe(&matmul->blas, plan, error) || !ask(ctx, plan, error)))) {
         char what[PRODUCT_TEXT_BYTES];
@@ -223,28 +221,24 @@ static bool add_plan(struct context *ctx, struct plan **added, const struct prod
     return true;
 }
 
-static struct plan *find_plan(const struct matmul *matmul, const struct product *product)
-{
-    for (size_t i = 0; i < matmul->count; i++)
-        if (memcmp(&matmul->plans[i]->product, product, sizeof *product) == 0)
-            return matmul->plans[i];
-    return NULL;
-}
-
-static bool find_or_add(struct context *ctx, struct plan **found, const struct product *product, struct plan *alone,
-                        struct error *error)
-{
-    *found = find_plan(ctx->matmul, product);
-    return *found || add_plan(ctx, found, product, alone, error);
-}
-
 bool product_plan(struct context *ctx, struct plan **found, const struct product *product, struct error *error)
 {
-    struct product without = *product;
-    struct plan *alone = NULL;
+    const struct matmul *matmul = ctx->matmul;
+    for (size_t i = 0; i < matmul->count; i++) {
+        *found = matmul->plans[i];
+        if (memcmp(&(*found)->product, product, sizeof *product) == 0)
+            return true;
+    }
+    return add_plan(ctx, found, product, error);
+}
+
+bool product_plan_alone(struct context *ctx, struct plan **alone, struct plan *plan, struct error *error)
+{
+    struct product without = plan->product;
     without.epilogue = PRODUCT_ALONE;
     without.align_bias = 16;
-    if (product->epilogue != PRODUCT_ALONE && !find_or_add(ctx, &alone, &without, NULL, error))
+    if (!plan->alone && !product_plan(ctx, &plan->alone, &without, error))
         return false;
-    return find_or_add(ctx, found, product, alone, error);
+    *alone = plan->alone;
+    return true;
 }

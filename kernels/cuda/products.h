@@ -26,7 +26,7 @@ struct offer {
 /* A product that was met, with the way in which it is computed. */
 struct plan {
     struct product product;
-    struct plan *alone; /* the same product without its epilogue; NULL: it has none */
+    struct plan *alone; /* the same product without its epilogue, once it is wanted */
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, d;
     struct offer offers[PRODUCT_OFFERS + 1];
@@ -67,6 +67,8 @@ bool blas_check(const struct cublas_library *blas, cublasStatus_t status, const 
 bool blas_refuses(cublasStatus_t status);
 /* The plan of a product, made at its first use. A run has some twenty: a search through them costs nothing. */
 bool product_plan(struct context *ctx, struct plan **found, const struct product *product, struct error *error);
+/* The plan of the same product without its epilogue, which it has. */
+bool product_plan_alone(struct context *ctx, struct plan **alone, struct plan *plan, struct error *error);
 void products_forget(struct matmul *matmul);
 
 /* ---- running ---- */

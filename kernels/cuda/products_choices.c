@@ -60,14 +60,19 @@ static int32_t attribute(const struct cublas_library *blas, const cublasLtMatmul
                : -1;
 }
 
+static enum product_way way_of(const struct plan *plan)
+{
+    if (plan->chosen >= 0)
+        return PRODUCT_BY_LIBRARY;
+    return plan->product.epilogue == PRODUCT_ALONE ? PRODUCT_BY_GENERAL : PRODUCT_IN_PARTS;
+}
+
 static void get(struct context *ctx, size_t index, struct product_choice *choice)
 {
     const struct plan *plan = ctx->matmul->plans[index];
     const struct cublas_library *blas = &ctx->matmul->blas;
     *choice = (struct product_choice){.product = plan->product,
-                                      .way = plan->chosen >= 0 ? PRODUCT_BY_LIBRARY
-                                             : plan->alone     ? PRODUCT_IN_PARTS
-                                                               : PRODUCT_BY_GENERAL,
+                                      .way = way_of(plan),
                                       .tuned = plan->tuned,
                                       .id = -1,
                                       .tile = -1,
@@ -131,7 +136,7 @@ static bool take(struct context *ctx, const struct product_choice *choice, struc
     if (choice->way == PRODUCT_BY_LIBRARY) {
         possible = ctx->matmul->mode != PRODUCTS_PLAIN && take_algorithm(ctx, plan, choice);
     } else {
-        possible = (choice->way == PRODUCT_IN_PARTS) == (plan->alone != NULL);
+        possible = (choice->way == PRODUCT_IN_PARTS) == (plan->product.epilogue != PRODUCT_ALONE);
         plan->chosen = possible ? -1 : plan->chosen;
     }
     if (!possible) {

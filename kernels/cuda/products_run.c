@@ -102,7 +102,8 @@ static bool run_alone(struct context *ctx, struct plan *plan, const struct opera
 bool product_run_parts(struct context *ctx, struct plan *plan, const struct operands *operands, struct error *error)
 {
     const struct product *p = &plan->product;
-    if (!run_alone(ctx, plan->alone, operands, error))
+    struct plan *alone;
+    if (!product_plan_alone(ctx, &alone, plan, error) || !run_alone(ctx, alone, operands, error))
         return false;
     return p->epilogue == PRODUCT_BIAS ? cuda_add_bias(ctx, operands->d, operands->bias, p->n, p->m, error)
                                        : cuda_column_sum(ctx, operands->sums, operands->b, p->k, p->n, error);
@@ -111,7 +112,7 @@ bool product_run_parts(struct context *ctx, struct plan *plan, const struct oper
 bool product_run(struct context *ctx, struct plan *plan, const struct operands *operands, struct error *error)
 {
     bool done;
-    if (!plan->alone)
+    if (plan->product.epilogue == PRODUCT_ALONE)
         return run_alone(ctx, plan, operands, error);
     return run_library(ctx, plan, operands, &done, error) && (done || product_run_parts(ctx, plan, operands, error));
 }

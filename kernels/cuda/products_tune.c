@@ -153,7 +153,7 @@ static bool time_way(struct tuner *tuner, struct plan *plan, int way, const stru
 /* Offers that are refused now are out for good. */
 static bool choose(struct tuner *tuner, struct plan *plan, const struct operands *operands, struct error *error)
 {
-    int ways = plan->offered + (plan->alone ? 1 : 0), fastest = -1;
+    int ways = plan->offered + (plan->product.epilogue != PRODUCT_ALONE), fastest = -1;
     double best = 0;
     plan->first_s = 0;
     for (int way = 0; way < ways; way++) {
@@ -200,14 +200,15 @@ static bool tune(struct context *ctx, struct plan *plan, const struct operands *
 bool product_tune(struct context *ctx, struct plan *plan, const struct operands *operands, struct error *error)
 {
     enum cudaStreamCaptureStatus capture;
+    struct plan *alone = NULL;
     if (plan->tuned)
         return true;
     if (!CUDA_TRY(cudaStreamIsCapturing(ctx->compute, &capture), error))
         return false;
     if (capture != cudaStreamCaptureStatusNone)
         return true;
-    bool ok = (!plan->alone || plan->alone->tuned || tune(ctx, plan->alone, operands, error)) &&
-              tune(ctx, plan, operands, error);
+    bool ok = plan->product.epilogue == PRODUCT_ALONE || product_plan_alone(ctx, &alone, plan, error);
+    ok = ok && (!alone || alone->tuned || tune(ctx, alone, operands, error)) && tune(ctx, plan, operands, error);
     if (ok)
         return true;
     char what[PRODUCT_TEXT_BYTES];

@@ -1,19 +1,24 @@
-/* quest-bench gemm: the rate of a plain product of two square matrices, on the CPU or through a backend. */
+/* quest-bench gemm: the rate of a plain product of two square matrices, on the CPU or through a backend; or, with
+ * --plans, which algorithms a model's products are computed by. */
 #include "src/bench/gemm.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "kernels/gemm_rate.h"
+#include "kernels/products.h"
 #include "src/bench/options.h"
+#include "src/bench/plans.h"
+#include "src/bench/random.h"
 #include "src/comm/device.h"
 #include "src/config/config.h"
 
 struct arguments {
-    size_t size, threads;
+    size_t size, threads, batch;
     enum dtype dtype;
-    const char *device;
-    bool json;
+    enum products_mode products;
+    const char *device, *preset;
+    bool plans, json;
 };
 
 static const struct command_option options[] = {
@@ -21,6 +26,12 @@ static const struct command_option options[] = {
     {"threads", "T", "CPU threads [OMP_NUM_THREADS, or the cores that it may use]", command_line_count, INTO(threads)},
     BENCH_PRECISION,
     {"device", "cpu|cuda", "oneDNN on the CPU, or the CUDA backend's linear op [cpu]", command_line_text, INTO(device)},
+    BENCH_PRODUCTS,
+    {"plans", NULL, "Instead: what every product of a training step is computed by, on a GPU", command_line_flag,
+     INTO(plans)},
+    {"preset", "P", "--plans: of this model, 224x224, or of tiny, small, base and large [all]", command_line_text,
+     INTO(preset)},
+    {"batch", "B", "--plans: images [256]", command_line_count, INTO(batch)},
     BENCH_JSON,
     {0},
 };
@@ -59,7 +70,7 @@ static bool device_rate(const struct arguments *arguments, struct comm *comm, do
     const struct kernels *kernels;
     struct context *ctx;
     void *matrices[3] = {NULL};
-    size_t size = arguments->size, bytes = size * size * dtype_bytes(arguments->dtype);
+    size_t size = arguments->size;
     double bytes_per_s;
     struct context_options context = {
         .dtype = arguments->dtype,
@@ -68,9 +79,11 @@ static bool device_rate(const struct arguments *arguments, struct comm *comm, do
     if (!device_choose(&kernels, &context.device, arguments->device, comm, error) ||
         !kernels->open(&ctx, &context, error))
         return false;
+    if (kernels->products)
+        kernels->products->set_mode(ctx, arguments->products);
     bool ok = true;
     for (size_t i = 0; i < 3 && ok; i++)
-        ok = kernels->allocate(ctx, &matrices[i], bytes, "a matrix", error);
+        ok = bench_random(kernels, ctx, &matrices[i], size * size, arguments->dtype, error);
     ok = ok && time_linear(kernels, ctx, matrices, size, flops, error);
     if (ok)
         kernels->limits(ctx, peak, &bytes_per_s);
@@ -94,16 +107,25 @@ static void print(const struct arguments *arguments, int threads, double flops, 
     if (threads > 0)
         printf("%d thread%s: %.1f GFLOP/s\n", threads, threads == 1 ? "" : "s", 1e-9 * flops);
     else
-        printf("%s: %.1f GFLOP/s, %.1f %% of the device's peak\n", arguments->device, 1e-9 * flops,
+        printf("%s: %.1f GFLOP/s, %.1f %% of the device's peak at its highest clock\n", arguments->device, 1e-9 * flops,
                peak > 0 ? 100 * flops / peak : 0);
 }
 
 bool bench_gemm(struct comm *comm, int argc, char **argv, struct error *error)
 {
-    struct arguments arguments = {.size = 2048, .device = "cpu"};
+    struct arguments arguments = {.size = 2048, .batch = 256, .device = "cpu", .preset = "all"};
     double flops = 0, peak = 0;
     if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error))
         return false;
+    if (arguments.plans) {
+        struct bench_plans plans = {.preset = arguments.preset,
+                                    .batch = arguments.batch,
+                                    .dtype = arguments.dtype,
+                                    .mode = arguments.products,
+                                    .device = arguments.device,
+                                    .json = arguments.json};
+        return bench_plans(comm, &plans, error);
+    }
     bool on_cpu = strcmp(arguments.device, "cpu") == 0;
     int threads = on_cpu ? (int)arguments.threads : 0;
     bool ok = on_cpu ? cpu_gemm_rate(&flops, arguments.size, &threads, arguments.dtype, 1.0, error)

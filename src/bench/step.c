@@ -15,6 +15,7 @@
 struct arguments {
     const char *preset, *precision, *kind, *device;
     size_t batch, threads, iterations, warmup;
+    enum products_mode products;
     bool recompute, json;
 };
 
@@ -28,6 +29,7 @@ static const struct command_option options[] = {
     BENCH_DEVICE,
     {"iterations", "I", "Timed steps [5]", command_line_count, INTO(iterations)},
     {"warmup", "W", "Steps before them [2]", command_line_count_or_none, INTO(warmup)},
+    BENCH_PRODUCTS,
     {"recompute", NULL, "Recompute activations in the backward pass", command_line_flag, INTO(recompute)},
     BENCH_JSON,
     {0},
@@ -163,12 +165,14 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median seconds of a step. */
+/* Median seconds of a step. Products are tuned in the first one, which is not timed if there is a warm-up. */
 static bool time_steps(struct bench *bench, double *step_s, struct error *error)
 {
     size_t warmup = bench->arguments->warmup, iterations = bench->arguments->iterations;
     double *times = malloc(iterations * sizeof *times);
     bool ok = times ? true : error_runtime(error, "out of memory");
+    if (bench->kernels->products)
+        bench->kernels->products->set_mode(bench->model->context, bench->arguments->products);
     for (size_t i = 0; ok && i < warmup + iterations; i++) {
         double seconds = 0;
         struct context *context = bench->model->context;
@@ -209,7 +213,7 @@ static void print(const struct bench *bench, double step_s)
            arguments->preset, arguments->kind, arguments->precision, ranks, ranks > 1 ? "s" : "", arguments->batch,
            bench->kernels->name, images_per_s, 1e3 * step_s, gflops);
     if (flops > 0)
-        printf(", %.1f %% of the device's peak", 1e11 * gflops / ranks / flops);
+        printf(", %.1f %% of the device's peak at its highest clock", 1e11 * gflops / ranks / flops);
     printf("; peak memory %.0f MiB (%.0f foretold)\n", peak_mib, planned_mib);
 }
 

@@ -77,6 +77,6 @@ size_t memory_peak_resident_bytes(void)
 void *memory_cut(struct memory_cutter *cutter, size_t bytes)
 {
     void *view = cutter->base ? cutter->base + cutter->used : NULL;
-    cutter->used += (bytes + 63) / 64 * 64;
+    cutter->used += (bytes + 255) / 256 * 256;
     return view;
 }

@@ -36,7 +36,8 @@ void memory_plan_print(const struct memory_plan *plan, FILE *out);
 size_t memory_resident_bytes(void);
 size_t memory_peak_resident_bytes(void);
 
-/* Cuts named views from one allocation, each on a 64-byte boundary. With base NULL it only counts. */
+/* Cuts named views from one allocation, each on a 256-byte boundary: what cudaMalloc gives, so that no
+ * algorithm depends on which view a tensor is. With base NULL it only counts. */
 struct memory_cutter {
     char *base;
     size_t used;

@@ -82,7 +82,7 @@ as_in() { mkdir "$2" && cp "$1/products.jsonl" "$2"; }
     [ -n "${GPUSIM:-}" ] || skip "needs the simulator"
     train 1 "offers=3" --out run
     [ "$(choices run 'sorted({(x["way"], x["tuned"], x["time_us"]) for x in d})')" = "[('library', False, None)]" ]
-    [ "$(choices run 'len(d) >= 20')" = True ]
+    [ "$(choices run 'len(d) >= 16')" = True ]
 }
 
 @test "a product that is refused at a late call goes on by another way: a warning, the same result" {

@@ -395,8 +395,8 @@ static void what_is_no_choice_here_is_not_taken(void **state)
     struct error error;
     struct layer layer = open_layer(PRODUCTS_FIRST);
     assert_ok(forward(&layer, &error), &error);
-    struct product_choice bias = choice_of(&layer, PRODUCT_BIAS, false),
-                          alone = choice_of(&layer, PRODUCT_ALONE, false);
+    struct product_choice bias = choice_of(&layer, PRODUCT_BIAS, false), alone = bias;
+    alone.product.epilogue = PRODUCT_ALONE;
     struct product_choice bad[4] = {bias, bias, alone, bias};
     memset(bad[0].algorithm, 0x5a, sizeof bad[0].algorithm);
     memset(bad[1].algorithm, 0, sizeof bad[1].algorithm);
