@@ -67,8 +67,8 @@ struct trainer {
         struct kept_products others; /* of other GPUs than rank 0's, as products.jsonl has them */
         size_t count, refused;       /* when the file was written */
     } products;
-    double lr_scale;                      /* of the schedule, after rewinds */
-    uint64_t rewinds;                     /* of the whole run, over resumes */
+    double lr_scale;  /* of the schedule, after rewinds */
+    uint64_t rewinds; /* of the whole run, over resumes */
     struct {
         double begin_s, data_wait_s, comm_wait_s;
         uint64_t after_step, skipped_images, skipped_updates;
