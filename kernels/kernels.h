@@ -341,7 +341,8 @@ struct kernels {
     void (*close)(struct context *ctx);
     /* One line on the device for the log: model, threads or SMs, instruction set, memory. */
     void (*describe)(struct context *ctx, char *text, size_t text_bytes);
-    /* Peak FLOP/s of matrix products of T and bytes/s of memory on this device; 0 where unknown. */
+    /* Peak FLOP/s of matrix products of T and bytes/s of memory on this device, both at the highest clock that it may
+     * have (not the lower boost clock of data sheets: docs/products.md); 0 where unknown. */
     void (*limits)(struct context *ctx, double *flops, double *bytes_per_s);
     bool (*memory_available)(struct context *ctx, size_t *bytes, struct error *error);
     /* Device memory, 64-byte aligned, filled with zeros; `what` names it in the error. */

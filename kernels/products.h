@@ -80,7 +80,7 @@ struct kernels_products {
     void (*forget)(struct context *ctx);
 };
 
-/* ---- as text: one JSON object a line (docs/performance.md, "The choice of products") ---- */
+/* ---- as text: one JSON object a line (docs/products.md) ---- */
 
 #define PRODUCTS_IDENTITY_BYTES 256
 

@@ -107,9 +107,9 @@ const struct config_key config_keys[] = {
          "compute a block's activations again in the backward pass instead of keeping them: less memory, slower"},
     {"train.products", CHOICE(train.products, products_names), .initial = "auto", .unit = "",
      .meaning =
-         "algorithms of matrix products on a GPU: the fastest of those that cuBLASLt offers, timed before the "
-         "first step and kept in the run's products.jsonl; the first offered; or cublasGemmEx's own. auto: tuned, "
-         "but first in the simulator"},
+         "how matrix products are computed on a GPU: tuned, by the fastest of the algorithms that cuBLASLt offers "
+         "(docs/products.md); first, by the one that it offers first; plain, by cublasGemmEx; auto, tuned but in the "
+         "simulator first"},
 
     {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
      .meaning =

@@ -1,5 +1,5 @@
 /* products.jsonl of a run directory: the algorithms by which products are computed, so that a run that goes on has the
- * same bits (kernels/products.h; docs/performance.md, "The choice of products"). Internal to src/train. */
+ * same bits (kernels/products.h; docs/products.md). Internal to src/train. */
 #ifndef QUEST_TRAIN_PRODUCTS_FILE_H
 #define QUEST_TRAIN_PRODUCTS_FILE_H
 

@@ -57,14 +57,14 @@ as_in() { mkdir "$2" && cp "$1/products.jsonl" "$2"; }
 @test "a products.jsonl that is damaged, hostile or of another GPU is passed over with one line" {
     train 1 "" --set train.products=tuned --out whole
     first=$(head -n 1 whole/products.jsonl)
-    head -c 1000 whole/products.jsonl >cut
+    head -c 1000 whole/products.jsonl >short
     sed '2s/"m":[0-9]*/"m":-1/' whole/products.jsonl >wrong
     sed 's/"algorithm":"[0-9a-f]*"/"algorithm":"'"$(printf 'f%.0s' {1..128})"'"/' whole/products.jsonl >hostile
     sed 's/"for":"[^"]*"/"for":"NVIDIA Z9"/' whole/products.jsonl >foreign
     head -c 100000 /dev/urandom >noise
     yes "$first" | head -n 5000 >long
     head -c 5000000 /dev/zero >large
-    for file in cut wrong hostile foreign noise long large; do
+    for file in short wrong hostile foreign noise long large; do
         mkdir "run_$file" && cp "$file" "run_$file/products.jsonl"
         train 1 "" --set train.products=tuned --max-steps 1 --out "run_$file" >log 2>&1 || { cat log && false; }
         [ "$(grep -c 'products.jsonl.*products are chosen anew' log)" = 1 ] || { cat log && false; }

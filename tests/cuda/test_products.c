@@ -158,7 +158,7 @@ static void assert_gradients(const struct layer *layer, float input_scale, float
 /* The choice for the product with this epilogue and type of out (accumulating or not). */
 static struct product_choice choice_of(const struct layer *layer, enum product_epilogue epilogue, bool accumulate)
 {
-    struct product_choice choice;
+    struct product_choice choice = {0};
     for (size_t i = 0; i < k->products->count(layer->ctx); i++) {
         k->products->get(layer->ctx, i, &choice);
         if (choice.product.epilogue == epilogue && choice.product.accumulate == accumulate)
