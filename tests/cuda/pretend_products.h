@@ -1,6 +1,7 @@
 /* A cuBLASLt that offers several algorithms for a product, some slow, some of which it refuses or fails to run: its
  * functions stand before the real ones, in a program that links pretend_products.c (test_products) or through
- * LD_PRELOAD, where PRETEND_PRODUCTS="offers=3 fast=1" fills in this struct (PRETEND_PRODUCTS_1 on rank 1). */
+ * LD_PRELOAD, where PRETEND_PRODUCTS="offers=3 fast=1" fills in this struct (PRETEND_PRODUCTS_1 on rank 1) and
+ * PRETEND_PRODUCTS_COUNTS=FILE has FILE.RANK written at the end: how often offers 0, 1 and 2 ran. */
 #ifndef QUEST_TESTS_CUDA_PRETEND_PRODUCTS_H
 #define QUEST_TESTS_CUDA_PRETEND_PRODUCTS_H
 
