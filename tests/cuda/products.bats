@@ -51,9 +51,9 @@ as_in() { mkdir "$2" && cp "$1/products.jsonl" "$2"; }
     PRETEND_PRODUCTS_COUNTS=$PWD/counts PRETEND_PRODUCTS_1="offers=3 fast=2 wait_ms=15" \
         train 2 "offers=3 fast=1 wait_ms=15" --set train.products=tuned --set data.val= --out run
     read -r first second third <counts.1
-    [ "$first" = 0 ] && [ "$third" = 0 ] && [ "$second" -gt 100 ] # rank 1 timed nothing and computes as rank 0 does
+    [[ $first = 0 && $third = 0 && $second -gt 100 ]] # rank 1 timed nothing and computes as rank 0 does
     read -r first second third <counts.0
-    [ "$first" -gt 0 ] && [ "$third" -gt 0 ] && [ "$second" -gt 100 ]
+    [[ $first -gt 0 && $third -gt 0 && $second -gt 100 ]]
 }
 
 @test "a products.jsonl that is damaged, hostile or of another GPU is passed over with one line" {
@@ -78,7 +78,7 @@ as_in() { mkdir "$2" && cp "$1/products.jsonl" "$2"; }
     mkdir run_anew && cp last run_anew/products.jsonl # what stands before the line that is wrong is not taken either
     train 1 "offers=3 fast=1 wait_ms=15" --set train.products=tuned --max-steps 1 --out run_anew
     for run in run_last run_anew; do choices $run 'sorted({x["algorithm"] for x in d if x["epilogue"] == "none" and x["tuned"]})'; done >algorithms
-    [ "$(wc -l <algorithms)" = 2 ] && [ "$(sort -u algorithms | wc -l)" = 2 ]
+    [ "$(sort -u algorithms | wc -l)" = 2 ]
     mkdir run_empty && : >run_empty/products.jsonl
     train 1 "" --set train.products=tuned --max-steps 1 --out run_empty
     mkdir -p run_folder/products.jsonl
