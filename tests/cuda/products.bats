@@ -116,3 +116,29 @@ as_in() { mkdir "$2" && cp "$1/products.jsonl" "$2"; }
     run train 1 "fail_at=100 fail_with=13" --out run
     one_error 1 'GPU 0, the product of .*cublasLtMatmul: .*failed to execute'
 }
+
+# bench ARGUMENT...: quest-bench gemm on the GPU, with a cuBLASLt of three offers
+bench() {
+    # shellcheck disable=SC2086 # the launcher is words
+    LD_PRELOAD=$(readlink -f "$BATS_TEST_DIRNAME/../../build/tests/cuda/pretend_products.so") \
+        PRETEND_PRODUCTS="offers=3 fast=1" ${GPUSIM:+$GPUSIM --} quest-bench gemm --device cuda "$@"
+}
+
+@test "quest-bench gemm --plans: every product of a model, as a table and as lines of JSON" {
+    bench --plans --preset vit_tiny --batch 1 --precision bf16 --products tuned --json >plans.jsonl
+    [ "$(json plans.jsonl 'sorted({(x["layer"], x["pass"]) for x in d}) == sorted({(layer, step) for layer in
+        ["patch_embed", "qkv", "proj", "fc1", "fc2", "head"] for step in ["forward", "input", "weights"]} - {("patch_embed", "input")})')" = True ]
+    [ "$(json plans.jsonl '{(x["preset"], x["batch"], x["choice"]["in"], x["choice"]["offered"], x["choice"]["tuned"]) for x in d}')" = "{('vit_tiny', 1, 'bf16', 3, True)}" ]
+    # fc1: forward m 768, n 197 tokens, k 192, without a bias
+    [ "$(json plans.jsonl '[[x["choice"][key] for key in ("m", "n", "k", "epilogue", "way")] for x in d if x["layer"] == "fc1" and x["pass"] == "forward"]')" = "[[768, 197, 192, 'none', 'library']]" ]
+    [ "$(json plans.jsonl 'all(x["choice"]["time_us"] < x["choice"]["first_us"] for x in d)')" = True ]
+    bench --plans --preset vit_tiny --batch 1 --products first >table
+    head -n 1 table | grep -q '^preset .* way .* split-k .* TFLOP/s$'
+    [ "$(grep -c '^vit_tiny .* library ' table)" = 17 ]
+    run -2 quest-bench gemm --plans
+    one_error 2 'products are chosen on a GPU only; give --device cuda'
+    run -2 bench --plans --preset vit_giant
+    one_error 2 "'vit_giant' is not known"
+    run -2 bench --products fastest
+    one_error 2 "'fastest' is not one of auto, tuned, first, plain"
+}
