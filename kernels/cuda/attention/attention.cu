@@ -5,8 +5,10 @@
 
 /* Scratch of one pass, cut from the context's workspace. */
 struct scratch {
-    void *prepared;            /* T [batch, tokens, 2, heads, head_dim]; NULL where Q and K are used as they are */
-    float *delta;              /* [batch, heads, tokens]: dO . O of each query */
+    void *prepared;      /* T [batch, tokens, 2, heads, head_dim]; NULL where Q and K are used as they are */
+    float *delta;        /* [batch, heads, tokens]: dO . O of each query */
+    float4 *dq_partials; /* of attention_backward_bf16 */
+    unsigned *turns;
     float *partials;           /* [heads, batch, 4, head_dim] */
     attention_record *records; /* of the forward kernel */
     attention_record *norms;   /* of attention_prepare: [heads, batch] */
@@ -44,6 +46,11 @@ static struct scratch lay_out(uint8_t *base, const struct attention_shape *shape
     size_t records = sequences * div_up(shape->tokens, ATTENTION_LEAST_BLOCK);
     scratch.records = (attention_record *)cut(base, &scratch.bytes, records * sizeof(attention_record));
     scratch.delta = (float *)cut(base, &scratch.bytes, vectors * sizeof(float));
+    if (dtype == DTYPE_BFLOAT16) {
+        struct attention_backward_scratch backward = attention_backward_scratch_bf16(shape);
+        scratch.dq_partials = (float4 *)cut(base, &scratch.bytes, backward.partials * sizeof(float));
+        scratch.turns = (unsigned *)cut(base, &scratch.bytes, backward.turns * sizeof(unsigned));
+    }
     return scratch;
 }
 
@@ -90,7 +97,7 @@ static attention_operands<T> operands_of(const void *qkv, const void *prepared, 
 
 template <typename T>
 static attention_derivatives<T> derivatives_of(void *qkv_gradient, const void *out_gradient, const void *out,
-                                               const float *logsumexp, float *delta,
+                                               const float *logsumexp, const struct scratch *scratch,
                                                const struct attention_shape *shape)
 {
     size_t width = shape->heads * shape->head_dim;
@@ -102,7 +109,9 @@ static attention_derivatives<T> derivatives_of(void *qkv_gradient, const void *o
             static_cast<const T *>(out),
             static_cast<const T *>(out_gradient),
             logsumexp,
-            delta};
+            scratch->delta,
+            scratch->dq_partials,
+            scratch->turns};
 }
 
 bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, const void *qkv,
@@ -143,12 +152,12 @@ bool cuda_attention_backward(struct context *ctx, const struct attention_backwar
     if (ctx->dtype == DTYPE_BFLOAT16) {
         attention_operands<bfloat16> operands = operands_of<bfloat16>(op->qkv, scratch.prepared, shape);
         attention_derivatives<bfloat16> derivatives =
-            derivatives_of<bfloat16>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
+            derivatives_of<bfloat16>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, &scratch, shape);
         done = attention_backward_bf16(ctx, &operands, &derivatives, shape, error);
     } else {
         attention_operands<float> operands = operands_of<float>(op->qkv, scratch.prepared, shape);
         attention_derivatives<float> derivatives =
-            derivatives_of<float>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, scratch.delta, shape);
+            derivatives_of<float>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, &scratch, shape);
         done = attention_backward_float32(ctx, &operands, &derivatives, shape, error);
     }
     if (!done || !scratch.prepared)

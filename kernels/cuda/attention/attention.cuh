@@ -4,8 +4,10 @@
  *   prepare.cu                queries and keys of the kinds that transform them element by element, and back
  *   statistics.cu             records of blocks combined into the caller's float64 records
  *   forward_sm80.cu           bfloat16 forward pass
- *   backward_keys_sm80.cu     bfloat16 backward pass, dK and dV (and dQ where one block holds all keys)
- *   backward_queries_sm80.cu  bfloat16 backward pass, dQ of longer sequences
+ *   backward_sm80.cu          bfloat16 backward pass: which kernels, delta
+ *   backward_fused_sm80.cu    dQ, dK and dV at once, head_dim up to 64
+ *   backward_keys_sm80.cu     dK and dV above
+ *   backward_queries_sm80.cu  dQ above
  *   float32.cu                float32, both ways
  *   cls_forward.cu, cls_backward.cu, cls.cuh: the two ops of the CLS query, in both types
  *
@@ -81,7 +83,16 @@ template <typename T> struct attention_derivatives {
     const T *out, *out_gradient;
     const float *logsumexp;
     float *delta;
+    /* bfloat16, where several blocks add to one dQ: sums on their way, and which block may add next. */
+    float4 *partials;
+    unsigned *turns;
 };
+
+/* How many numbers the two have. */
+struct attention_backward_scratch {
+    size_t partials /* float32 */, turns;
+};
+struct attention_backward_scratch attention_backward_scratch_bf16(const struct attention_shape *shape);
 
 bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloat16> *operands,
                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,

@@ -202,16 +202,7 @@ bool attention_backward_queries(struct context *ctx, const attention_operands<bf
                                 const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                                 struct error *error)
 {
-    /* sm_86, 89 and 120 have 99 KiB of shared memory a block. */
-    bool wide = query_layout<64, 160>::ring::bytes + QUERY_WARPS * query_layout<64, 160>::own_bytes <=
-                (int)ctx->properties.shared_bytes_per_block;
     switch (shape->head_dim) {
-    case 16:
-        return launch<16, 160>(ctx, in, derivatives, shape, error);
-    case 32:
-        return launch<32, 160>(ctx, in, derivatives, shape, error);
-    case 64:
-        return (wide ? launch<64, 160> : launch<64, 48>)(ctx, in, derivatives, shape, error);
     case 80:
         return launch<80, 32>(ctx, in, derivatives, shape, error);
     case 96:

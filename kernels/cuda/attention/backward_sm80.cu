@@ -1,6 +1,6 @@
-/* Attention backward in bfloat16: delta, then dK and dV, and dQ in the same kernel where one block holds all keys of a
- * head (up to 256 tokens and head_dim 64), else in a second one that takes the logits again. No sum depends on the
- * order in which blocks run, so the bits are always the same. */
+/* Attention backward in bfloat16. Up to head_dim 64 one kernel makes dQ, dK and dV, and delta too where one block has
+ * all keys of a head (up to 256 tokens). Else delta has a kernel of its own; above head_dim 64 dK and dV follow, then
+ * dQ from the logits once more. No sum depends on the order in which blocks run, so the bits are always the same. */
 #include "kernels/cuda/attention/backward_sm80.cuh"
 
 /* sum + the two products of two bfloat16 each. */
@@ -13,11 +13,16 @@ static __device__ __forceinline__ float add_products(float sum, uint32_t a, uint
 constexpr int DELTA_THREADS = 128, DELTA_LANES = 4;
 
 /* delta[query] = dO . O. Four lanes a query, 16 bytes a lane and step. Reads 4 head_dim bytes a query, writes 4; bound
- * by memory. */
+ * by memory. Also starts the turns of the next kernel, `turn_count` of them, if there are any. */
 template <int D>
 __global__ void __launch_bounds__(DELTA_THREADS)
-    attention_backward_delta(float *delta, const bfloat16 *out, const bfloat16 *out_gradient, int tokens)
+    attention_backward_delta(float *delta, const bfloat16 *out, const bfloat16 *out_gradient, int tokens,
+                             unsigned *turns, size_t turn_count)
 {
+    size_t block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    for (size_t i = block * DELTA_THREADS + threadIdx.x; i < turn_count;
+         i += (size_t)gridDim.x * gridDim.y * gridDim.z * DELTA_THREADS)
+        turns[i] = 0;
     int token = (blockIdx.x * DELTA_THREADS + threadIdx.x) / DELTA_LANES, lane = threadIdx.x % DELTA_LANES;
     int head = blockIdx.y, heads = gridDim.y, image = blockIdx.z;
     int row = (image * tokens + min(token, tokens - 1)) * heads + head;
@@ -45,7 +50,8 @@ static bool launch_delta(struct context *ctx, const attention_derivatives<bfloat
 {
     dim3 grid(div_up(shape->tokens * DELTA_LANES, DELTA_THREADS), shape->heads, shape->batch);
     attention_backward_delta<D><<<grid, DELTA_THREADS, 0, ctx->compute>>>(
-        derivatives->delta, derivatives->out, derivatives->out_gradient, (int)shape->tokens);
+        derivatives->delta, derivatives->out, derivatives->out_gradient, (int)shape->tokens, derivatives->turns,
+        attention_backward_scratch_bf16(shape).turns);
     return cuda_launched(ctx, "attention_backward_delta", error);
 }
 
@@ -70,10 +76,26 @@ static bool take_delta(struct context *ctx, const attention_derivatives<bfloat16
     }
 }
 
+struct attention_backward_scratch attention_backward_scratch_bf16(const struct attention_shape *shape)
+{
+    unsigned blocks = fused_blocks(shape->tokens);
+    if (!backward_is_fused(shape->head_dim) || blocks == 1)
+        return {0, 0};
+    size_t sequences = shape->batch * shape->heads, rows = div_up(shape->tokens, 64) * 64;
+    return {sequences * rows * shape->head_dim, 1 + sequences * blocks * fused_warps(shape->tokens)};
+}
+
 bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloat16> *in,
                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                              struct error *error)
 {
-    return take_delta(ctx, derivatives, shape, error) && attention_backward_keys(ctx, in, derivatives, shape, error) &&
-           (backward_is_fused(ctx, shape) || attention_backward_queries(ctx, in, derivatives, shape, error));
+    bool fused = backward_is_fused(shape->head_dim);
+    if (fused && fused_blocks(shape->tokens) == 1)
+        return attention_backward_fused(ctx, in, derivatives, shape, error);
+    if (!take_delta(ctx, derivatives, shape, error))
+        return false;
+    if (fused)
+        return attention_backward_fused(ctx, in, derivatives, shape, error);
+    return attention_backward_keys(ctx, in, derivatives, shape, error) &&
+           attention_backward_queries(ctx, in, derivatives, shape, error);
 }

@@ -35,6 +35,12 @@ __device__ __forceinline__ void copy_async(uint32_t to, const void *from, bool i
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 }
 
+/* The same with 4 bytes. */
+__device__ __forceinline__ void copy_async_word(uint32_t to, const void *from, bool inside)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
+}
+
 __device__ __forceinline__ void copy_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -183,6 +189,16 @@ __device__ __forceinline__ float row_max(float x)
     return fmaxf(x, lane_xor<2>(x));
 }
 
+/* The diagonal of a product [16, 16], on all four lanes of a group: `upper` is its left half, `lower` its right half.
+ */
+__device__ __forceinline__ void take_diagonal(float &low, float &high, const float (&upper)[4], const float (&lower)[4],
+                                              lane_position at)
+{
+    int holder = at.group * 4 + at.group / 2; /* the lane of the group with column `group` */
+    low = from_lane(at.group % 2 ? upper[1] : upper[0], holder);
+    high = from_lane(at.group % 2 ? lower[3] : lower[2], holder);
+}
+
 /* |row|^2 of rows group and group + 8 of 16 rows held as A fragments, on all four lanes of a group. An A fragment's
  * registers are also the B fragments of the transpose, so the diagonal of rows rows^T costs no load: 2 products for
  * each 16 columns instead of 64 conversions and multiplications. Products of bfloat16 are exact in float32. */
@@ -198,9 +214,7 @@ __device__ __forceinline__ void square_norms(float &low, float &high, const uint
         multiply_add(upper, rows[k], rows[k][0], rows[k][2]);
         multiply_add(lower, rows[k], rows[k][1], rows[k][3]);
     }
-    int holder = at.group * 4 + at.group / 2; /* the lane of the group with column `group` */
-    low = from_lane(at.group % 2 ? upper[1] : upper[0], holder);
-    high = from_lane(at.group % 2 ? lower[3] : lower[2], holder);
+    take_diagonal(low, high, upper, lower, at);
 }
 
 /* ---- functions of the special unit, to about 2^-22 ---- */

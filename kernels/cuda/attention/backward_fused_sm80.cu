@@ -1,0 +1,556 @@
+/* dQ, dK and dV of attention in bfloat16 from one pass over the logits, for head_dim up to 64.
+ *
+ * A block takes up to 8 warps x 32 keys of one head; queries and dO pass by in chunks of 64 (32 where shared memory is
+ * small). A warp keeps its values and its dK and dV in registers and works on transposed logits, [32 keys, queries]:
+ * the probabilities, rounded, are then the left operand of dV += P^T dO as they stand, and likewise dS for dK. Two
+ * tiles of 16 keys a warp halve what it reads of Q and dO: shared memory's speed bounds the kernel.
+ *
+ *   shared memory (W warps; head_dim 64, W = 7: 121 KiB)
+ *   +-----------------------+
+ *   | keys   [32 W][D]      |  left operand of the logits; right operand of dQ; at the end dK and dV on their way out
+ *   | stage 0: Q, dO [64][D]|  a chunk of queries
+ *   | stage 1: Q, dO [64][D]|
+ *   | O      [64][D]        |  of the next chunk, until its delta is taken (by the warps that copied it, one tile each)
+ *   | raw    [64][2]        |  logsumexp, and delta where it is given, of the next chunk as they lie in memory
+ *   | rows 0, 1             |  float4 [32]: -logsumexp (base 2) and -delta of two neighbouring queries
+ *   | slopes 0, 1           |  dS^T [32 W][64] of this chunk and the last one; before the loop the values pass through
+ *   +-----------------------+
+ *
+ * The transposed slopes of a chunk go to shared memory, and while the next chunk is worked on the block also multiplies
+ * them with its keys: dQ of 64 queries is 2 x D/32 products of [32, 32 W] and [32 W, 32], one a warp. One barrier a
+ * chunk. Up to 256 tokens one block has all keys (SINGLE): dQ is complete then. Else the blocks of a head add their
+ * parts to float32 sums in memory in the order of their keys, each warp after the same warp of the block before: always
+ * the same bits. The last one writes dQ.
+ *
+ * A key's logits have a factor f (QUEST's 1 / |k|, in base 2), by which dS has to be multiplied for dK and for dQ.
+ * Instead the probabilities are made with it, a P with a = f ln 2: the logits start from log2(a) / f, dV is divided by
+ * a at the end. What the normalisation of a key takes away, k (k . dK) / |k|^2, is subtracted from dK in registers. dP
+ * starts from -delta instead of 0.
+ *
+ * Cost of a head of N tokens, n = 16 ceil(N / 16), B blocks: 10 n n D tensor FLOP; (5 + 3 B) N D bfloat16 where
+ * B = 1, else (5 + 2 B) N D bfloat16 and 2 (B - 1) N D float32. Blocks a multiprocessor at head_dim 64, 7 warps: one on
+ * sm_80 and sm_90 (up to 255 registers). */
+#include "kernels/cuda/attention/backward_fused_sm80.cuh"
+
+constexpr int KEY_TILES = 2; /* of a warp */
+
+/* A warp's keys; of each tile the low half of everything belongs to row `group`, the high half to row group + 8. */
+template <int D> struct fused_keys {
+    float key_gradient[KEY_TILES][D / 8][4], value_gradient[KEY_TILES][D / 8][4];
+    uint32_t values[KEY_TILES][D / 16][4];
+};
+
+extern __shared__ __align__(128) uint8_t shared[];
+
+/* Which part of which head a block has, where the grid does not say it; read again where it is needed, for want of
+ * registers. */
+static __shared__ int3 block_head_image;
+
+/* Numbers of the launch that are not remembered, nor what is made of them. */
+enum number_of { THREAD, HEAD, IMAGE };
+
+template <number_of WHICH> static __device__ __forceinline__ uint32_t read_now()
+{
+    uint32_t number;
+    if (WHICH == THREAD)
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(number));
+    else if (WHICH == HEAD)
+        asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(number));
+    else
+        asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(number));
+    return number;
+}
+
+/* Where a thread works; made anew by each function, for want of registers. */
+template <int D, int CHUNK, bool SINGLE> struct fused_place {
+    typedef fused_layout<D, CHUNK> layout;
+    lane_position at;
+    int warp, warps;
+    int first_key;   /* of the warp */
+    uint32_t stages; /* address in shared memory */
+
+    __device__ __forceinline__ fused_place()
+    {
+        int thread = (int)read_now<THREAD>();
+        at = {thread % 32, thread % 32 / 4, thread % 4};
+        warp = thread / 32;
+        warps = blockDim.x / 32;
+        first_key = (block() * warps + warp) * (KEY_TILES * 16);
+        stages = shared_address(after_keys());
+    }
+
+    static __device__ __forceinline__ int block()
+    {
+        return SINGLE ? 0 : block_head_image.x;
+    }
+
+    /* Unsigned, like what is made of them: an index of an element has up to 32 bits. */
+    static __device__ __forceinline__ uint32_t head()
+    {
+        return SINGLE ? read_now<HEAD>() : block_head_image.y;
+    }
+
+    static __device__ __forceinline__ uint32_t image()
+    {
+        return SINGLE ? read_now<IMAGE>() : block_head_image.z;
+    }
+
+    /* Of the block, that hold a token. */
+    __device__ __forceinline__ int key_tiles(int tokens) const
+    {
+        return min(KEY_TILES * warps, (tokens + 15) / 16 - block() * warps * KEY_TILES);
+    }
+
+    __device__ __forceinline__ uint8_t *own_keys() const
+    {
+        return shared + warp * layout::own_bytes;
+    }
+
+    __device__ __forceinline__ uint8_t *after_keys() const
+    {
+        return shared + warps * layout::own_bytes;
+    }
+
+    /* Factors and biases of the warp's logits, base 2: for these registers have no room. */
+    __device__ __forceinline__ float2 *own_columns() const
+    {
+        return reinterpret_cast<float2 *>(after_keys() + layout::columns_at(warps)) + warp * KEY_TILES * 16;
+    }
+
+    __device__ __forceinline__ uint32_t slopes(int chunk) const
+    {
+        return stages + layout::slopes_at + chunk % 2 * warps * layout::slopes_bytes;
+    }
+
+    __device__ __forceinline__ float *rows(int chunk) const
+    {
+        return reinterpret_cast<float *>(after_keys() + layout::rows_at) + chunk % 2 * CHUNK * 2;
+    }
+};
+
+/* ---- a chunk of queries arrives ---- */
+
+/* Starts the copy: Q, dO, logsumexp, and O or delta. A warp copies whole tiles. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void copy_chunk(int chunk, const attention_operands<bfloat16> &in,
+                                                  const attention_derivatives<bfloat16> &derivatives)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    typedef fused_layout<D, CHUNK> layout;
+    int lane = place.at.lane;
+    for (int tile = place.warp; tile < CHUNK / 16; tile += place.warps) {
+        int first = chunk * CHUNK + tile * 16, inside = in.tokens - first;
+        if (inside <= 0)
+            break;
+        uint32_t to = place.stages + tile * layout::tile_bytes, stage = to + chunk % 2 * 2 * layout::rows_bytes;
+        int column = place.head() * D, width = in.heads * D;
+        uint32_t row = place.image() * in.tokens + first, out_at = row * width + column;
+        uint32_t known_at = (place.image() * in.heads + place.head()) * in.tokens + first;
+        copy_tile<D>(stage, in.query + (row * in.row + column), in.row, inside, lane);
+        copy_tile<D>(stage + layout::rows_bytes, derivatives.out_gradient + out_at, width, inside, lane);
+        if (SINGLE)
+            copy_tile<D>(to + layout::outs_at, derivatives.out + out_at, width, inside, lane);
+        const float *known = SINGLE || lane < 16 ? derivatives.logsumexp : derivatives.delta;
+        copy_async_word(place.stages + layout::raw_at + (tile * 32 + lane) * 4, known + known_at + lane % 16,
+                        lane % 16 < inside);
+    }
+}
+
+/* -delta of rows group and group + 8 of a tile: the diagonal of -dO O^T. */
+template <int D, int CHUNK>
+static __device__ __forceinline__ void take_delta(float &low, float &high, uint32_t out_gradients, uint32_t outs,
+                                                  lane_position at)
+{
+    float upper[4], lower[4];
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[4], b[4];
+        load_matrices(a, matrix_column<D>(out_gradients + matrix_offset<D>(DOWN, at.lane), k));
+        load_matrices(b, matrix_column<D>(outs + matrix_offset<D>(DOWN, at.lane), k));
+        if (k == 0) {
+            multiply(upper, a, b[0], b[2], 0, 0, 0, 0);
+            multiply(lower, a, b[1], b[3], 0, 0, 0, 0);
+        } else {
+            multiply_add(upper, a, b[0], b[2]);
+            multiply_add(lower, a, b[1], b[3]);
+        }
+    }
+    take_diagonal(low, high, upper, lower, at);
+}
+
+/* What else is known of the rows of a chunk, from what the warp copied itself; queries past the end get probability 0.
+ * Lanes 0 and 1 of a group write -logsumexp of its two rows, lanes 2 and 3 -delta. */
+template <int D, int CHUNK, bool SINGLE> static __device__ __forceinline__ void take_rows(int chunk, int tokens)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    typedef fused_layout<D, CHUNK> layout;
+    lane_position at = place.at;
+    int row = at.group + at.pair % 2 * 8;
+    const float *raw = reinterpret_cast<const float *>(place.after_keys() + layout::raw_at);
+    for (int tile = place.warp; tile < CHUNK / 16; tile += place.warps) {
+        int inside = tokens - chunk * CHUNK - tile * 16;
+        if (inside <= 0)
+            break;
+        float value = raw[tile * 32 + at.pair / 2 * 16 + row];
+        if (SINGLE) {
+            uint32_t to = place.stages + tile * layout::tile_bytes;
+            float low, high;
+            take_delta<D, CHUNK>(low, high, to + (chunk % 2 * 2 + 1) * layout::rows_bytes, to + layout::outs_at, at);
+            value = at.pair < 2 ? value : at.pair % 2 ? high : low;
+        }
+        value *= at.pair < 2 ? -LOG2_E : -1;
+        if (at.pair < 2 && row >= inside)
+            value = -INFINITY;
+        place.rows(chunk)[(tile * 16 + row) / 2 * 4 + at.pair / 2 * 2 + row % 2] = value;
+    }
+}
+
+/* ---- the warp's keys ---- */
+
+/* Starts the copy of the warp's keys and values. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void copy_own(uint32_t own_values, const attention_operands<bfloat16> &in)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    uint32_t own_keys = shared_address(place.own_keys());
+    int column = place.head() * D;
+#pragma unroll
+    for (int t = 0; t < KEY_TILES; t++) {
+        uint32_t first = place.image() * in.tokens + place.first_key + t * 16;
+        int inside = in.tokens - place.first_key - t * 16, offset = t * fused_layout<D, CHUNK>::tile_bytes;
+        copy_tile<D>(own_keys + offset, in.key + (first * in.row + column), in.row, inside, place.at.lane);
+        copy_tile<D>(own_values + offset, in.value + (first * in.value_row + column), in.value_row, inside,
+                     place.at.lane);
+    }
+}
+
+/* A key so long that |k|^2 is infinite has factor 0 (in the forward pass too). It becomes 0, so that it leaves dQ alone
+ * and its logits are 0 in any case; by the four lanes of its group. Returns its bias. */
+template <int D> static __device__ __forceinline__ float forget_row(uint8_t *row, lane_position at)
+{
+#pragma unroll 1
+    for (int i = at.pair * 4; i < rows_of<D>::bytes; i += 16)
+        *reinterpret_cast<uint32_t *>(row + i) = 0;
+    return 0;
+}
+
+/* The warp's keys and values, which have arrived, to registers; gradients start from 0. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void load_own(fused_keys<D> &own, uint32_t own_values,
+                                                const attention_operands<bfloat16> &in)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    constexpr int tile_bytes = fused_layout<D, CHUNK>::tile_bytes;
+    lane_position at = place.at;
+    uint32_t keys = shared_address(place.own_keys()) + matrix_offset<D>(DOWN, at.lane);
+    own_values += matrix_offset<D>(DOWN, at.lane);
+#pragma unroll
+    for (int t = 0; t < KEY_TILES; t++) {
+        float squares[2] = {};
+        if (in.normalise_keys) {
+            uint32_t rows[D / 16][4];
+#pragma unroll
+            for (int k = 0; k < D / 16; k++)
+                load_matrices(rows[k], matrix_column<D>(keys + t * tile_bytes, k));
+            square_norms(squares[0], squares[1], rows, at);
+        }
+#pragma unroll
+        for (int k = 0; k < D / 16; k++)
+            load_matrices(own.values[t][k], matrix_column<D>(own_values + t * tile_bytes, k));
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int row = t * 16 + i * 8 + at.group;
+            float factor = key_factor(in, squares[i]), bias = __fdividef(log2_fast(factor * LN_2), factor);
+            if (factor == 0)
+                bias = forget_row<D>(place.own_keys() + row * rows_of<D>::bytes, at);
+            place.own_columns()[row] = {factor, place.first_key + row < in.tokens ? bias : MASKED};
+        }
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                own.key_gradient[t][j][c] = own.value_gradient[t][j][c] = 0;
+    }
+    __syncwarp();
+}
+
+/* ---- a chunk meets the keys ---- */
+
+/* Probabilities of TILES tiles of keys and 16 queries, times a; given is where the lane's first matrices of keys and Q
+ * lie. */
+template <int D, int TILES>
+static __device__ __forceinline__ void take_probabilities(float (&probabilities)[TILES][2][4], const float2 *columns,
+                                                          uint32_t keys, uint32_t across, const float4 *rows)
+{
+    float2 column[TILES][2];
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            column[t][i] = columns[t * 16 + i * 8];
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[TILES][4], b[4];
+        load_matrices(b, matrix_column<D>(across, k));
+        load_matrices(a[0], matrix_column<D>(keys, k));
+        if (TILES == 2)
+            load_matrices_at<16 * rows_of<D>::bytes>(a[TILES - 1], matrix_column<D>(keys, k));
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int n = 0; n < 2; n++)
+                if (k == 0)
+                    multiply(probabilities[t][n], a[t], b[2 * n], b[2 * n + 1], column[t][0].y, column[t][0].y,
+                             column[t][1].y, column[t][1].y);
+                else
+                    multiply_add(probabilities[t][n], a[t], b[2 * n], b[2 * n + 1]);
+    }
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+        float even = rows[4 * n].x, odd = rows[4 * n].y;
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                probabilities[t][n][c] =
+                    exp2_fast(fmaf(probabilities[t][n][c], column[t][c / 2].x, c % 2 ? odd : even));
+    }
+}
+
+/* dP - delta; dO lies `TO_GRADIENTS` behind `across`. */
+template <int D, int TILES, int TO_GRADIENTS>
+static __device__ __forceinline__ void take_slopes(float (&slopes)[TILES][2][4], const fused_keys<D> &own,
+                                                   uint32_t across, const float4 *rows)
+{
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t b[4];
+        load_matrices_at<TO_GRADIENTS>(b, matrix_column<D>(across, k));
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+            float even = rows[4 * n].z, odd = rows[4 * n].w;
+#pragma unroll
+            for (int t = 0; t < TILES; t++)
+                if (k == 0)
+                    multiply(slopes[t][n], own.values[t][k], b[2 * n], b[2 * n + 1], even, odd, even, odd);
+                else
+                    multiply_add(slopes[t][n], own.values[t][k], b[2 * n], b[2 * n + 1]);
+        }
+    }
+}
+
+/* 16 queries: logits again, dV, dS, dK. `slopes` is left with dS^T, rounded. */
+template <int D, int TILES, int TO_GRADIENTS>
+static __device__ __forceinline__ void differentiate(fused_keys<D> &own, uint32_t (&slopes)[TILES][4],
+                                                     const float2 *columns, uint32_t keys, uint32_t across,
+                                                     uint32_t down, const float4 *rows)
+{
+    float wide[TILES][2][4], wide_slopes[TILES][2][4];
+    uint32_t probabilities[TILES][4];
+    take_probabilities<D, TILES>(wide, columns, keys, across, rows);
+    __syncwarp(); /* keeps the compiler from loading too much too early, for want of registers */
+    take_slopes<D, TILES, TO_GRADIENTS>(wide_slopes, own, across, rows);
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                wide_slopes[t][n][c] *= wide[t][n][c];
+        as_left_operand(probabilities[t], wide[t][0], wide[t][1]);
+        as_left_operand(slopes[t], wide_slopes[t][0], wide_slopes[t][1]);
+    }
+#pragma unroll
+    for (int j = 0; j < D / 16; j++) {
+        uint32_t b[4];
+        load_matrices_transposed_at<TO_GRADIENTS>(b, matrix_column<D>(down, j));
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            multiply_add(own.value_gradient[t][2 * j], probabilities[t], b[0], b[1]);
+            multiply_add(own.value_gradient[t][2 * j + 1], probabilities[t], b[2], b[3]);
+        }
+        load_matrices_transposed_at<0>(b, matrix_column<D>(down, j));
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            multiply_add(own.key_gradient[t][2 * j], slopes[t], b[0], b[1]);
+            multiply_add(own.key_gradient[t][2 * j + 1], slopes[t], b[2], b[3]);
+        }
+    }
+}
+
+/* A chunk that has arrived, 16 queries at a time; its slopes go to shared memory. */
+template <int D, int CHUNK, bool SINGLE, int TILES>
+static __device__ __forceinline__ void meet_chunk(fused_keys<D> &own, int chunk, int tokens)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    typedef fused_layout<D, CHUNK> layout;
+    lane_position at = place.at;
+    uint32_t keys = shared_address(place.own_keys()) + matrix_offset<D>(DOWN, at.lane);
+    uint32_t queries = place.stages + chunk % 2 * 2 * layout::rows_bytes;
+    uint32_t across = queries + matrix_offset<D>(ACROSS, at.lane), down = queries + matrix_offset<D>(DOWN, at.lane);
+    const float4 *rows = reinterpret_cast<const float4 *>(place.rows(chunk)) + at.pair;
+    const float2 *columns = place.own_columns() + at.group;
+    uint32_t to = place.slopes(chunk) + place.warp * layout::slopes_bytes + at.pair * 4;
+    int steps = (unsigned)min(CHUNK, tokens - chunk * CHUNK + 15) / 16;
+#pragma unroll 1
+    for (int step = 0; step < steps; step++) {
+        uint32_t slopes[TILES][4];
+        asm volatile("" : "+r"(keys)); /* its columns are found anew, for want of registers */
+        differentiate<D, TILES, layout::rows_bytes>(own, slopes, columns, keys, across, down, rows);
+        uint32_t own_slopes = to + rows_of<CHUNK>::offset(at.group, 2 * step);
+        store_slopes<CHUNK, 0>(own_slopes, slopes[0]);
+        if (TILES == 2)
+            store_slopes<CHUNK, 16 * rows_of<CHUNK>::bytes>(own_slopes, slopes[TILES - 1]);
+        across += layout::tile_bytes;
+        down += layout::tile_bytes;
+        rows += 8;
+    }
+}
+
+/* dQ of a chunk that has met the keys. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void add_query_gradients(int chunk, const attention_operands<bfloat16> &in,
+                                                           const attention_derivatives<bfloat16> &derivatives)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    int stride = derivatives.gradient_row, chunks = (in.tokens + CHUNK - 1) / CHUNK;
+    uint32_t to = place.image() * in.tokens * stride + place.head() * D;
+    dq_turns turns = {};
+    if (!SINGLE) {
+        int block = place.block(), blocks = gridDim.x, sequence = place.image() * in.heads + place.head();
+        unsigned *own = derivatives.turns + 1 + (sequence * blocks + block) * place.warps + place.warp;
+        float4 *partials = derivatives.partials + (uint32_t)sequence * chunks * (CHUNK * D / 4);
+        turns = {block == 0, block == blocks - 1, own - place.warps, own, partials};
+    }
+    query_gradients<D, CHUNK, SINGLE>(derivatives.query_gradient + to, stride, place.slopes(chunk),
+                                      shared_address(shared), place.key_tiles(in.tokens), chunk, in.tokens, turns,
+                                      place.warp, place.at);
+}
+
+/* dK and dV of a tile of the warp to memory, by way of the rows of its keys. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void finish_tile(fused_keys<D> &own, int t, const attention_operands<bfloat16> &in,
+                                                   const attention_derivatives<bfloat16> &derivatives)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    uint8_t *keys = place.own_keys() + t * fused_layout<D, CHUNK>::tile_bytes;
+    int first = place.first_key + t * 16, inside = in.tokens - first, stride = derivatives.gradient_row;
+    uint32_t to = (place.image() * in.tokens + first) * stride + place.head() * D;
+    const float2 *columns = place.own_columns() + t * 16 + place.at.group;
+    float factors[2] = {columns[0].x, columns[8].x};
+    if (in.normalise_keys)
+        remove_along<D>(own.key_gradient[t], factors, keys, in.scale * LOG2_E, place.at);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float factor = factors[i], whole = factor == 0 ? 1 : __fdividef(1 / LN_2, factor);
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            own.value_gradient[t][j][2 * i] *= whole;
+            own.value_gradient[t][j][2 * i + 1] *= whole;
+            if (factor == 0)
+                own.key_gradient[t][j][2 * i] = own.key_gradient[t][j][2 * i + 1] = 0;
+        }
+    }
+    write_gradient<D>(derivatives.key_gradient + to, stride, own.key_gradient[t], 1, keys, inside, place.at);
+    write_gradient<D>(derivatives.value_gradient + to, stride, own.value_gradient[t], 1, keys, inside, place.at);
+}
+
+/* Gives parts to blocks in the order in which they begin, which turns[0] counts: a block only waits for those that
+ * began before it. */
+static __device__ __forceinline__ void take_part(unsigned *turns)
+{
+    if (threadIdx.x == 0) {
+        int taken = (int)atomicAdd(turns, 1), sequence = taken / gridDim.x;
+        block_head_image = {taken % (int)gridDim.x, sequence % (int)gridDim.y, sequence / (int)gridDim.y};
+    }
+    __syncthreads();
+}
+
+template <int D, int CHUNK, bool SINGLE>
+__global__ void __launch_bounds__(32 * FUSED_WARPS)
+    attention_backward_fused_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
+{
+    typedef fused_layout<D, CHUNK> layout;
+    if (!SINGLE)
+        take_part(derivatives.turns);
+    fused_place<D, CHUNK, SINGLE> place;
+    int chunks = (in.tokens + CHUNK - 1) / CHUNK;
+    uint32_t own_values = place.slopes(0) + place.warp * layout::own_bytes;
+    copy_own<D, CHUNK, SINGLE>(own_values, in);
+    copy_commit();
+    copy_chunk<D, CHUNK, SINGLE>(0, in, derivatives);
+    copy_commit();
+    copy_wait<1>();
+    __syncwarp();
+
+    fused_keys<D> own;
+    load_own<D, CHUNK, SINGLE>(own, own_values, in);
+
+    for (int chunk = 0; chunk <= chunks; chunk++) {
+        copy_wait<0>();
+        __syncwarp();
+        if (chunk < chunks)
+            take_rows<D, CHUNK, SINGLE>(chunk, in.tokens);
+        __syncthreads();
+        if (chunk + 1 < chunks)
+            copy_chunk<D, CHUNK, SINGLE>(chunk + 1, in, derivatives);
+        copy_commit();
+        if (chunk > 0)
+            add_query_gradients<D, CHUNK, SINGLE>(chunk - 1, in, derivatives);
+        if (chunk == chunks || place.first_key >= in.tokens)
+            continue;
+        if (place.first_key + 16 < in.tokens)
+            meet_chunk<D, CHUNK, SINGLE, 2>(own, chunk, in.tokens);
+        else
+            meet_chunk<D, CHUNK, SINGLE, 1>(own, chunk, in.tokens);
+    }
+    __syncthreads(); /* the last dQ has been made of all keys: their rows are free */
+#pragma unroll
+    for (int t = 0; t < KEY_TILES; t++)
+        if (place.first_key + t * 16 < in.tokens)
+            finish_tile<D, CHUNK, SINGLE>(own, t, in, derivatives);
+}
+
+/* ---- launch ---- */
+
+template <int D, int CHUNK, bool SINGLE>
+static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
+                   const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                   struct error *error)
+{
+    int warps = (int)fused_warps(shape->tokens), shared_bytes = fused_layout<D, CHUNK>::bytes(warps);
+    dim3 grid(fused_blocks(shape->tokens), shape->heads, shape->batch);
+    auto kernel = attention_backward_fused_tensor<D, CHUNK, SINGLE>;
+    if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
+        return false;
+    kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
+    return cuda_launched(ctx, "attention_backward_fused_tensor", error);
+}
+
+/* sm_86, 89 and 120 have 99 KiB of shared memory a block. */
+template <int D>
+static bool launch_fitting(struct context *ctx, const attention_operands<bfloat16> *in,
+                           const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                           struct error *error)
+{
+    bool single = fused_blocks(shape->tokens) == 1;
+    if (D > 16 && (size_t)fused_layout<D, 64>::bytes(FUSED_WARPS) > ctx->properties.shared_bytes_per_block)
+        return (single ? launch<D, 32, true> : launch<D, 32, false>)(ctx, in, derivatives, shape, error);
+    return (single ? launch<D, 64, true> : launch<D, 64, false>)(ctx, in, derivatives, shape, error);
+}
+
+bool attention_backward_fused(struct context *ctx, const attention_operands<bfloat16> *in,
+                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                              struct error *error)
+{
+    switch (shape->head_dim) {
+    case 16:
+        return launch_fitting<16>(ctx, in, derivatives, shape, error);
+    case 32:
+        return launch_fitting<32>(ctx, in, derivatives, shape, error);
+    case 64:
+        return launch_fitting<64>(ctx, in, derivatives, shape, error);
+    default:
+        return attention_unsupported(shape, error);
+    }
+}
