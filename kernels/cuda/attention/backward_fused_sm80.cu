@@ -71,9 +71,9 @@ template <int D, int CHUNK, bool SINGLE> struct fused_place {
 
     __device__ __forceinline__ fused_place()
     {
-        int thread = (int)read_now<THREAD>();
-        at = {thread % 32, thread % 32 / 4, thread % 4};
-        warp = thread / 32;
+        uint32_t thread = read_now<THREAD>();
+        at = {(int)(thread % 32), (int)(thread % 32 / 4), (int)(thread % 4)};
+        warp = (int)(thread / 32);
         warps = blockDim.x / 32;
         first_key = (block() * warps + warp) * (KEY_TILES * 16);
         stages = shared_address(after_keys());
@@ -416,10 +416,10 @@ static __device__ __forceinline__ void add_query_gradients(int chunk, const atte
     int stride = derivatives.gradient_row, chunks = (in.tokens + CHUNK - 1) / CHUNK;
     uint32_t to = place.image() * in.tokens * stride + place.head() * D;
     dq_turns turns = {};
-    if (!SINGLE) {
-        int block = place.block(), blocks = gridDim.x, sequence = place.image() * in.heads + place.head();
+    if constexpr (!SINGLE) {
+        uint32_t block = place.block(), blocks = gridDim.x, sequence = place.image() * in.heads + place.head();
         unsigned *own = derivatives.turns + 1 + (sequence * blocks + block) * place.warps + place.warp;
-        float4 *partials = derivatives.partials + (uint32_t)sequence * chunks * (CHUNK * D / 4);
+        float4 *partials = derivatives.partials + sequence * chunks * (CHUNK * D / 4);
         turns = {block == 0, block == blocks - 1, own - place.warps, own, partials};
     }
     query_gradients<D, CHUNK, SINGLE>(derivatives.query_gradient + to, stride, place.slopes(chunk),

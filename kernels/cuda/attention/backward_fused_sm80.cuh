@@ -157,13 +157,22 @@ template <int D, int CHUNK, int TILES> struct dq_task {
         }
     }
 
+    __device__ __forceinline__ void start()
+    {
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int n = 0; n < 2 * loads; n++)
+                sum[t][n][0] = sum[t][n][1] = sum[t][n][2] = sum[t][n][3] = 0;
+    }
+
     __device__ __forceinline__ void start(const float4 *partials)
     {
 #pragma unroll
         for (int t = 0; t < TILES; t++)
 #pragma unroll
             for (int n = 0; n < 2 * loads; n++) {
-                float4 part = partials ? __ldcg(partials + (t * 2 * loads + n) * 32) : float4{};
+                float4 part = __ldcg(partials + (t * 2 * loads + n) * 32);
                 sum[t][n][0] = part.x;
                 sum[t][n][1] = part.y;
                 sum[t][n][2] = part.z;
@@ -210,7 +219,10 @@ static __device__ __forceinline__ void query_gradient(bfloat16 *to, int stride, 
 #pragma unroll
     for (int l = 0; l < task.loads; l++)
         task.keys[l] = matrix_column<D>(keys, part * task.loads + l);
-    task.start(SINGLE || turns.first ? NULL : partials);
+    if (SINGLE || turns.first)
+        task.start();
+    else
+        task.start(partials);
     task.multiply_all(key_tiles);
     if (SINGLE || turns.last)
         task.write(to, stride, inside, at);
@@ -226,9 +238,10 @@ static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride,
                                                        int warp, lane_position at)
 {
     typedef dq_task<D, CHUNK, 2> task_of_two;
-    constexpr int parts = D / task_of_two::columns;
+    constexpr uint32_t parts = D / task_of_two::columns;
     int first = chunk * CHUNK;
-    int tasks = (unsigned)min(CHUNK, tokens - first + 31) / 32 * parts, task = blockDim.x / 32 - 1 - warp;
+    uint32_t warps = blockDim.x / 32, task = warps - 1 - warp;
+    uint32_t tasks = (uint32_t)min(CHUNK, tokens - first + 31) / 32 * parts;
     if (task >= tasks)
         return;
     slopes += matrix_offset<CHUNK>(ACROSS, at.lane);
@@ -236,8 +249,9 @@ static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride,
     if (!SINGLE && !turns.first)
         await_turn(turns.before, chunk + 1, at.lane);
 #pragma unroll 1
-    for (; task < tasks; task += (int)blockDim.x / 32) {
-        int pair = task / parts, part = task % parts, row = first + pair * 32, inside = tokens - row;
+    for (; task < tasks; task += warps) {
+        uint32_t pair = task / parts, part = task % parts;
+        int row = first + (int)pair * 32, inside = tokens - row;
         bfloat16 *rows = to + (row * stride + part * task_of_two::columns);
         float4 *partials =
             turns.partials + (chunk * (CHUNK / 32 * parts) + task) * (4 * task_of_two::loads * 32) + at.lane;
