@@ -45,19 +45,24 @@ static void check_backward(const struct trial *trial, double tolerance)
 
 /* ---- the tests ---- */
 
+static void check_trial(struct trial *trial)
+{
+    double tolerance = trial->ctx.dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2;
+    trial_forward(trial, true);
+    run_reference(trial->heads, &trial->extras, &trial->extra_gradients, &trial->shape);
+    check_forward(trial, tolerance);
+    assert_statistics(&trial->statistics[0][0], trial->heads, &trial->shape, tolerance);
+    trial_backward(trial);
+    check_backward(trial, tolerance);
+    check_extras(trial, tolerance);
+    trial_free(trial);
+}
+
 static void check_shape(struct attention_shape shape, enum dtype dtype, double spread)
 {
-    double tolerance = dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2;
     struct trial trial;
     trial_new(&trial, shape, dtype, spread);
-    trial_forward(&trial, true);
-    run_reference(trial.heads, &trial.extras, &trial.extra_gradients, &trial.shape);
-    check_forward(&trial, tolerance);
-    assert_statistics(&trial.statistics[0][0], trial.heads, &trial.shape, tolerance);
-    trial_backward(&trial);
-    check_backward(&trial, tolerance);
-    check_extras(&trial, tolerance);
-    trial_free(&trial);
+    check_trial(&trial);
 }
 
 static const size_t token_choices[] = {1, 2, 17, 50, 65, 197, 257};
@@ -105,11 +110,57 @@ static void steep_logits_match_float64(void **state)
     check_shape((struct attention_shape){ATTENTION_STANDARD, 1, 77, 2, 64}, DTYPE_BFLOAT16, 4);
 }
 
-static void same_bits_again(void **state)
+/* Backward, several blocks have the keys of a head and add to its dQ in turn. */
+static void long_sequences_match_float64(void **state)
+{
+    (void)state;
+    check_shape((struct attention_shape){ATTENTION_QUEST, 1, 577, 2, 64}, DTYPE_BFLOAT16, 1);
+    check_shape((struct attention_shape){ATTENTION_STANDARD, 2, 289, 1, 32}, DTYPE_BFLOAT16, 1);
+    check_shape((struct attention_shape){ATTENTION_QUEST, 1, 1100, 1, 16}, DTYPE_BFLOAT16, 1);
+    check_shape((struct attention_shape){ATTENTION_QUEST, 1, 300, 1, 128}, DTYPE_BFLOAT16, 1);
+}
+
+/* Kernels that are chosen where a block has 99 KiB of shared memory. */
+static void little_shared_memory_matches_float64(void **state)
+{
+    (void)state;
+    static const struct attention_shape shapes[] = {{ATTENTION_QUEST, 1, 197, 2, 64}, {ATTENTION_QUEST, 1, 321, 1, 32}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct trial trial;
+        trial_new(&trial, shapes[i], DTYPE_BFLOAT16, 1);
+        trial.ctx.properties.shared_bytes_per_block = 99 * 1024;
+        check_trial(&trial);
+    }
+}
+
+/* |k|^2 of one key is infinite: its logits and its part in dQ are 0, and nothing becomes infinite. A key of zeros, the
+ * other extreme, has the largest factor. */
+static void extreme_keys_stay_finite(void **state)
 {
     (void)state;
     struct trial trial;
-    trial_new(&trial, (struct attention_shape){ATTENTION_QUEST, 2, 300, 2, 64}, DTYPE_BFLOAT16, 1);
+    struct attention_shape shape = {ATTENTION_QUEST, 1, 77, 1, 64};
+    trial_new(&trial, shape, DTYPE_BFLOAT16, 1);
+    for (size_t i = 0; i < shape.head_dim; i++) {
+        tensor_put(&trial.qkv, qkv_index(&shape, 0, 5, 1, 0) + i, 1e25);
+        tensor_put(&trial.qkv, qkv_index(&shape, 0, 40, 1, 0) + i, 0);
+    }
+    tensor_up(&trial.qkv);
+    trial_forward(&trial, false);
+    trial_backward(&trial);
+    for (size_t i = 0; i < trial.qkv_gradient.count; i++)
+        assert_true(fabs(tensor_get(&trial.qkv_gradient, i)) < 1e8);
+    for (size_t i = 0; i < shape.head_dim; i++) {
+        assert_true(tensor_get(&trial.qkv_gradient, qkv_index(&shape, 0, 5, 1, 0) + i) == 0);
+        assert_true(tensor_get(&trial.qkv_gradient, qkv_index(&shape, 0, 5, 2, 0) + i) != 0);
+    }
+    trial_free(&trial);
+}
+
+static void check_same_bits(struct attention_shape shape)
+{
+    struct trial trial;
+    trial_new(&trial, shape, DTYPE_BFLOAT16, 1);
     trial_forward(&trial, false);
     trial_backward(&trial);
     size_t bytes = trial.qkv_gradient.count * dtype_bytes(DTYPE_BFLOAT16);
@@ -123,14 +174,20 @@ static void same_bits_again(void **state)
     trial_free(&trial);
 }
 
+static void same_bits_again(void **state)
+{
+    (void)state;
+    check_same_bits((struct attention_shape){ATTENTION_QUEST, 2, 300, 2, 64});
+    check_same_bits((struct attention_shape){ATTENTION_QUEST, 1, 800, 2, 64});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float32_matches_float64),
-        cmocka_unit_test(bfloat16_matches_float64),
-        cmocka_unit_test(every_head_dim_matches_float64),
-        cmocka_unit_test(steep_logits_match_float64),
-        cmocka_unit_test(same_bits_again),
+        cmocka_unit_test(float32_matches_float64),        cmocka_unit_test(bfloat16_matches_float64),
+        cmocka_unit_test(every_head_dim_matches_float64), cmocka_unit_test(steep_logits_match_float64),
+        cmocka_unit_test(long_sequences_match_float64),   cmocka_unit_test(little_shared_memory_matches_float64),
+        cmocka_unit_test(extreme_keys_stay_finite),       cmocka_unit_test(same_bits_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
-/* dQ in the kernel that makes dK and dV (backward_fused_sm80.cu): every warp leaves its slopes in shared memory, and
- * the block multiplies them with its keys. Where several blocks hold the keys of a head, they add their parts in turn.
- */
+/* What backward_fused_sm80.cu works on: its shared memory (drawn there), where a thread works, and how queries and keys
+ * arrive. */
 #ifndef QUEST_KERNELS_CUDA_ATTENTION_BACKWARD_FUSED_SM80_CUH
 #define QUEST_KERNELS_CUDA_ATTENTION_BACKWARD_FUSED_SM80_CUH
 
@@ -27,243 +26,246 @@ template <int D, int CHUNK> struct fused_layout {
     }
 };
 
-/* ---- matrices at a constant distance from an address ---- */
+constexpr int KEY_TILES = 2; /* of a warp */
 
-template <int OFFSET> static __device__ __forceinline__ void load_matrices_at(uint32_t (&to)[4], uint32_t address)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address), "n"(OFFSET)
-                 : "memory");
-}
-
-template <int OFFSET>
-static __device__ __forceinline__ void load_matrices_transposed_at(uint32_t (&to)[4], uint32_t address)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address), "n"(OFFSET)
-                 : "memory");
-}
-
-/* dS^T of 16 keys and 16 queries, as C fragments, to the rows of a warp; `to` is the lane's first word. */
-template <int CHUNK, int OFFSET>
-static __device__ __forceinline__ void store_slopes(uint32_t to, const uint32_t (&slopes)[4])
-{
-    constexpr int eight_rows = 8 * rows_of<CHUNK>::bytes;
-    asm volatile("st.shared.b32 [%0 + %6], %2; st.shared.b32 [%0 + %7], %3; st.shared.b32 [%1 + %6], %4; "
-                 "st.shared.b32 [%1 + %7], %5;" ::"r"(to),
-                 "r"(to ^ 16), "r"(slopes[0]), "r"(slopes[1]), "r"(slopes[2]), "r"(slopes[3]), "n"(OFFSET),
-                 "n"(OFFSET + eight_rows)
-                 : "memory");
-}
-
-/* ---- turns: the blocks of a head add to its dQ in the order of their keys ---- */
-
-/* By one warp: returns when the same warp of the block before has left the parts of `chunks` chunks. That block has
- * begun before this one (the kernel gives out places in the order in which blocks begin), so it is not waited for in
- * vain. */
-static __device__ __forceinline__ void await_turn(const unsigned *turn, unsigned chunks, int lane)
-{
-    if (lane == 0) {
-        while (*reinterpret_cast<const volatile unsigned *>(turn) < chunks)
-            __nanosleep(100);
-        __threadfence();
-    }
-    __syncwarp();
-}
-
-static __device__ __forceinline__ void pass_turn(unsigned *turn, unsigned chunks, int lane)
-{
-    __syncwarp();
-    if (lane == 0) {
-        __threadfence();
-        *reinterpret_cast<volatile unsigned *>(turn) = chunks;
-    }
-}
-
-/* Where a block stands among those of its head. */
-struct dq_turns {
-    bool first, last;
-    const unsigned *before; /* of the warp in the block before */
-    unsigned *own;
-    float4 *partials; /* of the head, in the order in which lanes keep them */
+/* A warp's keys; of each tile the low half of everything belongs to row `group`, the high half to row group + 8. */
+template <int D> struct fused_keys {
+    float key_gradient[KEY_TILES][D / 8][4], value_gradient[KEY_TILES][D / 8][4];
+    uint32_t values[KEY_TILES][D / 16][4];
 };
 
-/* ---- dQ of a chunk ---- */
+extern __shared__ __align__(128) uint8_t shared[];
 
-/* Two neighbouring C tiles, one of their two rows: a lane has two columns of each, 4 bytes when rounded. Neighbours
- * exchange one word, so that each writes 8 bytes and together they fill sectors of 32. */
-static __device__ __forceinline__ void write_halves(bfloat16 *to, uint32_t left, uint32_t right, bool wanted,
-                                                    lane_position at)
+/* Which part of which head a block has, where the grid does not say it; read again where it is needed, for want of
+ * registers. */
+static __shared__ int3 block_head_image;
+
+/* Numbers of the launch that are not remembered, nor what is made of them. */
+enum number_of { THREAD, HEAD, IMAGE };
+
+template <number_of WHICH> static __device__ __forceinline__ uint32_t read_now()
 {
-    bool odd = at.pair % 2;
-    uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? left : right, 1);
-    if (wanted)
-        *reinterpret_cast<uint2 *>(to + (at.pair / 2 * 4 + odd * 8)) =
-            odd ? make_uint2(other, right) : make_uint2(left, other);
+    uint32_t number;
+    if (WHICH == THREAD)
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(number));
+    else if (WHICH == HEAD)
+        asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(number));
+    else
+        asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(number));
+    return number;
 }
 
-/* A task of one warp: dQ of TILES x 16 queries, `columns` of their columns. */
-template <int D, int CHUNK, int TILES> struct dq_task {
-    static constexpr int columns = D % 32 == 0 ? 32 : 16, loads = columns / 16;
-    static constexpr int key_step = 16 * rows_of<D>::bytes, slopes_step = 16 * rows_of<CHUNK>::bytes;
-    float sum[TILES][2 * loads][4];
-    uint32_t slopes[TILES], keys[loads]; /* where the lane's next matrices lie */
+/* Where a thread works; made anew by each function, for want of registers. */
+template <int D, int CHUNK, bool SINGLE> struct fused_place {
+    typedef fused_layout<D, CHUNK> layout;
+    lane_position at;
+    int warp, warps;
+    int first_key;   /* of the warp */
+    uint32_t stages; /* address in shared memory */
 
-    /* 16 keys; those TILE x 16 further. */
-    template <int TILE> __device__ __forceinline__ void multiply_keys()
+    __device__ __forceinline__ fused_place()
     {
-        uint32_t a[TILES][4], b[4];
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-            load_matrices_transposed_at<TILE * slopes_step>(a[t], slopes[t]);
-#pragma unroll
-        for (int l = 0; l < loads; l++) {
-            load_matrices_transposed_at<TILE * key_step>(b, keys[l]);
-#pragma unroll
-            for (int t = 0; t < TILES; t++) {
-                multiply_add(sum[t][2 * l], a[t], b[0], b[1]);
-                multiply_add(sum[t][2 * l + 1], a[t], b[2], b[3]);
-            }
-        }
+        uint32_t thread = read_now<THREAD>();
+        at = {(int)(thread % 32), (int)(thread % 32 / 4), (int)(thread % 4)};
+        warp = (int)(thread / 32);
+        warps = blockDim.x / 32;
+        first_key = (block() * warps + warp) * (KEY_TILES * 16);
+        stages = shared_address(after_keys());
     }
 
-    __device__ __forceinline__ void advance(int tiles)
+    static __device__ __forceinline__ int block()
     {
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-            slopes[t] += tiles * slopes_step;
-#pragma unroll
-        for (int l = 0; l < loads; l++)
-            keys[l] += tiles * key_step;
+        return SINGLE ? 0 : block_head_image.x;
     }
 
-    __device__ __forceinline__ void multiply_all(int key_tiles)
+    /* Unsigned, like what is made of them: an index of an element has up to 32 bits. */
+    static __device__ __forceinline__ uint32_t head()
     {
-        int left = key_tiles;
-#pragma unroll 1
-        for (; left >= 4; left -= 4) {
-            multiply_keys<0>();
-            multiply_keys<1>();
-            multiply_keys<2>();
-            multiply_keys<3>();
-            advance(4);
-        }
-#pragma unroll 1
-        for (; left > 0; left--) {
-            multiply_keys<0>();
-            advance(1);
-        }
+        return SINGLE ? read_now<HEAD>() : block_head_image.y;
     }
 
-    __device__ __forceinline__ void start()
+    static __device__ __forceinline__ uint32_t image()
     {
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int n = 0; n < 2 * loads; n++)
-                sum[t][n][0] = sum[t][n][1] = sum[t][n][2] = sum[t][n][3] = 0;
+        return SINGLE ? read_now<IMAGE>() : block_head_image.z;
     }
 
-    __device__ __forceinline__ void start(const float4 *partials)
+    /* Of the block, that hold a token. */
+    __device__ __forceinline__ int key_tiles(int tokens) const
     {
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int n = 0; n < 2 * loads; n++) {
-                float4 part = __ldcg(partials + (t * 2 * loads + n) * 32);
-                sum[t][n][0] = part.x;
-                sum[t][n][1] = part.y;
-                sum[t][n][2] = part.z;
-                sum[t][n][3] = part.w;
-            }
+        return min(KEY_TILES * warps, (tokens + 15) / 16 - block() * warps * KEY_TILES);
     }
 
-    __device__ __forceinline__ void keep(float4 *partials) const
+    __device__ __forceinline__ uint8_t *own_keys() const
     {
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int n = 0; n < 2 * loads; n++)
-                __stcg(partials + (t * 2 * loads + n) * 32,
-                       make_float4(sum[t][n][0], sum[t][n][1], sum[t][n][2], sum[t][n][3]));
+        return shared + warp * layout::own_bytes;
     }
 
-    /* `to` is the first of the rows' columns, `inside` says how many rows there are. */
-    __device__ __forceinline__ void write(bfloat16 *to, int stride, int inside, lane_position at) const
+    __device__ __forceinline__ uint8_t *after_keys() const
     {
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                int row = t * 16 + i * 8 + at.group;
-#pragma unroll
-                for (int l = 0; l < loads; l++)
-                    write_halves(to + row * stride + l * 16, pack_bf16(sum[t][2 * l][2 * i], sum[t][2 * l][2 * i + 1]),
-                                 pack_bf16(sum[t][2 * l + 1][2 * i], sum[t][2 * l + 1][2 * i + 1]), row < inside, at);
-            }
+        return shared + warps * layout::own_bytes;
+    }
+
+    /* Factors and biases of the warp's logits, base 2: for these registers have no room. */
+    __device__ __forceinline__ float2 *own_columns() const
+    {
+        return reinterpret_cast<float2 *>(after_keys() + layout::columns_at(warps)) + warp * KEY_TILES * 16;
+    }
+
+    __device__ __forceinline__ uint32_t slopes(int chunk) const
+    {
+        return stages + layout::slopes_at + chunk % 2 * warps * layout::slopes_bytes;
+    }
+
+    __device__ __forceinline__ float *rows(int chunk) const
+    {
+        return reinterpret_cast<float *>(after_keys() + layout::rows_at) + chunk % 2 * CHUNK * 2;
     }
 };
 
-/* One task: given are the first matrices of the chunk's slopes and of the keys, and what differs from task to task. */
-template <int D, int CHUNK, bool SINGLE, int TILES>
-static __device__ __forceinline__ void query_gradient(bfloat16 *to, int stride, int inside, uint32_t slopes,
-                                                      uint32_t keys, int key_tiles, int first_tile, int part,
-                                                      float4 *partials, const dq_turns &turns, lane_position at)
-{
-    dq_task<D, CHUNK, TILES> task;
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-        task.slopes[t] = matrix_column<CHUNK>(slopes, first_tile + t);
-#pragma unroll
-    for (int l = 0; l < task.loads; l++)
-        task.keys[l] = matrix_column<D>(keys, part * task.loads + l);
-    if (SINGLE || turns.first)
-        task.start();
-    else
-        task.start(partials);
-    task.multiply_all(key_tiles);
-    if (SINGLE || turns.last)
-        task.write(to, stride, inside, at);
-    else
-        task.keep(partials);
-}
+/* ---- a chunk of queries arrives ---- */
 
-/* dQ of a chunk's queries: the slopes of the block's keys times the keys, 32 queries and a part of the columns a
- * warp. `to` is the row of the head's first token. */
+/* Starts the copy: Q, dO, logsumexp, and O or delta. A warp copies whole tiles. */
 template <int D, int CHUNK, bool SINGLE>
-static __device__ __forceinline__ void query_gradients(bfloat16 *to, int stride, uint32_t slopes, uint32_t keys,
-                                                       int key_tiles, int chunk, int tokens, const dq_turns &turns,
-                                                       int warp, lane_position at)
+static __device__ __forceinline__ void copy_chunk(int chunk, const attention_operands<bfloat16> &in,
+                                                  const attention_derivatives<bfloat16> &derivatives)
 {
-    typedef dq_task<D, CHUNK, 2> task_of_two;
-    constexpr uint32_t parts = D / task_of_two::columns;
-    int first = chunk * CHUNK;
-    uint32_t warps = blockDim.x / 32, task = warps - 1 - warp;
-    uint32_t tasks = (uint32_t)min(CHUNK, tokens - first + 31) / 32 * parts;
-    if (task >= tasks)
-        return;
-    slopes += matrix_offset<CHUNK>(ACROSS, at.lane);
-    keys += matrix_offset<D>(DOWN, at.lane);
-    if (!SINGLE && !turns.first)
-        await_turn(turns.before, chunk + 1, at.lane);
-#pragma unroll 1
-    for (; task < tasks; task += warps) {
-        uint32_t pair = task / parts, part = task % parts;
-        int row = first + (int)pair * 32, inside = tokens - row;
-        bfloat16 *rows = to + (row * stride + part * task_of_two::columns);
-        float4 *partials =
-            turns.partials + (chunk * (CHUNK / 32 * parts) + task) * (4 * task_of_two::loads * 32) + at.lane;
-        if (inside > 16)
-            query_gradient<D, CHUNK, SINGLE, 2>(rows, stride, inside, slopes, keys, key_tiles, 2 * pair, part, partials,
-                                                turns, at);
-        else
-            query_gradient<D, CHUNK, SINGLE, 1>(rows, stride, inside, slopes, keys, key_tiles, 2 * pair, part, partials,
-                                                turns, at);
+    fused_place<D, CHUNK, SINGLE> place;
+    typedef fused_layout<D, CHUNK> layout;
+    int lane = place.at.lane;
+    for (int tile = place.warp; tile < CHUNK / 16; tile += place.warps) {
+        int first = chunk * CHUNK + tile * 16, inside = in.tokens - first;
+        if (inside <= 0)
+            break;
+        uint32_t to = place.stages + tile * layout::tile_bytes, stage = to + chunk % 2 * 2 * layout::rows_bytes;
+        int column = place.head() * D, width = in.heads * D;
+        uint32_t row = place.image() * in.tokens + first, out_at = row * width + column;
+        uint32_t known_at = (place.image() * in.heads + place.head()) * in.tokens + first;
+        copy_tile<D>(stage, in.query + (row * in.row + column), in.row, inside, lane);
+        copy_tile<D>(stage + layout::rows_bytes, derivatives.out_gradient + out_at, width, inside, lane);
+        if (SINGLE)
+            copy_tile<D>(to + layout::outs_at, derivatives.out + out_at, width, inside, lane);
+        const float *known = SINGLE || lane < 16 ? derivatives.logsumexp : derivatives.delta;
+        copy_async_word(place.stages + layout::raw_at + (tile * 32 + lane) * 4, known + known_at + lane % 16,
+                        lane % 16 < inside);
     }
-    if (!SINGLE && !turns.last)
-        pass_turn(turns.own, chunk + 1, at.lane);
+}
+
+/* -delta of rows group and group + 8 of a tile: the diagonal of -dO O^T. */
+template <int D, int CHUNK>
+static __device__ __forceinline__ void take_delta(float &low, float &high, uint32_t out_gradients, uint32_t outs,
+                                                  lane_position at)
+{
+    float upper[4], lower[4];
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[4], b[4];
+        load_matrices(a, matrix_column<D>(out_gradients + matrix_offset<D>(DOWN, at.lane), k));
+        load_matrices(b, matrix_column<D>(outs + matrix_offset<D>(DOWN, at.lane), k));
+        if (k == 0) {
+            multiply(upper, a, b[0], b[2], 0, 0, 0, 0);
+            multiply(lower, a, b[1], b[3], 0, 0, 0, 0);
+        } else {
+            multiply_add(upper, a, b[0], b[2]);
+            multiply_add(lower, a, b[1], b[3]);
+        }
+    }
+    take_diagonal(low, high, upper, lower, at);
+}
+
+/* What else is known of the rows of a chunk, from what the warp copied itself; queries past the end get probability 0.
+ * Lanes 0 and 1 of a group write -logsumexp of its two rows, lanes 2 and 3 -delta. */
+template <int D, int CHUNK, bool SINGLE> static __device__ __forceinline__ void take_rows(int chunk, int tokens)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    typedef fused_layout<D, CHUNK> layout;
+    lane_position at = place.at;
+    int row = at.group + at.pair % 2 * 8;
+    const float *raw = reinterpret_cast<const float *>(place.after_keys() + layout::raw_at);
+    for (int tile = place.warp; tile < CHUNK / 16; tile += place.warps) {
+        int inside = tokens - chunk * CHUNK - tile * 16;
+        if (inside <= 0)
+            break;
+        float value = raw[tile * 32 + at.pair / 2 * 16 + row];
+        if (SINGLE) {
+            uint32_t to = place.stages + tile * layout::tile_bytes;
+            float low, high;
+            take_delta<D, CHUNK>(low, high, to + (chunk % 2 * 2 + 1) * layout::rows_bytes, to + layout::outs_at, at);
+            value = at.pair < 2 ? value : at.pair % 2 ? high : low;
+        }
+        value *= at.pair < 2 ? -LOG2_E : -1;
+        if (at.pair < 2 && row >= inside)
+            value = -INFINITY;
+        place.rows(chunk)[(tile * 16 + row) / 2 * 4 + at.pair / 2 * 2 + row % 2] = value;
+    }
+}
+
+/* ---- the warp's keys ---- */
+
+/* Starts the copy of the warp's keys and values. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void copy_own(uint32_t own_values, const attention_operands<bfloat16> &in)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    uint32_t own_keys = shared_address(place.own_keys());
+    int column = place.head() * D;
+#pragma unroll
+    for (int t = 0; t < KEY_TILES; t++) {
+        uint32_t first = place.image() * in.tokens + place.first_key + t * 16;
+        int inside = in.tokens - place.first_key - t * 16, offset = t * fused_layout<D, CHUNK>::tile_bytes;
+        copy_tile<D>(own_keys + offset, in.key + (first * in.row + column), in.row, inside, place.at.lane);
+        copy_tile<D>(own_values + offset, in.value + (first * in.value_row + column), in.value_row, inside,
+                     place.at.lane);
+    }
+}
+
+/* A key so long that |k|^2 is infinite has factor 0 (in the forward pass too). It becomes 0, so that it leaves dQ alone
+ * and its logits are 0 in any case; by the four lanes of its group. Returns its bias. */
+template <int D> static __device__ __forceinline__ float forget_row(uint8_t *row, lane_position at)
+{
+#pragma unroll 1
+    for (int i = at.pair * 4; i < rows_of<D>::bytes; i += 16)
+        *reinterpret_cast<uint32_t *>(row + i) = 0;
+    return 0;
+}
+
+/* The warp's keys and values, which have arrived, to registers; gradients start from 0. */
+template <int D, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void load_own(fused_keys<D> &own, uint32_t own_values,
+                                                const attention_operands<bfloat16> &in)
+{
+    fused_place<D, CHUNK, SINGLE> place;
+    constexpr int tile_bytes = fused_layout<D, CHUNK>::tile_bytes;
+    lane_position at = place.at;
+    uint32_t keys = shared_address(place.own_keys()) + matrix_offset<D>(DOWN, at.lane);
+    own_values += matrix_offset<D>(DOWN, at.lane);
+#pragma unroll
+    for (int t = 0; t < KEY_TILES; t++) {
+        float squares[2] = {};
+        if (in.normalise_keys) {
+            uint32_t rows[D / 16][4];
+#pragma unroll
+            for (int k = 0; k < D / 16; k++)
+                load_matrices(rows[k], matrix_column<D>(keys + t * tile_bytes, k));
+            square_norms(squares[0], squares[1], rows, at);
+        }
+#pragma unroll
+        for (int k = 0; k < D / 16; k++)
+            load_matrices(own.values[t][k], matrix_column<D>(own_values + t * tile_bytes, k));
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int row = t * 16 + i * 8 + at.group;
+            float factor = key_factor(in, squares[i]), bias = __fdividef(log2_fast(factor * LN_2), factor);
+            if (factor == 0)
+                bias = forget_row<D>(place.own_keys() + row * rows_of<D>::bytes, at);
+            place.own_columns()[row] = {factor, place.first_key + row < in.tokens ? bias : MASKED};
+        }
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                own.key_gradient[t][j][c] = own.value_gradient[t][j][c] = 0;
+    }
+    __syncwarp();
 }
 
 #endif

@@ -122,6 +122,24 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
                  : "memory");
 }
 
+/* The same at a constant distance from an address. */
+template <int OFFSET> static __device__ __forceinline__ void load_matrices_at(uint32_t (&to)[4], uint32_t address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address), "n"(OFFSET)
+                 : "memory");
+}
+
+template <int OFFSET>
+static __device__ __forceinline__ void load_matrices_transposed_at(uint32_t (&to)[4], uint32_t address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address), "n"(OFFSET)
+                 : "memory");
+}
+
 /* ---- products ---- */
 
 /* d = a b + c, where c's rows group and group + 8 are (c0, c1) and (c2, c3). */
