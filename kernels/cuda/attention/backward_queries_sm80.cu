@@ -129,8 +129,7 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
     copy_commit();
     copy_wait<1>();
     __syncthreads();
-    norm_summary none;
-    ring.template take_columns<false>(0, none, in, at);
+    ring.take_columns(0, false, in, at);
 #pragma unroll
     for (int t = 0; t < layout::tiles; t++) {
         load_fragments<D>(rows[t].out_gradients, own + t * layout::tile_bytes, at.lane);
@@ -155,7 +154,7 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
             ring.copy(chunk + 2, in, at.lane);
         copy_commit();
         if (chunk + 1 < chunks)
-            ring.template take_columns<false>(chunk + 1, none, in, at);
+            ring.take_columns(chunk + 1, false, in, at);
         if (inside <= 0)
             continue;
         uint32_t across = ring.keys(chunk) + matrix_offset<D>(ACROSS, at.lane);

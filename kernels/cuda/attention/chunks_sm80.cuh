@@ -1,11 +1,10 @@
-/* Rows of a head between global and shared memory, the factors that turn products into logits, and the statistics
- * records: steps that the bfloat16 attention kernels share. */
+/* Rows of a head between global and shared memory, and the factors that turn products into logits: steps that the
+ * bfloat16 attention kernels share. */
 #ifndef QUEST_KERNELS_CUDA_ATTENTION_CHUNKS_SM80_CUH
 #define QUEST_KERNELS_CUDA_ATTENTION_CHUNKS_SM80_CUH
 
 #include "kernels/cuda/attention/attention.cuh"
 #include "kernels/cuda/attention/mma_sm80.cuh"
-#include "kernels/cuda/attention/records.cuh"
 
 /* Which 16 bytes of 16 rows a lane moves, WIDTH / 16 times: neighbouring lanes move neighbouring units, so that every
  * 32-byte sector of a row is touched by one instruction. Rows in global memory are `stride` elements apart. */
@@ -68,13 +67,13 @@ static __device__ __forceinline__ float key_factor(const attention_operands<bflo
 }
 
 /* Factors and biases of 16 keys in shared memory, the first of which is token `first`, by one warp:
- * columns[pair of neighbouring keys] = factor, factor, bias, bias. */
-template <int D, bool STATISTICS>
-static __device__ __forceinline__ void key_columns(float *columns, norm_summary &norms, uint32_t keys, int first,
-                                                   const attention_operands<bfloat16> &in, lane_position at)
+ * columns[pair of neighbouring keys] = factor, factor, bias, bias; with `with_squares` |key|^2 to squares[16]. */
+template <int D>
+static __device__ __forceinline__ void key_columns(float *columns, float *squares, bool with_squares, uint32_t keys,
+                                                   int first, const attention_operands<bfloat16> &in, lane_position at)
 {
     float low = 0, high = 0;
-    if (STATISTICS || in.normalise_keys) {
+    if (with_squares || in.normalise_keys) {
         uint32_t rows[D / 16][4];
 #pragma unroll
         for (int k = 0; k < D / 16; k++)
@@ -86,10 +85,8 @@ static __device__ __forceinline__ void key_columns(float *columns, norm_summary 
     float square = at.pair % 2 ? high : low;
     bool inside = first + row < in.tokens;
     columns[row / 2 * 4 + at.pair / 2 * 2 + row % 2] = at.pair < 2 ? key_factor(in, square) : (inside ? 0.0f : MASKED);
-    if (STATISTICS) {
-        norms.add(low, at.pair == 0 && first + at.group < in.tokens);
-        norms.add(high, at.pair == 0 && first + at.group + 8 < in.tokens);
-    }
+    if (with_squares && at.pair < 2)
+        squares[row] = square;
 }
 
 /* ---- keys and values that pass by in chunks ---- */
@@ -98,10 +95,12 @@ constexpr int RING_STAGES = 3;
 
 /* A ring of three chunks of CHUNK keys and values of one head, filled two chunks ahead. In shared memory:
  *   stage 0, 1, 2     [CHUNK][D] keys, [CHUNK][D] values
- *   columns 0, 1, 2   float4 [CHUNK / 2]: factors and biases of two neighbouring keys */
+ *   columns 0, 1, 2   float4 [CHUNK / 2]: factors and biases of two neighbouring keys
+ * and, where they are asked for, |key|^2: float [CHUNK] three times. */
 template <int D, int CHUNK> struct key_ring {
     static constexpr int chunk_bytes = CHUNK * rows_of<D>::bytes;
     static constexpr int bytes = RING_STAGES * (2 * chunk_bytes + CHUNK * 8);
+    static constexpr int bytes_with_squares = bytes + RING_STAGES * CHUNK * 4;
 
     int key_at, value_at; /* of the head's first token, in elements */
     uint8_t *shared;
@@ -123,6 +122,11 @@ template <int D, int CHUNK> struct key_ring {
         return reinterpret_cast<float4 *>(shared + RING_STAGES * 2 * chunk_bytes) + chunk % RING_STAGES * (CHUNK / 2);
     }
 
+    __device__ __forceinline__ float *squares(int chunk) const
+    {
+        return reinterpret_cast<float *>(shared + bytes) + chunk % RING_STAGES * CHUNK;
+    }
+
     /* Groups of 16 keys of a chunk that hold a token. */
     static __device__ __forceinline__ int steps(int chunk, int tokens)
     {
@@ -142,13 +146,13 @@ template <int D, int CHUNK> struct key_ring {
     }
 
     /* Factors and biases of a chunk that has arrived; first come the warps that copy last. */
-    template <bool STATISTICS>
-    __device__ __forceinline__ void take_columns(int chunk, norm_summary &norms, const attention_operands<bfloat16> &in,
+    __device__ __forceinline__ void take_columns(int chunk, bool with_squares, const attention_operands<bfloat16> &in,
                                                  lane_position at) const
     {
         for (int tile = warps - 1 - warp; tile < steps(chunk, in.tokens); tile += warps)
-            key_columns<D, STATISTICS>(reinterpret_cast<float *>(columns(chunk) + tile * 8), norms,
-                                       keys(chunk) + tile * 16 * rows_of<D>::bytes, chunk * CHUNK + tile * 16, in, at);
+            key_columns<D>(reinterpret_cast<float *>(columns(chunk) + tile * 8), squares(chunk) + tile * 16,
+                           with_squares, keys(chunk) + tile * 16 * rows_of<D>::bytes, chunk * CHUNK + tile * 16, in,
+                           at);
     }
 };
 

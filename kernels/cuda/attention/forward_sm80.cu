@@ -26,7 +26,7 @@
  * 288 tokens, K and V once more for every further 288 queries.
  * Occupancy at head_dim 64, 197 tokens: 7 warps, 168 registers a thread, 77.5 KiB: one block a multiprocessor on sm_80
  * and sm_90 (registers: 7 warps take 37,632 of 65,536). */
-#include "kernels/cuda/attention/forward_sm80.cuh"
+#include "kernels/cuda/attention/forward_statistics_sm80.cuh"
 
 extern __shared__ __align__(128) uint8_t shared[];
 
@@ -37,16 +37,10 @@ template <int D> struct forward_place {
     int warp, warps, head, image;
     int first_query;   /* of the warp */
     size_t image_rows; /* of the images before */
-    /* Of each thread, where registers have no room for them: norms of the keys that it has seen, |q|^2 of its rows. */
-    norm_summary *kept_norms;
-    float4 *kept_squares;
 
     __device__ __forceinline__ forward_place(const attention_operands<bfloat16> &in)
         : at(lane_of_thread()), warp(threadIdx.x / 32), warps(blockDim.x / 32), head(blockIdx.y), image(blockIdx.z),
-          first_query((blockIdx.x * warps + warp) * (layout::tiles * 16)), image_rows((size_t)image * in.tokens),
-          kept_norms(reinterpret_cast<norm_summary *>(shared + layout::queries_at + warps * layout::warp_bytes) +
-                     threadIdx.x),
-          kept_squares(reinterpret_cast<float4 *>(kept_norms + blockDim.x))
+          first_query((blockIdx.x * warps + warp) * (layout::tiles * 16)), image_rows((size_t)image * in.tokens)
     {
     }
 
@@ -54,6 +48,22 @@ template <int D> struct forward_place {
     __device__ __forceinline__ uint32_t tiles() const
     {
         return shared_address(shared) + layout::queries_at + warp * layout::warp_bytes;
+    }
+
+    /* Of all warps. */
+    __device__ __forceinline__ forward_kept *kept() const
+    {
+        return reinterpret_cast<forward_kept *>(shared + layout::queries_at + warps * layout::warp_bytes);
+    }
+
+    /* The query that the lane owns, from first_query on, and whether there is one. */
+    __device__ __forceinline__ int own_query() const
+    {
+        return (layout::tiles == 1 ? 0 : at.pair / 2 * 16) + at.pair % 2 * 8 + at.group;
+    }
+    __device__ __forceinline__ bool owns_query(int tokens) const
+    {
+        return first_query + own_query() < tokens && at.pair < 2 * layout::tiles;
     }
 };
 
@@ -82,122 +92,123 @@ static __device__ __forceinline__ void load_queries(uint32_t (&queries)[forward_
             load_matrices(queries[t][k], matrix_column<D>(from, k) + t * 16 * rows_of<D>::bytes);
 }
 
-/* The columns of a chunk; the norms of its keys are added to the thread's kept ones. */
-template <int D, bool STATISTICS>
-static __device__ __forceinline__ void take_columns(const typename forward_layout<D>::ring &ring, int chunk,
-                                                    const attention_operands<bfloat16> &in,
-                                                    const forward_place<D> &place)
-{
-    if (!STATISTICS) {
-        norm_summary none;
-        return ring.template take_columns<false>(chunk, none, in, place.at);
-    }
-    if (place.warps - 1 - place.warp >= forward_layout<D>::chunk / 16)
-        return;
-    norm_summary norms = *place.kept_norms;
-    ring.template take_columns<true>(chunk, norms, in, place.at);
-    *place.kept_norms = norms;
-}
-
-/* |q|^2 of the warp's queries, where they are asked for; kept for the end with statistics. */
+/* |q|^2 of the warp's queries; kept for statistics and where each chunk asks for them. */
 template <int D, bool STATISTICS, int TILES>
 static __device__ __forceinline__ void
 take_squares(float (&squares)[TILES][2], const uint32_t (&queries)[TILES][D / 16][4],
              const attention_operands<bfloat16> &in, const forward_place<D> &place)
 {
-    if (STATISTICS || in.normalise_keys)
 #pragma unroll
-        for (int t = 0; t < TILES; t++)
-            if (place.first_query + t * 16 < in.tokens)
+    for (int t = 0; t < TILES; t++)
+        if (place.first_query + t * 16 < in.tokens) {
+            if (STATISTICS)
+                rounded_square_norms(squares[t][0], squares[t][1], queries[t]);
+            else
                 square_norms(squares[t][0], squares[t][1], queries[t], place.at);
-    if (STATISTICS)
-        *place.kept_squares = make_float4(squares[0][0], squares[0][1], squares[TILES - 1][0], squares[TILES - 1][1]);
+        }
+    place.kept()[place.warp].squares[place.at.lane] =
+        place.owns_query(in.tokens) ? own_row(squares, place.at.pair) : -0.0f;
 }
 
-template <int D> static __device__ __forceinline__ void start_rows(forward_rows<D> &rows, bool bounded)
+template <int D, bool STATISTICS> static __device__ __forceinline__ void start_rows(forward_rows<D, STATISTICS> &rows)
 {
 #pragma unroll
-    for (int t = 0; t < forward_layout<D>::tiles; t++)
+    for (int t = 0; t < forward_layout<D>::tiles; t++) {
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            rows.sum[t][c] = 0;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            rows.reference[t][i] = bounded ? 0 : MASKED;
-            rows.top[t][i] = MASKED;
-            rows.sum[t][i] = rows.entropy[t][i] = 0;
+            rows.shift[t][i] = rows.entropy[t][i] = 0;
+            rows.top[t][i] = 0;
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
                 rows.out[t][j][2 * i] = rows.out[t][j][2 * i + 1] = 0;
         }
-}
-
-/* A chunk that has arrived meets as many tiles as hold queries. */
-template <int D, bool STATISTICS>
-static __device__ __forceinline__ void
-meet_chunk(forward_rows<D> &rows, const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4], bool bounded,
-           const typename forward_layout<D>::ring &ring, int chunk, int tokens, const forward_place<D> &place)
-{
-    constexpr int tiles = forward_layout<D>::tiles;
-    int steps = ring.steps(chunk, tokens), lane = place.at.lane;
-    uint32_t keys = ring.keys(chunk);
-    const float4 *column = ring.columns(chunk) + place.at.pair;
-    if (tiles == 1 || place.first_query + 16 >= tokens) {
-        if (bounded)
-            attend_chunk<D, 1, true, STATISTICS>(rows, queries, keys, column, steps, lane);
-        else
-            attend_chunk<D, 1, false, STATISTICS>(rows, queries, keys, column, steps, lane);
-    } else {
-        if (bounded)
-            attend_chunk<D, tiles, true, STATISTICS>(rows, queries, keys, column, steps, lane);
-        else
-            attend_chunk<D, tiles, false, STATISTICS>(rows, queries, keys, column, steps, lane);
     }
 }
 
-/* What statistics know of a thread's queries at the end. */
-struct query_summary {
-    norm_summary norms;
-    row_summary entropies;
-    float largest_logit = MASKED;
-};
+/* Whether no logit of a chunk can be too large for its row's reference. The first chunk sets references if one can. */
+template <int D, int TILES, bool STATISTICS>
+static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS> &rows,
+                                                     const typename forward_layout<D>::ring &ring, int chunk,
+                                                     const attention_operands<bfloat16> &in,
+                                                     const forward_place<D> &place)
+{
+    constexpr int size = forward_layout<D>::chunk;
+    float key_square = 1;
+    if (!in.normalise_keys)
+        key_square = largest_key_square<typename forward_layout<D>::ring, size>(ring, chunk, in.tokens - chunk * size,
+                                                                                 place.at.lane);
+    float4 kept = *reinterpret_cast<const float4 *>(place.kept()[place.warp].squares + place.at.group * 4);
+    float squares[2][2] = {{kept.x, kept.y}, {kept.z, kept.w}};
+    if (exponents_are_safe<TILES>(squares, rows.shift, key_square, in))
+        return true;
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+        for (int i = 0; chunk == 0 && i < 2; i++)
+            rows.shift[t][i] = -MASKED;
+    return false;
+}
+
+/* A chunk that has arrived meets the warp's first TILES tiles. `safe`: each chunk is. */
+template <int D, int TILES, bool STATISTICS>
+static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &rows,
+                                                  const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
+                                                  bool safe, const typename forward_layout<D>::ring &ring, int chunk,
+                                                  const attention_operands<bfloat16> &in,
+                                                  const forward_place<D> &place)
+{
+    int inside = min(forward_layout<D>::chunk, in.tokens - chunk * forward_layout<D>::chunk), lane = place.at.lane;
+    uint32_t keys = ring.keys(chunk);
+    const float4 *column = ring.columns(chunk) + place.at.pair;
+    if (safe || chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
+        attend_chunk<D, TILES, true>(rows, queries, keys, column, inside, lane);
+    else
+        attend_chunk<D, TILES, false>(rows, queries, keys, column, inside, lane);
+}
 
 /* Divides by the sums of exponentials: log-sum-exps to memory; outputs too, by way of the warp's tiles. */
 template <int D, bool STATISTICS>
-static __device__ __forceinline__ void finish_rows(query_summary &summary, bfloat16 *out, float *logsumexp,
-                                                   const forward_rows<D> &rows, const attention_operands<bfloat16> &in,
+static __device__ __forceinline__ void finish_rows(bfloat16 *out, float *logsumexp,
+                                                   const forward_rows<D, STATISTICS> &rows,
+                                                   const attention_operands<bfloat16> &in,
                                                    const forward_place<D> &place)
 {
+    constexpr int tile_count = forward_layout<D>::tiles;
     lane_position at = place.at;
+    float sums[tile_count][2];
+#pragma unroll
+    for (int t = 0; t < tile_count; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            sums[t][i] = rows.sum[t][2 * i];
+    float sum = STATISTICS ? own_row(sums, at.pair) : own_row_sum(sums, at.pair), inverse = __fdividef(1.0f, sum);
+    float log_sum = log2_fast(sum);
+    if (place.owns_query(in.tokens))
+        logsumexp[((size_t)place.image * in.heads + place.head) * in.tokens + place.first_query + place.own_query()] =
+            (log_sum - own_row(rows.shift, at.pair)) * LN_2;
+    if (STATISTICS) {
+        float entropy = (log_sum - own_row_sum(rows.entropy, at.pair) * inverse) * LN_2;
+        place.kept()[place.warp].entropies[at.lane] =
+            place.owns_query(in.tokens) ? (entropy > 0 ? entropy : 0.0f) : -0.0f;
+    }
     /* place.tiles() as a pointer; from a function of its own nvcc folds it less: 2 instructions at head_dim 80. */
     uint8_t *tiles = shared + forward_layout<D>::queries_at + place.warp * forward_layout<D>::warp_bytes;
-    float *row_logsumexp =
-        logsumexp + ((size_t)place.image * in.heads + place.head) * in.tokens + place.first_query + at.group;
-    float4 kept = STATISTICS ? *place.kept_squares : float4();
 #pragma unroll
-    for (int t = 0; t < forward_layout<D>::tiles; t++) {
+    for (int t = 0; t < tile_count; t++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            int row = place.first_query + t * 16 + i * 8 + at.group;
-            float sum = row_sum(rows.sum[t][i]), inverse = __fdividef(1.0f, sum);
-            float log_sum = (rows.reference[t][i] + log2_fast(sum)) * LN_2;
-            bool owner = at.pair == 0 && row < in.tokens;
-            if (owner)
-                row_logsumexp[t * 16 + i * 8] = log_sum;
-            if (STATISTICS) {
-                float entropy = log_sum - row_sum(rows.entropy[t][i]) * inverse * LN_2;
-                summary.entropies.add(fmaxf(entropy, 0.0f), owner);
-                summary.norms.add(t == 0 ? (i == 0 ? kept.x : kept.y) : (i == 0 ? kept.z : kept.w), owner);
-                if (row < in.tokens)
-                    summary.largest_logit = fmaxf(summary.largest_logit, rows.top[t][i] * LN_2);
-            }
+            float of_row = from_lane(inverse, at.group * 4 + 2 * t + i);
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
                 store_pair(tiles + at.pair * 4 + rows_of<D>::offset(at.group, j) + (t * 16 + i * 8) * rows_of<D>::bytes,
-                           rows.out[t][j][2 * i] * inverse, rows.out[t][j][2 * i + 1] * inverse);
+                           rows.out[t][j][2 * i] * of_row, rows.out[t][j][2 * i + 1] * of_row);
         }
-    }
     __syncwarp();
     bfloat16 *head_out = out + (place.image_rows * in.heads + place.head) * D;
 #pragma unroll
-    for (int t = 0; t < forward_layout<D>::tiles; t++) {
+    for (int t = 0; t < tile_count; t++) {
         int first = place.first_query + t * 16;
         write_tile<D>(head_out + (size_t)first * in.heads * D, in.heads * D, tiles + t * 16 * rows_of<D>::bytes,
                       in.tokens - first, place.at.lane);
@@ -213,6 +224,7 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     forward_place<D> place(in);
     typename layout::ring ring(in, shared, place.image, place.head);
     int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
+    bool squares_wanted = STATISTICS || !in.normalise_keys; /* of keys, by statistics or chunk_is_safe */
     copy_queries(in, place);
     ring.copy(0, in, place.at.lane);
     copy_commit();
@@ -224,14 +236,15 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
 
     uint32_t queries[layout::tiles][D / 16][4];
     load_queries(queries, place);
-    if (STATISTICS)
-        *place.kept_norms = norm_summary();
-    take_columns<D, STATISTICS>(ring, 0, in, place);
+    ring.take_columns(0, squares_wanted, in, place.at);
     float squares[layout::tiles][2] = {};
     take_squares<D, STATISTICS>(squares, queries, in, place);
-    bool bounded = logits_are_bounded<layout::tiles>(squares, in);
-    forward_rows<D> rows;
-    start_rows(rows, bounded);
+    forward_rows<D, STATISTICS> rows;
+    start_rows(rows);
+    bool safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
+    /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
+    lane_norms keys;
+    bool counts_keys = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1;
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         copy_wait<0>();
@@ -240,18 +253,27 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
             ring.copy(chunk + 2, in, place.at.lane);
         copy_commit();
         if (chunk + 1 < chunks)
-            take_columns<D, STATISTICS>(ring, chunk + 1, in, place);
-        if (place.first_query < in.tokens)
-            meet_chunk<D, STATISTICS>(rows, queries, bounded, ring, chunk, in.tokens, place);
+            ring.take_columns(chunk + 1, squares_wanted, in, place.at);
+        if (counts_keys) {
+            float of_keys[layout::chunk / 32];
+            load_key_squares(of_keys, ring, chunk, in.tokens - chunk * layout::chunk, place.at.lane);
+#pragma unroll
+            for (int i = 0; i < layout::chunk / 32; i++)
+                keys.add(of_keys[i]);
+        }
+        if (layout::tiles > 1 && place.first_query + 16 < in.tokens)
+            meet_chunk<D, layout::tiles>(rows, queries, safe, ring, chunk, in, place);
+        else if (place.first_query < in.tokens)
+            meet_chunk<D, 1>(rows, queries, safe, ring, chunk, in, place);
     }
 
-    query_summary summary;
-    finish_rows<D, STATISTICS>(summary, out, logsumexp, rows, in, place);
-    if (STATISTICS) {
-        /* All blocks of a head meet the same keys: the first one counts them. */
-        norm_summary keys = blockIdx.x == 0 ? *place.kept_norms : norm_summary();
-        write_record<4>(records + ((size_t)place.head * gridDim.z + place.image) * gridDim.x + blockIdx.x,
-                        summary.norms, keys, row_max(summary.largest_logit), summary.entropies, shared);
+    finish_rows(out, logsumexp, rows, in, place);
+    if constexpr (STATISTICS) {
+        float logit = largest_logit(rows, safe, place.first_query, in.tokens, place.at);
+        if (place.at.lane == 0)
+            place.kept()[place.warp].largest_logit = logit;
+        write_record(records + ((size_t)place.head * gridDim.z + place.image) * gridDim.x + blockIdx.x, place.kept(),
+                     keys);
     }
 }
 
@@ -275,8 +297,7 @@ static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct 
 {
     typedef forward_layout<D> layout;
     forward_grid chosen = grid_of(shape->tokens, layout::tiles * 16, forward_warps<D, STATISTICS>);
-    size_t kept = STATISTICS ? chosen.warps * 32 * (sizeof(norm_summary) + sizeof(float4)) : 0;
-    size_t shared_bytes = layout::queries_at + chosen.warps * layout::warp_bytes + kept;
+    size_t shared_bytes = layout::queries_at + chosen.warps * (layout::warp_bytes + sizeof(forward_kept));
     dim3 grid(chosen.blocks, shape->heads, shape->batch);
     auto kernel = attention_forward_tensor<D, STATISTICS>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes), error))

@@ -5,7 +5,10 @@
 
 #include "kernels/cuda/attention/chunks_sm80.cuh"
 
-constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 60.0f;
+/* Exponents, base 2: how far a logit may pass the reference before that moves, and how large one may be at all. With
+ * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values. */
+constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 80.0f;
+constexpr uint32_t TWO_ONES = 0x3f803f80; /* bfloat16 */
 
 /* 8 warps leave 255 registers a thread, 9 leave 168: enough without statistics, and all of 257 tokens. */
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
@@ -14,46 +17,62 @@ template <int D> struct forward_layout {
     static constexpr int tiles = D > 96 ? 1 : 2; /* of 16 queries, a warp */
     static constexpr int chunk = D > 64 ? 32 : 64;
     typedef key_ring<D, chunk> ring;
-    static constexpr int queries_at = ring::bytes;
+    static constexpr int queries_at = ring::bytes_with_squares;
     static constexpr int warp_bytes = tiles * 16 * rows_of<D>::bytes;
 };
 
-/* The rows of a warp: tile t, half i is query 16 t + 8 i + group. */
-template <int D> struct forward_rows {
+/* The rows of a warp: tile t, half i is query 16 t + 8 i + group. An exponent is a logit, base 2, + shift. */
+template <int D, bool STATISTICS> struct forward_rows {
     float out[forward_layout<D>::tiles][D / 8][4];
-    float reference[forward_layout<D>::tiles][2]; /* of the exponentials, base 2 */
-    float top[forward_layout<D>::tiles][2];       /* with statistics: largest logit that this lane has seen, base 2 */
-    float sum[forward_layout<D>::tiles][2];       /* this lane's part of the sum of exponentials */
-    float entropy[forward_layout<D>::tiles][2];   /* this lane's part of the sum of exponential * logit */
+    float shift[forward_layout<D>::tiles][2]; /* -reference */
+    /* Sums of exponentials at [t][2 i]. Without statistics this lane's part, added in float32. With statistics, which
+     * make additions scarce and not products, the sums of the rounded exponentials, as a product with ones: whole. */
+    float sum[forward_layout<D>::tiles][4];
+    float entropy[forward_layout<D>::tiles][2]; /* with statistics: this lane's part of the sum of 2^exponent * exponent */
+    uint32_t top[forward_layout<D>::tiles][2];  /* with statistics: its two largest 2^exponent, bfloat16 x2 */
 };
 
-/* With normalised keys no logit is larger than scale * |q|: where that is little for all of a warp's queries,
- * exponentials are taken as they are, and need neither a maximum nor a reference. `squares` are |q|^2. */
-template <int TILES>
-static __device__ __forceinline__ bool logits_are_bounded(const float (&squares)[TILES][2],
-                                                          const attention_operands<bfloat16> &in)
+static __device__ __forceinline__ uint32_t largest_of_two(uint32_t a, uint32_t b)
 {
-    constexpr float largest = SAFE_EXPONENT / LOG2_E;
-    float square = 0;
+    uint32_t y;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+    return y;
+}
+
+/* Whether no logit of the first TILES tiles can pass its reference by more than SAFE_EXPONENT: |q.k| <= |q| |k|.
+ * `squares` are |q|^2, `key_square` is the largest |k|^2, 1 where keys are normalised. */
+template <int TILES, int A, int B>
+static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)[A][2], const float (&shift)[B][2],
+                                                          float key_square, const attention_operands<bfloat16> &in)
+{
+    float most = -INFINITY;
 #pragma unroll
     for (int t = 0; t < TILES; t++)
-        square = fmaxf(square, fmaxf(squares[t][0], squares[t][1]));
-    return in.normalise_keys && __all_sync(0xffffffffu, square * (in.scale * in.scale) <= largest * largest);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            most = fmaxf(most, sqrt_fast(squares[t][i] * key_square) * (in.scale * LOG2_E) + shift[t][i]);
+    return __all_sync(0xffffffffu, most <= SAFE_EXPONENT);
 }
 
 /* Moves every row's reference up to the largest logit of these 16 keys, `tops` of all lanes, where that is larger. */
-template <int D, int TILES>
-static __device__ __forceinline__ void move_references(forward_rows<D> &rows, const float (&tops)[TILES][2])
+template <int D, int TILES, bool STATISTICS>
+static __device__ __forceinline__ void move_references(forward_rows<D, STATISTICS> &rows, const float (&tops)[TILES][2])
 {
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float reference = fmaxf(rows.reference[t][i], row_max(tops[t][i]));
-            float shrink = exp2_fast(rows.reference[t][i] - reference);
-            rows.reference[t][i] = reference;
-            rows.sum[t][i] *= shrink;
-            rows.entropy[t][i] *= shrink;
+            float rise = fmaxf(0.0f, row_max(tops[t][i]) + rows.shift[t][i]);
+            float shrink = exp2_fast(-rise);
+            rows.shift[t][i] -= rise;
+            if (STATISTICS) {
+                /* Each of four lanes takes its part of what the smaller exponents take away. */
+                rows.entropy[t][i] = (rows.entropy[t][i] - 0.25f * rise * rows.sum[t][2 * i]) * shrink;
+                rows.sum[t][2 * i + 1] *= shrink;
+                /* A new reference is itself among these keys: the largest exponential so far is the next one. */
+                rows.top[t][i] = rise > 0 ? 0 : rows.top[t][i];
+            }
+            rows.sum[t][2 * i] *= shrink;
 #pragma unroll
             for (int j = 0; j < D / 8; j++) {
                 rows.out[t][j][2 * i] *= shrink;
@@ -62,67 +81,79 @@ static __device__ __forceinline__ void move_references(forward_rows<D> &rows, co
         }
 }
 
-template <int D, int TILES>
-static __device__ __forceinline__ bool far_above_reference(const forward_rows<D> &rows, const float (&tops)[TILES][2])
+/* Products become logits, base 2; where one is far above its row's reference, references move. */
+template <int D, int TILES, int HALVES, bool STATISTICS>
+static __device__ __forceinline__ void find_references(float (&logits)[TILES][2][4], const float4 (&column)[2],
+                                                       forward_rows<D, STATISTICS> &rows)
 {
+    float tops[TILES][2];
     bool far = false;
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            far |= tops[t][i] > rows.reference[t][i] + REFERENCE_SLACK;
-    return __any_sync(0xffffffffu, far);
+        for (int i = 0; i < 2; i++) {
+            tops[t][i] = MASKED;
+#pragma unroll
+            for (int n = 0; n < HALVES; n++)
+#pragma unroll
+                for (int c = 2 * i; c < 2 * i + 2; c++) {
+                    logits[t][n][c] *= c % 2 ? column[n].y : column[n].x;
+                    tops[t][i] = fmaxf(tops[t][i], logits[t][n][c]);
+                }
+            far |= tops[t][i] + rows.shift[t][i] > REFERENCE_SLACK;
+        }
+    if (__any_sync(0xffffffffu, far))
+        move_references<D, TILES>(rows, tops);
 }
 
-/* Products of the queries with 16 keys to logits, base 2, to exponentials. */
-template <int D, int TILES, bool BOUNDED, bool STATISTICS>
+/* Products of the queries with HALVES * 8 keys to exponentials. */
+template <int D, int TILES, int HALVES, bool SAFE, bool STATISTICS>
 static __device__ __forceinline__ void exponentiate(float (&logits)[TILES][2][4], const float4 (&column)[2],
-                                                    forward_rows<D> &rows)
+                                                    forward_rows<D, STATISTICS> &rows)
 {
-    float tops[TILES][2]; /* of these keys; with statistics of all so far, which serves as well */
+    if (!SAFE)
+        find_references<D, TILES, HALVES>(logits, column, rows);
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            tops[t][i] = STATISTICS ? rows.top[t][i] : MASKED;
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int n = 0; n < 2; n++)
+        for (int n = 0; n < HALVES; n++)
 #pragma unroll
             for (int c = 0; c < 4; c++) {
-                logits[t][n][c] *= c % 2 ? column[n].y : column[n].x;
-                if (!BOUNDED || STATISTICS)
-                    tops[t][c / 2] = fmaxf(tops[t][c / 2], logits[t][n][c]);
-            }
-#pragma unroll
-    for (int t = 0; STATISTICS && t < TILES; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            rows.top[t][i] = tops[t][i];
-    if (!BOUNDED && far_above_reference<D, TILES>(rows, tops))
-        move_references<D, TILES>(rows, tops);
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int n = 0; n < 2; n++)
-#pragma unroll
-            for (int c = 0; c < 4; c++) {
-                float exponential = exp2_fast(BOUNDED ? logits[t][n][c] : logits[t][n][c] - rows.reference[t][c / 2]);
-                rows.sum[t][c / 2] += exponential;
+                float shift = rows.shift[t][c / 2], logit = logits[t][n][c];
+                float exponent = SAFE ? fmaf(logit, c % 2 ? column[n].y : column[n].x, shift) : logit + shift;
+                float exponential = exp2_fast(exponent);
                 if (STATISTICS)
-                    rows.entropy[t][c / 2] += exponential * logits[t][n][c];
+                    rows.entropy[t][c / 2] = fmaf(exponential, exponent, rows.entropy[t][c / 2]);
+                else
+                    rows.sum[t][c / 2 * 2] += exponential;
                 logits[t][n][c] = exponential;
             }
 }
 
-/* 16 keys and values, given where the lane's first matrices lie, meet the first TILES tiles of a warp's queries. */
-template <int D, int TILES, bool BOUNDED, bool STATISTICS>
-static __device__ __forceinline__ void attend(forward_rows<D> &rows,
+/* Sums and largest ones of packed exponentials. */
+template <int D, int TILES, int HALVES>
+static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, const uint32_t (&exponentials)[TILES][4])
+{
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        if (HALVES == 2)
+            multiply_add(rows.sum[t], exponentials[t], TWO_ONES, TWO_ONES);
+        else
+            multiply_add_half(rows.sum[t], exponentials[t], TWO_ONES);
+#pragma unroll
+        for (int c = 0; c < 2 * HALVES; c++)
+            rows.top[t][c % 2] = largest_of_two(rows.top[t][c % 2], exponentials[t][c]);
+    }
+}
+
+/* HALVES * 8 keys and values, given where the lane's first matrices lie, meet the first TILES tiles of a warp's
+ * queries. */
+template <int D, int TILES, int HALVES, bool SAFE, bool STATISTICS>
+static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
                                               const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
                                               uint32_t keys, uint32_t values, const float4 (&column)[2])
 {
-    float logits[TILES][2][4];
+    float logits[TILES][2][4] = {};
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         uint32_t b[4];
@@ -130,45 +161,57 @@ static __device__ __forceinline__ void attend(forward_rows<D> &rows,
 #pragma unroll
         for (int t = 0; t < TILES; t++)
 #pragma unroll
-            for (int n = 0; n < 2; n++)
+            for (int n = 0; n < HALVES; n++)
                 if (k == 0)
                     multiply(logits[t][n], queries[t][k], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
                              column[n].w);
                 else
                     multiply_add(logits[t][n], queries[t][k], b[2 * n], b[2 * n + 1]);
     }
-    exponentiate<D, TILES, BOUNDED, STATISTICS>(logits, column, rows);
-    uint32_t exponentials[TILES][4];
+    exponentiate<D, TILES, HALVES, SAFE>(logits, column, rows);
+    uint32_t exponentials[TILES][4]; /* the left operand of the next product */
 #pragma unroll
     for (int t = 0; t < TILES; t++)
-        as_left_operand(exponentials[t], logits[t][0], logits[t][1]);
+#pragma unroll
+        for (int c = 0; c < 2 * HALVES; c++)
+            exponentials[t][c] = pack_bf16(logits[t][c / 2][c % 2 * 2], logits[t][c / 2][c % 2 * 2 + 1]);
+    if constexpr (STATISTICS)
+        summarise<D, TILES, HALVES>(rows, exponentials);
 #pragma unroll
     for (int j = 0; j < D / 16; j++) {
         uint32_t b[4];
         load_matrices_transposed(b, matrix_column<D>(values, j));
 #pragma unroll
-        for (int t = 0; t < TILES; t++) {
-            multiply_add(rows.out[t][2 * j], exponentials[t], b[0], b[1]);
-            multiply_add(rows.out[t][2 * j + 1], exponentials[t], b[2], b[3]);
-        }
+        for (int t = 0; t < TILES; t++)
+            if (HALVES == 2) {
+                multiply_add(rows.out[t][2 * j], exponentials[t], b[0], b[1]);
+                multiply_add(rows.out[t][2 * j + 1], exponentials[t], b[2], b[3]);
+            } else {
+                multiply_add_half(rows.out[t][2 * j], exponentials[t], b[0]);
+                multiply_add_half(rows.out[t][2 * j + 1], exponentials[t], b[2]);
+            }
     }
 }
 
-/* The same for all keys of a chunk, 16 at a time. */
-template <int D, int TILES, bool BOUNDED, bool STATISTICS>
-static __device__ __forceinline__ void attend_chunk(forward_rows<D> &rows,
+/* The same for the first `inside` keys of a chunk, 16 at a time; the last 8 alone where that is enough. */
+template <int D, int TILES, bool SAFE, bool STATISTICS>
+static __device__ __forceinline__ void attend_chunk(forward_rows<D, STATISTICS> &rows,
                                                     const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
-                                                    uint32_t keys, const float4 *columns, int steps, int lane)
+                                                    uint32_t keys, const float4 *columns, int inside, int lane)
 {
     uint32_t values = keys + forward_layout<D>::ring::chunk_bytes + matrix_offset<D>(DOWN, lane);
     keys += matrix_offset<D>(ACROSS, lane);
 #pragma unroll 1
-    for (int step = 0; step < steps; step++) {
+    for (; inside > 8; inside -= 16) {
         float4 column[2] = {columns[0], columns[4]};
-        attend<D, TILES, BOUNDED, STATISTICS>(rows, queries, keys, values, column);
+        attend<D, TILES, 2, SAFE>(rows, queries, keys, values, column);
         keys += 16 * rows_of<D>::bytes;
         values += 16 * rows_of<D>::bytes;
         columns += 8;
+    }
+    if (inside > 0) {
+        float4 column[2] = {columns[0]};
+        attend<D, TILES, 1, SAFE>(rows, queries, keys, values, column);
     }
 }
 

@@ -1,0 +1,212 @@
+/* Statistics of the bfloat16 forward kernel. Each warp leaves in shared memory one number a query, in the lane that owns
+ * the query; at the end one warp each sums up what all warps left of queries, keys and entropies.
+ *
+ * A slot without a query holds -0: nothing to a sum or a maximum, and as an unsigned number above all that counts. */
+#ifndef QUEST_KERNELS_CUDA_ATTENTION_FORWARD_STATISTICS_SM80_CUH
+#define QUEST_KERNELS_CUDA_ATTENTION_FORWARD_STATISTICS_SM80_CUH
+
+#include "kernels/cuda/attention/forward_sm80.cuh"
+
+/* Of one warp. Lane l owns query 16 (l % 4 / 2) + 8 (l % 2) + l / 4, and slot l. */
+struct forward_kept {
+    float squares[32];   /* |q|^2 */
+    float entropies[32]; /* in nats; with statistics */
+    float largest_logit; /* with statistics */
+    float padding[3];
+};
+
+/* ---- rows of a group of four lanes: TILES tiles of two halves, one of which each lane owns ---- */
+
+template <int TILES> static __device__ __forceinline__ float own_row(const float (&rows)[TILES][2], int pair)
+{
+    float first = pair % 2 ? rows[0][1] : rows[0][0], last = pair % 2 ? rows[TILES - 1][1] : rows[TILES - 1][0];
+    return TILES == 1 || pair < 2 ? first : last;
+}
+
+/* The sum over the four lanes, of the own row only: half the exchanges of four sums on all lanes. */
+template <int TILES> static __device__ __forceinline__ float own_row_sum(const float (&parts)[TILES][2], int pair)
+{
+    float half[TILES];
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+        half[t] = (pair % 2 ? parts[t][1] : parts[t][0]) + lane_xor<1>(pair % 2 ? parts[t][0] : parts[t][1]);
+    if (TILES == 1)
+        return half[0] + lane_xor<2>(half[0]);
+    return (pair < 2 ? half[0] : half[TILES - 1]) + lane_xor<2>(pair < 2 ? half[TILES - 1] : half[0]);
+}
+
+/* ---- over the lanes of a warp ---- */
+
+static __device__ __forceinline__ uint32_t warp_least(uint32_t x)
+{
+    uint32_t y;
+    asm volatile("redux.sync.min.u32 %0, %1, 0xffffffff;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+static __device__ __forceinline__ int warp_largest(int x)
+{
+    int y;
+    asm volatile("redux.sync.max.s32 %0, %1, 0xffffffff;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+/* Numbers that are not negative order as their bits do; others after this, which is its own inverse. */
+static __device__ __forceinline__ int ordered(int bits)
+{
+    return bits ^ (bits >> 31 & 0x7fffffff);
+}
+
+static __device__ __forceinline__ float warp_largest(float x)
+{
+    return __int_as_float(ordered(warp_largest(ordered(__float_as_int(x)))));
+}
+
+/* Sums of two numbers: of `a` in the lower half of the lanes, of `b` in the upper. */
+static __device__ __forceinline__ float warp_sums(float a, float b, int lane)
+{
+    float sum = (lane < 16 ? a : b) + lane_xor<16>(lane < 16 ? b : a);
+    sum += lane_xor<8>(sum);
+    sum += lane_xor<4>(sum);
+    sum += lane_xor<2>(sum);
+    return sum + lane_xor<1>(sum);
+}
+
+/* ---- norms ---- */
+
+struct lane_norms {
+    float sum = 0, squares = 0, largest = 0;
+    uint32_t least = 0x7f800000; /* infinity */
+
+    __device__ __forceinline__ void add(float square)
+    {
+        float norm = sqrt_fast(square);
+        sum += norm;
+        squares += square;
+        largest = fmaxf(largest, norm);
+        least = min(least, __float_as_uint(norm));
+    }
+
+    /* Four numbers: sum, sum of squares, least, largest. */
+    __device__ __forceinline__ void write(float *to, int lane) const
+    {
+        float sums = warp_sums(sum, squares, lane);
+        uint32_t smallest = warp_least(least);
+        int most = warp_largest(__float_as_int(largest));
+        if (lane % 16 == 0)
+            to[lane / 16] = sums;
+        if (lane == 0) {
+            to[2] = __uint_as_float(smallest);
+            to[3] = __int_as_float(most);
+        }
+    }
+};
+
+/* |k|^2 of the keys of a chunk that hold a token; -0 for the others. */
+template <typename RING, int COUNT>
+static __device__ __forceinline__ void load_key_squares(float (&squares)[COUNT], const RING &ring, int chunk,
+                                                        int inside, int lane)
+{
+    const float *from = ring.squares(chunk) + lane;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        squares[i] = lane + 32 * i < inside ? from[32 * i] : -0.0f;
+}
+
+template <typename RING, int CHUNK>
+static __device__ __forceinline__ float largest_key_square(const RING &ring, int chunk, int inside, int lane)
+{
+    float squares[CHUNK / 32], largest = 0;
+    load_key_squares(squares, ring, chunk, inside, lane);
+#pragma unroll
+    for (int i = 0; i < CHUNK / 32; i++)
+        largest = fmaxf(largest, squares[i]);
+    return __int_as_float(warp_largest(__float_as_int(largest)));
+}
+
+/* |q|^2 of 16 queries as square_norms gives them, but of squares rounded to bfloat16: half the products, and the norms
+ * are off by some 1e-4, which the logits never see. */
+template <int STEPS>
+static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4])
+{
+    float sums[4];
+#pragma unroll
+    for (int k = 0; k < STEPS; k++) {
+        uint32_t squares[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            asm("fma.rn.bf16x2 %0, %1, %1, %2;" : "=r"(squares[i]) : "r"(rows[k][i]), "r"(0x80008000));
+        if (k == 0)
+            multiply(sums, squares, TWO_ONES, TWO_ONES, 0, 0, 0, 0);
+        else
+            multiply_add(sums, squares, TWO_ONES, TWO_ONES);
+    }
+    low = sums[0];
+    high = sums[2];
+}
+
+/* ---- logits ---- */
+
+/* The largest logit of a warp's queries. `plain`: no reference has moved. */
+template <int D>
+static __device__ __forceinline__ float largest_logit(const forward_rows<D, true> &rows, bool plain, int first_query,
+                                                      int tokens, lane_position at)
+{
+    constexpr int tiles = forward_layout<D>::tiles;
+    float top[tiles][2], largest = 0, logit = -INFINITY;
+#pragma unroll
+    for (int t = 0; t < tiles; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            uint32_t two = rows.top[t][i];
+            top[t][i] = fmaxf(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000));
+            if (first_query + 16 * tiles > tokens && first_query + t * 16 + i * 8 + at.group >= tokens)
+                top[t][i] = 0;
+            largest = fmaxf(largest, top[t][i]);
+        }
+    if (plain)
+        return log2_fast(__int_as_float(warp_largest(__float_as_int(largest)))) * LN_2;
+#pragma unroll
+    for (int t = 0; t < tiles; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            logit = fmaxf(logit, log2_fast(top[t][i]) - rows.shift[t][i]);
+    return warp_largest(logit) * LN_2;
+}
+
+/* ---- the record ---- */
+
+/* By all threads of a block, after their queries; `keys` are the last warp's. */
+static __device__ __forceinline__ void write_record(attention_record *record, const forward_kept *kept,
+                                                    const lane_norms &keys)
+{
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    __syncthreads();
+    if (warp == 0) {
+        lane_norms queries;
+        for (int w = 0; w < warps; w++)
+            queries.add(kept[w].squares[lane]);
+        queries.write(record->value + STATISTIC_Q_SUM, lane);
+    }
+    if (warp == 1 % warps) {
+        float sum = 0;
+        uint32_t least = 0x7f800000; /* infinity */
+        for (int w = 0; w < warps; w++) {
+            float entropy = kept[w].entropies[lane];
+            sum += entropy;
+            least = min(least, __float_as_uint(entropy));
+        }
+        float logit = warp_largest(lane < warps ? kept[lane].largest_logit : -INFINITY);
+        sum = warp_sums(sum, 0, lane);
+        least = warp_least(least);
+        if (lane == 0) {
+            record->value[STATISTIC_LOGIT_MAX] = logit;
+            record->value[STATISTIC_ENTROPY_SUM] = sum;
+            record->value[STATISTIC_ENTROPY_MIN] = __uint_as_float(least);
+        }
+    }
+    if (warp == warps - 1)
+        keys.write(record->value + STATISTIC_K_SUM, lane);
+}
+
+#endif
