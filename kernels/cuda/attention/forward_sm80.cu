@@ -30,6 +30,9 @@
 
 extern __shared__ __align__(128) uint8_t shared[];
 
+/* Bytes of shared memory for each warp. */
+template <int D> constexpr int forward_stride = forward_layout<D>::warp_bytes + (int)sizeof(forward_kept);
+
 /* Where a thread works. */
 template <int D> struct forward_place {
     typedef forward_layout<D> layout;
@@ -47,13 +50,13 @@ template <int D> struct forward_place {
     /* The warp's queries, at the end its outputs: an address of shared memory. */
     __device__ __forceinline__ uint32_t tiles() const
     {
-        return shared_address(shared) + layout::queries_at + warp * layout::warp_bytes;
+        return shared_address(shared) + layout::queries_at + warp * forward_stride<D>;
     }
 
-    /* Of all warps. */
-    __device__ __forceinline__ forward_kept *kept() const
+    __device__ __forceinline__ forward_kept *kept(int of_warp) const
     {
-        return reinterpret_cast<forward_kept *>(shared + layout::queries_at + warps * layout::warp_bytes);
+        return reinterpret_cast<forward_kept *>(shared + layout::queries_at + layout::warp_bytes +
+                                                of_warp * forward_stride<D>);
     }
 
     /* The query that the lane owns, from first_query on, and whether there is one. */
@@ -102,16 +105,17 @@ take_squares(float (&squares)[TILES][2], const uint32_t (&queries)[TILES][D / 16
     for (int t = 0; t < TILES; t++)
         if (place.first_query + t * 16 < in.tokens) {
             if (STATISTICS)
-                rounded_square_norms(squares[t][0], squares[t][1], queries[t]);
+                rounded_square_norms(squares[t][0], squares[t][1], queries[t], two_ones());
             else
                 square_norms(squares[t][0], squares[t][1], queries[t], place.at);
         }
-    place.kept()[place.warp].squares[place.at.lane] =
+    place.kept(place.warp)->squares[place.at.lane] =
         place.owns_query(in.tokens) ? own_row(squares, place.at.pair) : -0.0f;
 }
 
 template <int D, bool STATISTICS> static __device__ __forceinline__ void start_rows(forward_rows<D, STATISTICS> &rows)
 {
+    rows.ones = two_ones();
 #pragma unroll
     for (int t = 0; t < forward_layout<D>::tiles; t++) {
 #pragma unroll
@@ -140,7 +144,7 @@ static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS>
     if (!in.normalise_keys)
         key_square = largest_key_square<typename forward_layout<D>::ring, size>(ring, chunk, in.tokens - chunk * size,
                                                                                  place.at.lane);
-    float4 kept = *reinterpret_cast<const float4 *>(place.kept()[place.warp].squares + place.at.group * 4);
+    float4 kept = *reinterpret_cast<const float4 *>(place.kept(place.warp)->squares + place.at.group * 4);
     float squares[2][2] = {{kept.x, kept.y}, {kept.z, kept.w}};
     if (exponents_are_safe<TILES>(squares, rows.shift, key_square, in))
         return true;
@@ -190,11 +194,11 @@ static __device__ __forceinline__ void finish_rows(bfloat16 *out, float *logsume
             (log_sum - own_row(rows.shift, at.pair)) * LN_2;
     if (STATISTICS) {
         float entropy = (log_sum - own_row_sum(rows.entropy, at.pair) * inverse) * LN_2;
-        place.kept()[place.warp].entropies[at.lane] =
+        place.kept(place.warp)->entropies[at.lane] =
             place.owns_query(in.tokens) ? (entropy > 0 ? entropy : 0.0f) : -0.0f;
     }
     /* place.tiles() as a pointer; from a function of its own nvcc folds it less: 2 instructions at head_dim 80. */
-    uint8_t *tiles = shared + forward_layout<D>::queries_at + place.warp * forward_layout<D>::warp_bytes;
+    uint8_t *tiles = shared + forward_layout<D>::queries_at + place.warp * forward_stride<D>;
 #pragma unroll
     for (int t = 0; t < tile_count; t++)
 #pragma unroll
@@ -244,7 +248,9 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     bool safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
     /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
     lane_norms keys;
-    bool counts_keys = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1;
+    int key_chunks = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1 ? chunks : 0;
+    if (STATISTICS)
+        asm volatile("" : "+r"(key_chunks)); /* a number, not a condition to be worked out for each chunk */
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         copy_wait<0>();
@@ -254,7 +260,7 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
         copy_commit();
         if (chunk + 1 < chunks)
             ring.take_columns(chunk + 1, squares_wanted, in, place.at);
-        if (counts_keys) {
+        if (chunk < key_chunks) {
             float of_keys[layout::chunk / 32];
             load_key_squares(of_keys, ring, chunk, in.tokens - chunk * layout::chunk, place.at.lane);
 #pragma unroll
@@ -271,9 +277,9 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     if constexpr (STATISTICS) {
         float logit = largest_logit(rows, safe, place.first_query, in.tokens, place.at);
         if (place.at.lane == 0)
-            place.kept()[place.warp].largest_logit = logit;
-        write_record(records + ((size_t)place.head * gridDim.z + place.image) * gridDim.x + blockIdx.x, place.kept(),
-                     keys);
+            place.kept(place.warp)->largest_logit = logit;
+        write_record(records + ((size_t)place.head * gridDim.z + place.image) * gridDim.x + blockIdx.x, place.kept(0),
+                     forward_stride<D>, keys);
     }
 }
 
@@ -297,7 +303,7 @@ static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct 
 {
     typedef forward_layout<D> layout;
     forward_grid chosen = grid_of(shape->tokens, layout::tiles * 16, forward_warps<D, STATISTICS>);
-    size_t shared_bytes = layout::queries_at + chosen.warps * (layout::warp_bytes + sizeof(forward_kept));
+    size_t shared_bytes = layout::queries_at + chosen.warps * forward_stride<D>;
     dim3 grid(chosen.blocks, shape->heads, shape->batch);
     auto kernel = attention_forward_tensor<D, STATISTICS>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes), error))

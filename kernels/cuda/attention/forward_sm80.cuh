@@ -8,7 +8,6 @@
 /* Exponents, base 2: how far a logit may pass the reference before that moves, and how large one may be at all. With
  * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values. */
 constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 80.0f;
-constexpr uint32_t TWO_ONES = 0x3f803f80; /* bfloat16 */
 
 /* 8 warps leave 255 registers a thread, 9 leave 168: enough without statistics, and all of 257 tokens. */
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
@@ -30,7 +29,16 @@ template <int D, bool STATISTICS> struct forward_rows {
     float sum[forward_layout<D>::tiles][4];
     float entropy[forward_layout<D>::tiles][2]; /* with statistics: this lane's part of the sum of 2^exponent * exponent */
     uint32_t top[forward_layout<D>::tiles][2];  /* with statistics: its two largest 2^exponent, bfloat16 x2 */
+    uint32_t ones;                              /* with statistics: bfloat16 x2 */
 };
+
+/* 1 twice in bfloat16, as a number that stays in its register: a constant operand is moved there each time. */
+static __device__ __forceinline__ uint32_t two_ones()
+{
+    uint32_t ones;
+    asm("mov.b32 %0, 0x3f803f80;" : "=r"(ones));
+    return ones;
+}
 
 static __device__ __forceinline__ uint32_t largest_of_two(uint32_t a, uint32_t b)
 {
@@ -137,9 +145,9 @@ static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, co
 #pragma unroll
     for (int t = 0; t < TILES; t++) {
         if (HALVES == 2)
-            multiply_add(rows.sum[t], exponentials[t], TWO_ONES, TWO_ONES);
+            multiply_add(rows.sum[t], exponentials[t], rows.ones, rows.ones);
         else
-            multiply_add_half(rows.sum[t], exponentials[t], TWO_ONES);
+            multiply_add_half(rows.sum[t], exponentials[t], rows.ones);
 #pragma unroll
         for (int c = 0; c < 2 * HALVES; c++)
             rows.top[t][c % 2] = largest_of_two(rows.top[t][c % 2], exponentials[t][c]);

@@ -8,12 +8,16 @@
 #include "kernels/cuda/attention/forward_sm80.cuh"
 
 /* Of one warp. Lane l owns query 16 (l % 4 / 2) + 8 (l % 2) + l / 4, and slot l. */
-struct forward_kept {
+struct __align__(128) forward_kept {
     float squares[32];   /* |q|^2 */
     float entropies[32]; /* in nats; with statistics */
     float largest_logit; /* with statistics */
-    float padding[3];
 };
+
+static __device__ __forceinline__ const forward_kept *kept_of(const forward_kept *first, int bytes)
+{
+    return reinterpret_cast<const forward_kept *>(reinterpret_cast<const uint8_t *>(first) + bytes);
+}
 
 /* ---- rows of a group of four lanes: TILES tiles of two halves, one of which each lane owns ---- */
 
@@ -127,7 +131,8 @@ static __device__ __forceinline__ float largest_key_square(const RING &ring, int
 /* |q|^2 of 16 queries as square_norms gives them, but of squares rounded to bfloat16: half the products, and the norms
  * are off by some 1e-4, which the logits never see. */
 template <int STEPS>
-static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4])
+static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4],
+                                                            uint32_t ones)
 {
     float sums[4];
 #pragma unroll
@@ -137,9 +142,9 @@ static __device__ __forceinline__ void rounded_square_norms(float &low, float &h
         for (int i = 0; i < 4; i++)
             asm("fma.rn.bf16x2 %0, %1, %1, %2;" : "=r"(squares[i]) : "r"(rows[k][i]), "r"(0x80008000));
         if (k == 0)
-            multiply(sums, squares, TWO_ONES, TWO_ONES, 0, 0, 0, 0);
+            multiply(sums, squares, ones, ones, 0, 0, 0, 0);
         else
-            multiply_add(sums, squares, TWO_ONES, TWO_ONES);
+            multiply_add(sums, squares, ones, ones);
     }
     low = sums[0];
     high = sums[2];
@@ -147,64 +152,84 @@ static __device__ __forceinline__ void rounded_square_norms(float &low, float &h
 
 /* ---- logits ---- */
 
-/* The largest logit of a warp's queries. `plain`: no reference has moved. */
+/* The largest logit of a warp's queries, base 2. `plain`: no reference has moved. */
 template <int D>
-static __device__ __forceinline__ float largest_logit(const forward_rows<D, true> &rows, bool plain, int first_query,
+static __device__ __forceinline__ float largest_logit(forward_rows<D, true> &rows, bool plain, int first_query,
                                                       int tokens, lane_position at)
 {
     constexpr int tiles = forward_layout<D>::tiles;
-    float top[tiles][2], largest = 0, logit = -INFINITY;
+    if (first_query + 16 * tiles > tokens) {
+        asm volatile(""); /* a branch: few warps come here */
+#pragma unroll
+        for (int t = 0; t < tiles; t++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                rows.top[t][i] = first_query + t * 16 + i * 8 + at.group < tokens ? rows.top[t][i] : 0;
+    }
+    if (plain) {
+        uint32_t two = largest_of_two(rows.top[0][0], rows.top[0][1]);
+        if (tiles > 1)
+            two = largest_of_two(two, largest_of_two(rows.top[tiles - 1][0], rows.top[tiles - 1][1]));
+        float largest = fmaxf(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000));
+        return log2_fast(__int_as_float(warp_largest(__float_as_int(largest))));
+    }
+    float logit = -INFINITY;
 #pragma unroll
     for (int t = 0; t < tiles; t++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             uint32_t two = rows.top[t][i];
-            top[t][i] = fmaxf(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000));
-            if (first_query + 16 * tiles > tokens && first_query + t * 16 + i * 8 + at.group >= tokens)
-                top[t][i] = 0;
-            largest = fmaxf(largest, top[t][i]);
+            float largest = fmaxf(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000));
+            logit = fmaxf(logit, log2_fast(largest) - rows.shift[t][i]);
         }
-    if (plain)
-        return log2_fast(__int_as_float(warp_largest(__float_as_int(largest)))) * LN_2;
-#pragma unroll
-    for (int t = 0; t < tiles; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            logit = fmaxf(logit, log2_fast(top[t][i]) - rows.shift[t][i]);
-    return warp_largest(logit) * LN_2;
+    return warp_largest(logit);
 }
 
 /* ---- the record ---- */
 
-/* By all threads of a block, after their queries; `keys` are the last warp's. */
-static __device__ __forceinline__ void write_record(attention_record *record, const forward_kept *kept,
+/* Of what `warps` warps have left, by one warp. */
+static __device__ __forceinline__ void write_queries(attention_record *record, const forward_kept *kept, int warps,
+                                                     int stride, int lane)
+{
+    lane_norms queries;
+    for (int w = 0; w < warps; w++)
+        queries.add(kept_of(kept, w * stride)->squares[lane]);
+    queries.write(record->value + STATISTIC_Q_SUM, lane);
+}
+
+static __device__ __forceinline__ void write_logits(attention_record *record, const forward_kept *kept, int warps,
+                                                    int stride, int lane)
+{
+    float sum = 0;
+    uint32_t least = 0x7f800000; /* infinity */
+    for (int w = 0; w < warps; w++) {
+        float entropy = kept_of(kept, w * stride)->entropies[lane];
+        sum += entropy;
+        least = min(least, __float_as_uint(entropy));
+    }
+    float logit = warp_largest(lane < warps ? kept_of(kept, lane * stride)->largest_logit : -INFINITY) * LN_2;
+    sum = warp_sums(sum, 0, lane);
+    least = warp_least(least);
+    if (lane == 0) {
+        record->value[STATISTIC_LOGIT_MAX] = logit;
+        record->value[STATISTIC_ENTROPY_SUM] = sum;
+        record->value[STATISTIC_ENTROPY_MIN] = __uint_as_float(least);
+    }
+}
+
+/* By all threads of a block, after their queries. `kept` is the first warp's, others are `stride` bytes apart; `keys`
+ * are the last warp's. */
+static __device__ __forceinline__ void write_record(attention_record *record, const forward_kept *kept, int stride,
                                                     const lane_norms &keys)
 {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     __syncthreads();
-    if (warp == 0) {
-        lane_norms queries;
-        for (int w = 0; w < warps; w++)
-            queries.add(kept[w].squares[lane]);
-        queries.write(record->value + STATISTIC_Q_SUM, lane);
-    }
-    if (warp == 1 % warps) {
-        float sum = 0;
-        uint32_t least = 0x7f800000; /* infinity */
-        for (int w = 0; w < warps; w++) {
-            float entropy = kept[w].entropies[lane];
-            sum += entropy;
-            least = min(least, __float_as_uint(entropy));
-        }
-        float logit = warp_largest(lane < warps ? kept[lane].largest_logit : -INFINITY);
-        sum = warp_sums(sum, 0, lane);
-        least = warp_least(least);
-        if (lane == 0) {
-            record->value[STATISTIC_LOGIT_MAX] = logit;
-            record->value[STATISTIC_ENTROPY_SUM] = sum;
-            record->value[STATISTIC_ENTROPY_MIN] = __uint_as_float(least);
-        }
-    }
+    if (warp > 1 && warp < warps - 1)
+        return;
+    if (warp == 0)
+        write_queries(record, kept, warps, stride, lane);
+    if (warp == 1 % warps)
+        write_logits(record, kept, warps, stride, lane);
     if (warp == warps - 1)
         keys.write(record->value + STATISTIC_K_SUM, lane);
 }
