@@ -155,18 +155,18 @@ static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS>
     return false;
 }
 
-/* A chunk that has arrived meets the warp's first TILES tiles. `safe`: each chunk is. */
+/* A chunk that has arrived meets the warp's first TILES tiles. */
 template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &rows,
                                                   const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
-                                                  bool safe, const typename forward_layout<D>::ring &ring, int chunk,
+                                                  const typename forward_layout<D>::ring &ring, int chunk,
                                                   const attention_operands<bfloat16> &in,
                                                   const forward_place<D> &place)
 {
     int inside = min(forward_layout<D>::chunk, in.tokens - chunk * forward_layout<D>::chunk), lane = place.at.lane;
     uint32_t keys = ring.keys(chunk);
     const float4 *column = ring.columns(chunk) + place.at.pair;
-    if (safe || chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
+    if (place.kept(place.warp)->safe || chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
         attend_chunk<D, TILES, true>(rows, queries, keys, column, inside, lane);
     else
         attend_chunk<D, TILES, false>(rows, queries, keys, column, inside, lane);
@@ -245,7 +245,8 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     take_squares<D, STATISTICS>(squares, queries, in, place);
     forward_rows<D, STATISTICS> rows;
     start_rows(rows);
-    bool safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
+    place.kept(place.warp)->safe =
+        in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
     /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
     lane_norms keys;
     int key_chunks = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1 ? chunks : 0;
@@ -268,14 +269,14 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
                 keys.add(of_keys[i]);
         }
         if (layout::tiles > 1 && place.first_query + 16 < in.tokens)
-            meet_chunk<D, layout::tiles>(rows, queries, safe, ring, chunk, in, place);
+            meet_chunk<D, layout::tiles>(rows, queries, ring, chunk, in, place);
         else if (place.first_query < in.tokens)
-            meet_chunk<D, 1>(rows, queries, safe, ring, chunk, in, place);
+            meet_chunk<D, 1>(rows, queries, ring, chunk, in, place);
     }
 
     finish_rows(out, logsumexp, rows, in, place);
     if constexpr (STATISTICS) {
-        float logit = largest_logit(rows, safe, place.first_query, in.tokens, place.at);
+        float logit = largest_logit(rows, place.kept(place.warp)->safe, place.first_query, in.tokens, place.at);
         if (place.at.lane == 0)
             place.kept(place.warp)->largest_logit = logit;
         write_record(records + ((size_t)place.head * gridDim.z + place.image) * gridDim.x + blockIdx.x, place.kept(0),

@@ -12,6 +12,9 @@ constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 80.0f;
 /* 8 warps leave 255 registers a thread, 9 leave 168: enough without statistics, and all of 257 tokens. */
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
 
+/* No register is left on sm_80 or sm_90 to keep addresses in: they are worked out at each use, step by step. */
+template <int D, bool STATISTICS> constexpr bool forward_is_tight = STATISTICS ? D > 64 && D <= 96 : D == 64 || D < 32;
+
 template <int D> struct forward_layout {
     static constexpr int tiles = D > 96 ? 1 : 2; /* of 16 queries, a warp */
     static constexpr int chunk = D > 64 ? 32 : 64;
@@ -154,28 +157,70 @@ static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, co
     }
 }
 
-/* HALVES * 8 keys and values, given where the lane's first matrices lie, meet the first TILES tiles of a warp's
- * queries. */
-template <int D, int TILES, int HALVES, bool SAFE, bool STATISTICS>
+/* Where a lane reads keys, values and columns of a chunk. */
+template <int D, bool STATISTICS> struct chunk_place {
+    matrix_columns<D, !forward_is_tight<D, STATISTICS>> keys, values;
+    const float4 *columns;
+
+    __device__ __forceinline__ void advance(int rows)
+    {
+        keys.advance(rows);
+        values.advance(rows);
+        columns += rows / 2;
+    }
+};
+
+/* Products of the queries' columns from 16 K on with HALVES * 8 keys, the chunk's from ROW on. */
+template <int D, int TILES, int HALVES, int ROW, bool STATISTICS, int K = 0>
+static __device__ __forceinline__ void multiply_keys(float (&logits)[TILES][2][4],
+                                                     const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
+                                                     const chunk_place<D, STATISTICS> &place, const float4 (&column)[2])
+{
+    uint32_t b[4];
+    load_matrices<place.keys.template offset<K, ROW>>(b, place.keys.template at<K>());
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int n = 0; n < HALVES; n++)
+            if (K == 0)
+                multiply(logits[t][n], queries[t][K], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
+                         column[n].w);
+            else
+                multiply_add(logits[t][n], queries[t][K], b[2 * n], b[2 * n + 1]);
+    if constexpr (K + 1 < D / 16)
+        multiply_keys<D, TILES, HALVES, ROW, STATISTICS, K + 1>(logits, queries, place, column);
+}
+
+/* Products of exponentials with the values' columns from 16 J on. */
+template <int D, int TILES, int HALVES, int ROW, bool STATISTICS, int J = 0>
+static __device__ __forceinline__ void multiply_values(forward_rows<D, STATISTICS> &rows,
+                                                       const uint32_t (&exponentials)[TILES][4],
+                                                       const chunk_place<D, STATISTICS> &place)
+{
+    uint32_t b[4];
+    load_matrices_transposed<place.values.template offset<J, ROW>>(b, place.values.template at<J>());
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+        if (HALVES == 2) {
+            multiply_add(rows.out[t][2 * J], exponentials[t], b[0], b[1]);
+            multiply_add(rows.out[t][2 * J + 1], exponentials[t], b[2], b[3]);
+        } else {
+            multiply_add_half(rows.out[t][2 * J], exponentials[t], b[0]);
+            multiply_add_half(rows.out[t][2 * J + 1], exponentials[t], b[2]);
+        }
+    if constexpr (J + 1 < D / 16)
+        multiply_values<D, TILES, HALVES, ROW, STATISTICS, J + 1>(rows, exponentials, place);
+}
+
+/* HALVES * 8 keys and values of a chunk from ROW on meet the first TILES tiles of a warp's queries. */
+template <int D, int TILES, int HALVES, int ROW, bool SAFE, bool STATISTICS>
 static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
                                               const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
-                                              uint32_t keys, uint32_t values, const float4 (&column)[2])
+                                              const chunk_place<D, STATISTICS> &place)
 {
+    float4 column[2] = {place.columns[ROW / 2], HALVES == 2 ? place.columns[ROW / 2 + 4] : float4()};
     float logits[TILES][2][4] = {};
-#pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-        uint32_t b[4];
-        load_matrices(b, matrix_column<D>(keys, k));
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int n = 0; n < HALVES; n++)
-                if (k == 0)
-                    multiply(logits[t][n], queries[t][k], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
-                             column[n].w);
-                else
-                    multiply_add(logits[t][n], queries[t][k], b[2 * n], b[2 * n + 1]);
-    }
+    multiply_keys<D, TILES, HALVES, ROW, STATISTICS>(logits, queries, place, column);
     exponentiate<D, TILES, HALVES, SAFE>(logits, column, rows);
     uint32_t exponentials[TILES][4]; /* the left operand of the next product */
 #pragma unroll
@@ -185,42 +230,36 @@ static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
             exponentials[t][c] = pack_bf16(logits[t][c / 2][c % 2 * 2], logits[t][c / 2][c % 2 * 2 + 1]);
     if constexpr (STATISTICS)
         summarise<D, TILES, HALVES>(rows, exponentials);
-#pragma unroll
-    for (int j = 0; j < D / 16; j++) {
-        uint32_t b[4];
-        load_matrices_transposed(b, matrix_column<D>(values, j));
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-            if (HALVES == 2) {
-                multiply_add(rows.out[t][2 * j], exponentials[t], b[0], b[1]);
-                multiply_add(rows.out[t][2 * j + 1], exponentials[t], b[2], b[3]);
-            } else {
-                multiply_add_half(rows.out[t][2 * j], exponentials[t], b[0]);
-                multiply_add_half(rows.out[t][2 * j + 1], exponentials[t], b[2]);
-            }
-    }
+    multiply_values<D, TILES, HALVES, ROW>(rows, exponentials, place);
 }
 
-/* The same for the first `inside` keys of a chunk, 16 at a time; the last 8 alone where that is enough. */
+/* The same for the first `inside` keys of a chunk, 32 or 16 at a time; the last 8 alone where that is the usual way. */
 template <int D, int TILES, bool SAFE, bool STATISTICS>
 static __device__ __forceinline__ void attend_chunk(forward_rows<D, STATISTICS> &rows,
                                                     const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
                                                     uint32_t keys, const float4 *columns, int inside, int lane)
 {
-    uint32_t values = keys + forward_layout<D>::ring::chunk_bytes + matrix_offset<D>(DOWN, lane);
-    keys += matrix_offset<D>(ACROSS, lane);
+    constexpr bool tight = forward_is_tight<D, STATISTICS>;
+    typedef matrix_columns<D, !tight> lane_columns;
+    chunk_place<D, STATISTICS> place = {
+        lane_columns(keys + matrix_offset<D>(ACROSS, lane)),
+        lane_columns(keys + forward_layout<D>::ring::chunk_bytes + matrix_offset<D>(DOWN, lane)), columns};
+    if constexpr (SAFE && !tight) {
 #pragma unroll 1
-    for (; inside > 8; inside -= 16) {
-        float4 column[2] = {columns[0], columns[4]};
-        attend<D, TILES, 2, SAFE>(rows, queries, keys, values, column);
-        keys += 16 * rows_of<D>::bytes;
-        values += 16 * rows_of<D>::bytes;
-        columns += 8;
+        for (; inside > 24; inside -= 32) {
+            attend<D, TILES, 2, 0, SAFE>(rows, queries, place);
+            attend<D, TILES, 2, 16, SAFE>(rows, queries, place);
+            place.advance(32);
+        }
     }
-    if (inside > 0) {
-        float4 column[2] = {columns[0]};
-        attend<D, TILES, 1, SAFE>(rows, queries, keys, values, column);
+#pragma unroll 1
+    for (; inside > (SAFE ? 8 : 0); inside -= 16) {
+        attend<D, TILES, 2, 0, SAFE>(rows, queries, place);
+        place.advance(16);
     }
+    if constexpr (SAFE)
+        if (inside > 0)
+            attend<D, TILES, 1, 0, SAFE>(rows, queries, place);
 }
 
 #endif

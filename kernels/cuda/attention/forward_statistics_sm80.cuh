@@ -12,6 +12,7 @@ struct __align__(128) forward_kept {
     float squares[32];   /* |q|^2 */
     float entropies[32]; /* in nats; with statistics */
     float largest_logit; /* with statistics */
+    bool safe;           /* no chunk needs a reference; no register is left for it */
 };
 
 static __device__ __forceinline__ const forward_kept *kept_of(const forward_kept *first, int bytes)
@@ -128,24 +129,20 @@ static __device__ __forceinline__ float largest_key_square(const RING &ring, int
     return __int_as_float(warp_largest(__float_as_int(largest)));
 }
 
-/* |q|^2 of 16 queries as square_norms gives them, but of squares rounded to bfloat16: half the products, and the norms
- * are off by some 1e-4, which the logits never see. */
+/* |q|^2 of 16 queries as square_norms gives them, but of sums that are rounded to bfloat16 before the last 16 are added:
+ * one product instead of 2 D / 16, and norms that are off by some 2e-4, which the logits never see. */
 template <int STEPS>
 static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4],
                                                             uint32_t ones)
 {
-    float sums[4];
+    uint32_t squares[4] = {};
 #pragma unroll
-    for (int k = 0; k < STEPS; k++) {
-        uint32_t squares[4];
+    for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            asm("fma.rn.bf16x2 %0, %1, %1, %2;" : "=r"(squares[i]) : "r"(rows[k][i]), "r"(0x80008000));
-        if (k == 0)
-            multiply(sums, squares, ones, ones, 0, 0, 0, 0);
-        else
-            multiply_add(sums, squares, ones, ones);
-    }
+            asm("fma.rn.bf16x2 %0, %1, %1, %0;" : "+r"(squares[i]) : "r"(rows[k][i]));
+    float sums[4];
+    multiply(sums, squares, ones, ones, 0, 0, 0, 0);
     low = sums[0];
     high = sums[2];
 }

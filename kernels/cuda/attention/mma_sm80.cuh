@@ -106,19 +106,46 @@ template <int WIDTH> static __device__ __forceinline__ uint32_t matrix_column(ui
     return (first ^ (k % permuted * 32)) + k / permuted * permuted * 32;
 }
 
-__device__ __forceinline__ void load_matrices(uint32_t (&to)[4], uint32_t address)
+/* The same for many rows: with KEPT all addresses that differ by more than a constant, each in its register. */
+template <int WIDTH, bool KEPT> struct matrix_columns {
+    static constexpr int permuted = rows_of<WIDTH>::spread / 2, count = KEPT ? permuted : 1;
+    uint32_t address[count];
+
+    __device__ __forceinline__ explicit matrix_columns(uint32_t first)
+    {
+#pragma unroll
+        for (int k = 0; k < count; k++)
+            address[k] = first ^ (k * 32);
+    }
+    __device__ __forceinline__ void advance(int rows)
+    {
+#pragma unroll
+        for (int k = 0; k < count; k++)
+            address[k] += rows * rows_of<WIDTH>::bytes;
+    }
+    /* Columns 16 K to 16 K + 15 of the 16 rows from ROW on are at at<K>() + offset<K, ROW>. */
+    template <int K> __device__ __forceinline__ uint32_t at() const
+    {
+        return KEPT ? address[K % count] : address[0] ^ (K % permuted * 32);
+    }
+    template <int K, int ROW>
+    static constexpr int offset = K / permuted * permuted * 32 + ROW * rows_of<WIDTH>::bytes;
+};
+
+/* From `address` + OFFSET; the addition is the instruction's own. */
+template <int OFFSET = 0> __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], uint32_t address)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
+                 : "r"(address), "n"(OFFSET)
                  : "memory");
 }
 
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint32_t address)
+template <int OFFSET = 0> __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint32_t address)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
+                 : "r"(address), "n"(OFFSET)
                  : "memory");
 }
 
