@@ -157,15 +157,15 @@ static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, co
     }
 }
 
-/* Where a lane reads keys, values and columns of a chunk. */
+/* Where a lane reads keys and columns of a chunk. Values lie a constant further than keys: both are read in the order
+ * DOWN, which has the keys' two units in the other two registers than ACROSS. */
 template <int D, bool STATISTICS> struct chunk_place {
-    matrix_columns<D, !forward_is_tight<D, STATISTICS>> keys, values;
+    matrix_columns<D, !forward_is_tight<D, STATISTICS>> keys;
     const float4 *columns;
 
     __device__ __forceinline__ void advance(int rows)
     {
         keys.advance(rows);
-        values.advance(rows);
         columns += rows / 2;
     }
 };
@@ -183,10 +183,10 @@ static __device__ __forceinline__ void multiply_keys(float (&logits)[TILES][2][4
 #pragma unroll
         for (int n = 0; n < HALVES; n++)
             if (K == 0)
-                multiply(logits[t][n], queries[t][K], b[2 * n], b[2 * n + 1], column[n].z, column[n].w, column[n].z,
+                multiply(logits[t][n], queries[t][K], b[n], b[n + 2], column[n].z, column[n].w, column[n].z,
                          column[n].w);
             else
-                multiply_add(logits[t][n], queries[t][K], b[2 * n], b[2 * n + 1]);
+                multiply_add(logits[t][n], queries[t][K], b[n], b[n + 2]);
     if constexpr (K + 1 < D / 16)
         multiply_keys<D, TILES, HALVES, ROW, STATISTICS, K + 1>(logits, queries, place, column);
 }
@@ -198,7 +198,8 @@ static __device__ __forceinline__ void multiply_values(forward_rows<D, STATISTIC
                                                        const chunk_place<D, STATISTICS> &place)
 {
     uint32_t b[4];
-    load_matrices_transposed<place.values.template offset<J, ROW>>(b, place.values.template at<J>());
+    load_matrices_transposed<forward_layout<D>::ring::chunk_bytes + place.keys.template offset<J, ROW>>(
+        b, place.keys.template at<J>());
 #pragma unroll
     for (int t = 0; t < TILES; t++)
         if (HALVES == 2) {
@@ -241,9 +242,7 @@ static __device__ __forceinline__ void attend_chunk(forward_rows<D, STATISTICS> 
 {
     constexpr bool tight = forward_is_tight<D, STATISTICS>;
     typedef matrix_columns<D, !tight> lane_columns;
-    chunk_place<D, STATISTICS> place = {
-        lane_columns(keys + matrix_offset<D>(ACROSS, lane)),
-        lane_columns(keys + forward_layout<D>::ring::chunk_bytes + matrix_offset<D>(DOWN, lane)), columns};
+    chunk_place<D, STATISTICS> place = {lane_columns(keys + matrix_offset<D>(DOWN, lane)), columns};
     if constexpr (SAFE && !tight) {
 #pragma unroll 1
         for (; inside > 24; inside -= 32) {
