@@ -132,7 +132,7 @@ template <int D, bool STATISTICS> static __device__ __forceinline__ void start_r
     }
 }
 
-/* Whether no logit of a chunk can be too large for its row's reference. The first chunk sets references if one can. */
+/* Whether no logit of a chunk can be too large for its row's reference, of which there are none before the first. */
 template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS> &rows,
                                                      const typename forward_layout<D>::ring &ring, int chunk,
@@ -163,13 +163,11 @@ static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &r
                                                   const attention_operands<bfloat16> &in,
                                                   const forward_place<D> &place)
 {
-    int inside = min(forward_layout<D>::chunk, in.tokens - chunk * forward_layout<D>::chunk), lane = place.at.lane;
-    uint32_t keys = ring.keys(chunk);
-    const float4 *column = ring.columns(chunk) + place.at.pair;
-    if (place.kept(place.warp)->safe || chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
-        attend_chunk<D, TILES, true>(rows, queries, keys, column, inside, lane);
-    else
-        attend_chunk<D, TILES, false>(rows, queries, keys, column, inside, lane);
+    int inside = min(forward_layout<D>::chunk, in.tokens - chunk * forward_layout<D>::chunk);
+    chunk_place<D, STATISTICS> from(ring, chunk, place.at);
+    if (!place.kept(place.warp)->safe && !chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
+        find_references<D, TILES>(rows, queries, from, inside);
+    attend_chunk<D, TILES>(rows, queries, from, inside);
 }
 
 /* Divides by the sums of exponentials: log-sum-exps to memory; outputs too, by way of the warp's tiles. */

@@ -65,7 +65,7 @@ static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)
     return __all_sync(0xffffffffu, most <= SAFE_EXPONENT);
 }
 
-/* Moves every row's reference up to the largest logit of these 16 keys, `tops` of all lanes, where that is larger. */
+/* Moves every row's reference up to the largest logit of a chunk, `tops` of all lanes, where that is larger. */
 template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ void move_references(forward_rows<D, STATISTICS> &rows, const float (&tops)[TILES][2])
 {
@@ -73,9 +73,9 @@ static __device__ __forceinline__ void move_references(forward_rows<D, STATISTIC
     for (int t = 0; t < TILES; t++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float rise = fmaxf(0.0f, row_max(tops[t][i]) + rows.shift[t][i]);
+            float shift = fminf(rows.shift[t][i], -row_max(tops[t][i])), rise = rows.shift[t][i] - shift;
             float shrink = exp2_fast(-rise);
-            rows.shift[t][i] -= rise;
+            rows.shift[t][i] = shift;
             if (STATISTICS) {
                 /* Each of four lanes takes its part of what the smaller exponents take away. */
                 rows.entropy[t][i] = (rows.entropy[t][i] - 0.25f * rise * rows.sum[t][2 * i]) * shrink;
@@ -92,46 +92,18 @@ static __device__ __forceinline__ void move_references(forward_rows<D, STATISTIC
         }
 }
 
-/* Products become logits, base 2; where one is far above its row's reference, references move. */
-template <int D, int TILES, int HALVES, bool STATISTICS>
-static __device__ __forceinline__ void find_references(float (&logits)[TILES][2][4], const float4 (&column)[2],
-                                                       forward_rows<D, STATISTICS> &rows)
-{
-    float tops[TILES][2];
-    bool far = false;
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            tops[t][i] = MASKED;
-#pragma unroll
-            for (int n = 0; n < HALVES; n++)
-#pragma unroll
-                for (int c = 2 * i; c < 2 * i + 2; c++) {
-                    logits[t][n][c] *= c % 2 ? column[n].y : column[n].x;
-                    tops[t][i] = fmaxf(tops[t][i], logits[t][n][c]);
-                }
-            far |= tops[t][i] + rows.shift[t][i] > REFERENCE_SLACK;
-        }
-    if (__any_sync(0xffffffffu, far))
-        move_references<D, TILES>(rows, tops);
-}
-
 /* Products of the queries with HALVES * 8 keys to exponentials. */
-template <int D, int TILES, int HALVES, bool SAFE, bool STATISTICS>
+template <int D, int TILES, int HALVES, bool STATISTICS>
 static __device__ __forceinline__ void exponentiate(float (&logits)[TILES][2][4], const float4 (&column)[2],
                                                     forward_rows<D, STATISTICS> &rows)
 {
-    if (!SAFE)
-        find_references<D, TILES, HALVES>(logits, column, rows);
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
         for (int n = 0; n < HALVES; n++)
 #pragma unroll
             for (int c = 0; c < 4; c++) {
-                float shift = rows.shift[t][c / 2], logit = logits[t][n][c];
-                float exponent = SAFE ? fmaf(logit, c % 2 ? column[n].y : column[n].x, shift) : logit + shift;
+                float exponent = fmaf(logits[t][n][c], c % 2 ? column[n].y : column[n].x, rows.shift[t][c / 2]);
                 float exponential = exp2_fast(exponent);
                 if (STATISTICS)
                     rows.entropy[t][c / 2] = fmaf(exponential, exponent, rows.entropy[t][c / 2]);
@@ -162,6 +134,11 @@ static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, co
 template <int D, bool STATISTICS> struct chunk_place {
     matrix_columns<D, !forward_is_tight<D, STATISTICS>> keys;
     const float4 *columns;
+
+    __device__ __forceinline__ chunk_place(const typename forward_layout<D>::ring &ring, int chunk, lane_position at)
+        : keys(ring.keys(chunk) + matrix_offset<D>(DOWN, at.lane)), columns(ring.columns(chunk) + at.pair)
+    {
+    }
 
     __device__ __forceinline__ void advance(int rows)
     {
@@ -214,7 +191,7 @@ static __device__ __forceinline__ void multiply_values(forward_rows<D, STATISTIC
 }
 
 /* HALVES * 8 keys and values of a chunk from ROW on meet the first TILES tiles of a warp's queries. */
-template <int D, int TILES, int HALVES, int ROW, bool SAFE, bool STATISTICS>
+template <int D, int TILES, int HALVES, int ROW, bool STATISTICS>
 static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
                                               const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
                                               const chunk_place<D, STATISTICS> &place)
@@ -222,7 +199,7 @@ static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
     float4 column[2] = {place.columns[ROW / 2], HALVES == 2 ? place.columns[ROW / 2 + 4] : float4()};
     float logits[TILES][2][4] = {};
     multiply_keys<D, TILES, HALVES, ROW, STATISTICS>(logits, queries, place, column);
-    exponentiate<D, TILES, HALVES, SAFE>(logits, column, rows);
+    exponentiate<D, TILES, HALVES>(logits, column, rows);
     uint32_t exponentials[TILES][4]; /* the left operand of the next product */
 #pragma unroll
     for (int t = 0; t < TILES; t++)
@@ -234,31 +211,62 @@ static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
     multiply_values<D, TILES, HALVES, ROW>(rows, exponentials, place);
 }
 
-/* The same for the first `inside` keys of a chunk, 32 or 16 at a time; the last 8 alone where that is the usual way. */
-template <int D, int TILES, bool SAFE, bool STATISTICS>
+/* The same for the first `inside` keys of a chunk, 32 or 16 at a time; the last 8 alone where that is enough. */
+template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ void attend_chunk(forward_rows<D, STATISTICS> &rows,
                                                     const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
-                                                    uint32_t keys, const float4 *columns, int inside, int lane)
+                                                    chunk_place<D, STATISTICS> place, int inside)
 {
-    constexpr bool tight = forward_is_tight<D, STATISTICS>;
-    typedef matrix_columns<D, !tight> lane_columns;
-    chunk_place<D, STATISTICS> place = {lane_columns(keys + matrix_offset<D>(DOWN, lane)), columns};
-    if constexpr (SAFE && !tight) {
+    if constexpr (!forward_is_tight<D, STATISTICS>) {
 #pragma unroll 1
         for (; inside > 24; inside -= 32) {
-            attend<D, TILES, 2, 0, SAFE>(rows, queries, place);
-            attend<D, TILES, 2, 16, SAFE>(rows, queries, place);
+            attend<D, TILES, 2, 0>(rows, queries, place);
+            attend<D, TILES, 2, 16>(rows, queries, place);
             place.advance(32);
         }
     }
 #pragma unroll 1
-    for (; inside > (SAFE ? 8 : 0); inside -= 16) {
-        attend<D, TILES, 2, 0, SAFE>(rows, queries, place);
+    for (; inside > 8; inside -= 16) {
+        attend<D, TILES, 2, 0>(rows, queries, place);
         place.advance(16);
     }
-    if constexpr (SAFE)
-        if (inside > 0)
-            attend<D, TILES, 1, 0, SAFE>(rows, queries, place);
+    if (inside > 0)
+        attend<D, TILES, 1, 0>(rows, queries, place);
+}
+
+/* Where a logit of a chunk is far above its row's reference, references move, before the chunk is attended to. This
+ * multiplies queries and keys twice; to keep the products of a chunk there are no registers. */
+template <int D, int TILES, bool STATISTICS>
+static __device__ __forceinline__ void find_references(forward_rows<D, STATISTICS> &rows,
+                                                       const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
+                                                       chunk_place<D, STATISTICS> place, int inside)
+{
+    float tops[TILES][2];
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+        tops[t][0] = tops[t][1] = MASKED;
+#pragma unroll 1
+    for (; inside > 0; inside -= 16) {
+        float4 column[2] = {place.columns[0], place.columns[4]};
+        float logits[TILES][2][4];
+        multiply_keys<D, TILES, 2, 0, STATISTICS>(logits, queries, place, column);
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int n = 0; n < 2; n++)
+#pragma unroll
+                for (int c = 0; c < 4; c++)
+                    tops[t][c / 2] = fmaxf(tops[t][c / 2], logits[t][n][c] * (c % 2 ? column[n].y : column[n].x));
+        place.advance(16);
+    }
+    bool far = false;
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            far |= tops[t][i] + rows.shift[t][i] > REFERENCE_SLACK;
+    if (__any_sync(0xffffffffu, far))
+        move_references<D, TILES>(rows, tops);
 }
 
 #endif
