@@ -132,6 +132,11 @@ template <int D, bool STATISTICS> static __device__ __forceinline__ void start_r
     }
 }
 
+template <int D> static __device__ __forceinline__ int keys_inside(int chunk, int tokens)
+{
+    return min(forward_layout<D>::chunk, tokens - chunk * forward_layout<D>::chunk);
+}
+
 /* Whether no logit of a chunk can be too large for its row's reference, of which there are none before the first. */
 template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS> &rows,
@@ -163,11 +168,15 @@ static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &r
                                                   const attention_operands<bfloat16> &in,
                                                   const forward_place<D> &place)
 {
-    int inside = min(forward_layout<D>::chunk, in.tokens - chunk * forward_layout<D>::chunk);
-    chunk_place<D, STATISTICS> from(ring, chunk, place.at);
-    if (!place.kept(place.warp)->safe && !chunk_is_safe<D, TILES>(rows, ring, chunk, in, place))
-        find_references<D, TILES>(rows, queries, from, inside);
-    attend_chunk<D, TILES>(rows, queries, from, inside);
+    if (!place.kept(place.warp)->safe) {
+        int same = chunk;
+        asm volatile("" : "+r"(same)); /* what follows is rare: none of it is to be worked out before */
+        if (!chunk_is_safe<D, TILES>(rows, ring, same, in, place))
+            find_references<D, TILES>(rows, queries, chunk_place<D, STATISTICS>(ring, same, place.at),
+                                      keys_inside<D>(same, in.tokens));
+    }
+    attend_chunk<D, TILES>(rows, queries, chunk_place<D, STATISTICS>(ring, chunk, place.at),
+                           keys_inside<D>(chunk, in.tokens));
 }
 
 /* Divides by the sums of exponentials: log-sum-exps to memory; outputs too, by way of the warp's tiles. */
