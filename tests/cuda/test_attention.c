@@ -45,13 +45,20 @@ static void check_backward(const struct trial *trial, double tolerance)
 
 /* ---- the tests ---- */
 
+static void check_forward_passes(struct trial *trial, double tolerance)
+{
+    run_reference(trial->heads, &trial->extras, &trial->extra_gradients, &trial->shape);
+    trial_forward(trial, false);
+    check_forward(trial, tolerance);
+    trial_forward(trial, true);
+    check_forward(trial, tolerance);
+    assert_statistics(&trial->statistics[0][0], trial->heads, &trial->shape, tolerance);
+}
+
 static void check_trial(struct trial *trial)
 {
     double tolerance = trial->ctx.dtype == DTYPE_FLOAT32 ? 1e-5 : 2e-2;
-    trial_forward(trial, true);
-    run_reference(trial->heads, &trial->extras, &trial->extra_gradients, &trial->shape);
-    check_forward(trial, tolerance);
-    assert_statistics(&trial->statistics[0][0], trial->heads, &trial->shape, tolerance);
+    check_forward_passes(trial, tolerance);
     trial_backward(trial);
     check_backward(trial, tolerance);
     check_extras(trial, tolerance);
@@ -110,6 +117,39 @@ static void steep_logits_match_float64(void **state)
     check_shape((struct attention_shape){ATTENTION_STANDARD, 1, 77, 2, 64}, DTYPE_BFLOAT16, 4);
 }
 
+/* Queries and keys of some tokens become longer. */
+static void stretch(struct trial *trial, size_t first, size_t end, double factor)
+{
+    const struct attention_shape *s = &trial->shape;
+    for (size_t h = 0; h < s->heads; h++)
+        for (size_t t = first; t < end; t++)
+            for (size_t i = 0; i < 2 * s->head_dim; i++) {
+                int part = (int)(i / s->head_dim);
+                double *x = &trial->heads[h].x[part][t * s->head_dim + i % s->head_dim];
+                *x = tensor_put(&trial->qkv, qkv_index(s, 0, t, part, h) + i % s->head_dim, *x * factor);
+            }
+    tensor_up(&trial->qkv);
+}
+
+/* The bound on the logits holds for some chunks of keys and not for others, in each order; so references appear, move
+ * and stay, and queries whose logits are small stand beside others in one warp. */
+static void chunks_of_all_norms_match_float64(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t first, end;
+    } long_tokens[] = {{0, 50}, {70, 130}, {140, 200}, {0, 1}};
+    static const enum attention_kind kinds[] = {ATTENTION_STANDARD, ATTENTION_QUEST, ATTENTION_QNORM};
+    for (size_t i = 0; i < sizeof long_tokens / sizeof *long_tokens; i++)
+        for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
+            struct trial trial;
+            trial_new(&trial, (struct attention_shape){kinds[kind], 1, 200, 2, i % 2 ? 80 : 64}, DTYPE_BFLOAT16, 1);
+            stretch(&trial, long_tokens[i].first, long_tokens[i].end, 20);
+            check_forward_passes(&trial, 2e-2);
+            trial_free(&trial);
+        }
+}
+
 /* Backward, several blocks have the keys of a head and add to its dQ in turn. */
 static void long_sequences_match_float64(void **state)
 {
@@ -117,6 +157,7 @@ static void long_sequences_match_float64(void **state)
     check_shape((struct attention_shape){ATTENTION_QUEST, 1, 577, 2, 64}, DTYPE_BFLOAT16, 1);
     check_shape((struct attention_shape){ATTENTION_STANDARD, 2, 289, 1, 32}, DTYPE_BFLOAT16, 1);
     check_shape((struct attention_shape){ATTENTION_QUEST, 1, 1100, 1, 16}, DTYPE_BFLOAT16, 1);
+    check_shape((struct attention_shape){ATTENTION_STANDARD, 1, 1100, 1, 64}, DTYPE_BFLOAT16, 1);
     check_shape((struct attention_shape){ATTENTION_QUEST, 1, 300, 1, 128}, DTYPE_BFLOAT16, 1);
 }
 
@@ -184,10 +225,11 @@ static void same_bits_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float32_matches_float64),        cmocka_unit_test(bfloat16_matches_float64),
-        cmocka_unit_test(every_head_dim_matches_float64), cmocka_unit_test(steep_logits_match_float64),
-        cmocka_unit_test(long_sequences_match_float64),   cmocka_unit_test(little_shared_memory_matches_float64),
-        cmocka_unit_test(extreme_keys_stay_finite),       cmocka_unit_test(same_bits_again),
+        cmocka_unit_test(float32_matches_float64),           cmocka_unit_test(bfloat16_matches_float64),
+        cmocka_unit_test(every_head_dim_matches_float64),    cmocka_unit_test(steep_logits_match_float64),
+        cmocka_unit_test(long_sequences_match_float64),      cmocka_unit_test(little_shared_memory_matches_float64),
+        cmocka_unit_test(extreme_keys_stay_finite),          cmocka_unit_test(same_bits_again),
+        cmocka_unit_test(chunks_of_all_norms_match_float64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
