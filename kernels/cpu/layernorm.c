@@ -60,7 +60,7 @@ bool cpu_residual_layernorm_forward(struct context *ctx, const struct residual_l
                 const float *added = row_read(op->branch, first, scratch.buffers[1], dim, dtype);
                 add_branch(sum, x, added, op->gamma, op->path_scale ? op->path_scale[row / op->tokens] : 1.0f, dim);
                 row_write(op->residual_out, first, sum, dim, dtype);
-                x = sum;
+                x = row_read(op->residual_out, first, scratch.buffers[0], dim, dtype); /* as it was rounded */
             }
             float *y = row_target(op->normed, first, scratch.buffers[1], dtype);
             normalise(y, op->mean + row, op->rstd + row, x, op->weight, op->bias, dim);
