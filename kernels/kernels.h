@@ -156,7 +156,8 @@ struct linear_forward {
 };
 typedef bool linear_forward_op(struct context *ctx, const struct linear_forward *op, struct error *error);
 /* in_gradient = out_gradient * weight (skipped where NULL); weight_gradient += out_gradient^T * in, or = where it is to
- * be overwritten; bias_gradient += column sums of out_gradient (skipped where NULL). */
+ * be overwritten; bias_gradient += column sums of out_gradient (the latter skipped where NULL, both where
+ * weight_gradient is). Two calls, one for each half, give the bits of one. */
 struct linear_backward {
     void *in_gradient;
     float *weight_gradient, *bias_gradient;
@@ -185,12 +186,13 @@ typedef bool residual_layernorm_forward_op(struct context *ctx, const struct res
 /* residual_gradient comes in as the gradient of residual_out by all other uses and goes out with LayerNorm's part
  * added: the gradient of residual_in. branch_gradient = path_scale * gamma * that; NULL where there is no branch,
  * or neither gamma nor path_scale (then it equals residual_gradient, which the caller uses). `branch` and
- * gamma_gradient are read and written only where gamma is given. */
+ * gamma_gradient are read and written only where gamma is given. normed, where not NULL, becomes again what the forward
+ * pass made, bit for bit; it is memory of its own, and only then is `bias` read. */
 struct residual_layernorm_backward {
-    void *residual_gradient, *branch_gradient;
+    void *residual_gradient, *branch_gradient, *normed;
     float *weight_gradient, *bias_gradient, *gamma_gradient;
     const void *normed_gradient, *residual_out, *branch;
-    const float *mean, *rstd, *gamma, *path_scale, *weight;
+    const float *mean, *rstd, *gamma, *path_scale, *weight, *bias;
     size_t rows, tokens, dim;
 };
 typedef bool residual_layernorm_backward_op(struct context *ctx, const struct residual_layernorm_backward *op,
@@ -225,9 +227,10 @@ typedef bool attention_backward_op(struct context *ctx, const struct attention_b
 /* out = gelu(in + bias); in, out T [rows, dim], bias T [dim]; out may be in only if no backward pass follows. */
 typedef bool gelu_forward_op(struct context *ctx, void *out, const void *in, const void *bias, size_t rows, size_t dim,
                              struct error *error);
-/* in_gradient = out_gradient * gelu'(in + bias), in place allowed; bias_gradient += its column sums. */
+/* in_gradient = out_gradient * gelu'(in + bias), in place allowed; bias_gradient += its column sums. out, where not
+ * NULL, becomes again what the forward pass made, bit for bit; it may be `in`. */
 struct gelu_backward {
-    void *in_gradient;
+    void *in_gradient, *out;
     float *bias_gradient;
     const void *out_gradient, *in, *bias;
     size_t rows, dim;

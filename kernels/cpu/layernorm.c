@@ -21,6 +21,13 @@ static void add_branch(float *out, const float *in, const float *branch, const f
     }
 }
 
+static void scale_row(float *restrict normed, const float *restrict x, float mean, float rstd,
+                      const float *restrict weight, const float *restrict bias, size_t dim)
+{
+    for (size_t i = 0; i < dim; i++)
+        normed[i] = fmaf((x[i] - mean) * rstd, weight[i], bias[i]);
+}
+
 static void normalise(float *restrict normed, float *mean, float *rstd, const float *restrict x,
                       const float *restrict weight, const float *restrict bias, size_t dim)
 {
@@ -35,8 +42,7 @@ static void normalise(float *restrict normed, float *mean, float *rstd, const fl
         squares = fmaf(d, d, squares);
     }
     float scale = 1.0f / sqrtf(squares / (float)dim + epsilon);
-    for (size_t i = 0; i < dim; i++)
-        normed[i] = fmaf((x[i] - centre) * scale, weight[i], bias[i]);
+    scale_row(normed, x, centre, scale, weight, bias, dim);
     *mean = centre;
     *rstd = scale;
 }
@@ -130,6 +136,11 @@ bool cpu_residual_layernorm_backward(struct context *ctx, const struct residual_
             const float *from = row_read(op->normed_gradient, first, scratch.buffers[2], dim, dtype);
             add_gradient(total, weight_sums, bias_sums, from, x, op->mean[row], op->rstd[row], op->weight, dim);
             row_write(op->residual_gradient, first, total, dim, dtype);
+            if (op->normed) {
+                float *again = row_target(op->normed, first, scratch.buffers[3], dtype);
+                scale_row(again, x, op->mean[row], op->rstd[row], op->weight, op->bias, dim);
+                row_write(op->normed, first, again, dim, dtype);
+            }
             if (op->branch_gradient) {
                 const float *added = op->gamma ? row_read(op->branch, first, scratch.buffers[1], dim, dtype) : NULL;
                 float *to = row_target(op->branch_gradient, first, scratch.buffers[2], dtype);

@@ -313,7 +313,7 @@ static bool weight_gradient_product(struct context *ctx, const struct linear_bac
 bool cpu_linear_backward(struct context *ctx, const struct linear_backward *op, struct error *error)
 {
     struct operands operands = {op->out_gradient, op->weight, NULL, op->in_gradient, ctx->workspace};
-    return weight_gradient_product(ctx, op, error) &&
+    return (!op->weight_gradient || weight_gradient_product(ctx, op, error)) &&
            (!op->in_gradient || multiply(ctx, INPUT_GRADIENT, &operands, op->rows, op->in_dim, op->out_dim, error));
 }
 

@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(STRIP_THREADS)
 
 template <typename T, int VEC>
 __global__ void __launch_bounds__(STRIP_THREADS)
-    gelu_backward_kernel(T *in_gradient, float *partial, const T *out_gradient, const T *in, const T *bias, size_t rows,
-                         size_t dim, size_t rows_per_chunk)
+    gelu_backward_kernel(T *in_gradient, T *out, float *partial, const T *out_gradient, const T *in, const T *bias,
+                         size_t rows, size_t dim, size_t rows_per_chunk)
 {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     size_t column = (blockIdx.x * (size_t)32 + lane) * VEC;
@@ -92,8 +92,11 @@ __global__ void __launch_bounds__(STRIP_THREADS)
                     float change = to_float(gradient.value[i]) * (distribution + u * density);
                     sum[i] += change;
                     gradient.value[i] = from_float<T>(change);
+                    x.value[i] = from_float<T>(u * distribution);
                 }
                 store_pack<VEC>(in_gradient + (row + r * STRIP_WARPS) * dim + column, 0, gradient);
+                if (out)
+                    store_pack<VEC>(out + (row + r * STRIP_WARPS) * dim + column, 0, x);
             }
         }
     }
@@ -119,8 +122,8 @@ static bool launch_backward(struct context *ctx, const struct gelu_backward *op,
     if (!cuda_workspace(ctx, &partial, cut.grid.y * dim * sizeof(float), "gelu_backward", error))
         return false;
     gelu_backward_kernel<T, VEC><<<cut.grid, STRIP_THREADS, 0, ctx->compute>>>(
-        (T *)op->in_gradient, (float *)partial, (const T *)op->out_gradient, (const T *)op->in, (const T *)op->bias,
-        op->rows, dim, cut.rows_per_chunk);
+        (T *)op->in_gradient, (T *)op->out, (float *)partial, (const T *)op->out_gradient, (const T *)op->in,
+        (const T *)op->bias, op->rows, dim, cut.rows_per_chunk);
     return cuda_launched(ctx, "gelu_backward", error) &&
            cuda_column_sum_finish(ctx, &op->bias_gradient, 1, (float *)partial, cut.grid.y, dim, error);
 }

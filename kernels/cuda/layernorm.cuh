@@ -23,6 +23,8 @@ template <typename T> struct layernorm_backward_tensors {
     float *partial; /* [blocks, arrays, dim]: sums for the weight, the bias and, with `gamma_wanted`, gamma */
     bool gamma_wanted;
     size_t rows, tokens, dim;
+    T *normed; /* or NULL: what the forward pass wrote, again */
+    const float *bias;
 };
 
 /* Blocks of a kernel that stays, `residency` of them a multiprocessor, each for at least one turn of its eight warps.

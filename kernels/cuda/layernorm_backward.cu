@@ -37,13 +37,25 @@ __device__ __forceinline__ void store_row_sums(float *line, float *shared, const
 /* Blocks a multiprocessor, as many as registers allow. */
 template <typename T> constexpr int backward_residency(int eighths, bool gamma)
 {
-    return sizeof(T) == 2 && !gamma && eighths <= 2 ? 4 - eighths : eighths == 1 ? 2 : 1;
+    return eighths == 1 || (sizeof(T) == 2 && !gamma && eighths == 2) ? 2 : 1;
 }
 
 /* Of a row: its moments, and the means of g and of g * xhat. */
 struct row_means {
     float mean, rstd, g, g_xhat;
 };
+
+/* What the forward kernel wrote there: the same operations on the same numbers. */
+template <int VEC, typename T>
+__device__ __forceinline__ void store_normed(T *normed, size_t index, const pack<T, VEC> &x, float mean, float rstd,
+                                             const pack<float, VEC> &weight, const pack<float, VEC> &bias)
+{
+    pack<T, VEC> out;
+#pragma unroll
+    for (int i = 0; i < VEC; i++)
+        out.value[i] = from_float<T>((to_float(x.value[i]) - mean) * rstd * weight.value[i] + bias.value[i]);
+    store_pack<VEC>(normed, index, out);
+}
 
 /* A row as it comes from memory; lanes past its end hold nothing. */
 template <typename T, int VEC, int PACKS, bool GAMMA> struct backward_row {
@@ -79,16 +91,20 @@ template <typename T, int VEC, int PACKS, bool GAMMA> struct backward_row {
                                                     float (&gamma_sum)[GAMMA ? PACKS : 1][VEC], size_t start, int packs)
     {
         int lane = threadIdx.x % 32;
+        const float *bias = weight + 2 * t.dim; /* in shared memory weight, gamma and bias lie side by side */
 #pragma unroll
         for (int p = 0; p < PACKS; p++) {
             int index = p * 32 + lane;
             if (index >= packs)
                 break;
+            pack<float, VEC> w = load_floats<VEC>(weight, index);
+            pack<T, VEC> in = open_pack<T, VEC>(x[p]);
+            if (t.normed)
+                store_normed<VEC>(t.normed, start + index, in, of.mean, of.rstd, w, load_floats<VEC>(bias, index));
             if (!AT_ONCE)
                 load_rest(t, start + index, p);
-            pack<float, VEC> w = load_floats<VEC>(weight, index), scale = load_floats<VEC>(gamma, index);
-            pack<T, VEC> in = open_pack<T, VEC>(x[p]), dy = open_pack<T, VEC>(gradient[p]),
-                         sum = open_pack<T, VEC>(total[p]), to_branch;
+            pack<float, VEC> scale = load_floats<VEC>(gamma, index);
+            pack<T, VEC> dy = open_pack<T, VEC>(gradient[p]), sum = open_pack<T, VEC>(total[p]), to_branch;
 #pragma unroll
             for (int i = 0; i < VEC; i++) {
                 float xhat = (to_float(in.value[i]) - of.mean) * of.rstd;
@@ -122,6 +138,7 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS, backward_residency<T>(EIGHT
     for (size_t i = threadIdx.x; i < t.dim; i += blockDim.x) {
         weight[i] = t.weight[i];
         gamma[i] = t.gamma ? t.gamma[i] : 1.0f;
+        scratch[i] = t.normed ? t.bias[i] : 0.0f; /* until the row sums need it */
     }
     __syncthreads();
 
@@ -204,6 +221,8 @@ template <typename T> __global__ void residual_layernorm_backward_strided_kernel
         float xhat = (to_float(t.residual_out[start + i]) - mean) * rstd;
         float whole = to_float(t.residual_gradient[start + i]) + rstd * (g - sum - xhat * product);
         t.residual_gradient[start + i] = from_float<T>(whole);
+        if (t.normed)
+            t.normed[start + i] = from_float<T>(xhat * t.weight[i] + t.bias[i]);
         if (t.branch_gradient)
             t.branch_gradient[start + i] = from_float<T>(path_scale * (t.gamma ? t.gamma[i] : 1.0f) * whole);
     }
@@ -295,7 +314,9 @@ bool cuda_residual_layernorm_backward(struct context *ctx, const struct residual
                                            gamma_wanted,
                                            op->rows,
                                            op->tokens,
-                                           dim};
+                                           dim,
+                                           (T *)op->normed,
+                                           op->bias};
         return backward<T>(ctx, t, lines, error);
     });
     float *sums[3] = {op->weight_gradient, op->bias_gradient, op->gamma_gradient};

@@ -24,6 +24,24 @@ static void gelu_trial(struct twins *t)
     assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);
 }
 
+/* The backward pass makes the forward pass's result again, in place or not. */
+static void gelu_again_trial(struct twins *t)
+{
+    size_t rows = random_between(t, 1, 500), dim = random_dim(t);
+    struct twin *in = twin_random(t, rows * dim, t->dtype, 4), *bias = twin_random(t, dim, t->dtype, 1),
+                *out = twin_random(t, rows * dim, t->dtype, 1),
+                *again = random_between(t, 0, 1) ? in : twin_random(t, rows * dim, t->dtype, 1),
+                *gradient = twin_random(t, rows * dim, t->dtype, 1),
+                *bias_gradient = twin_random(t, dim, DTYPE_FLOAT32, 3);
+    TWINS_RUN(t, gelu_forward, SIDE(out), SIDE(in), SIDE(bias), rows, dim);
+    TWINS_RUN_OP(t, gelu_backward, .in_gradient = SIDE(gradient), .out = SIDE(again),
+                 .bias_gradient = SIDE(bias_gradient), .out_gradient = SIDE(gradient), .in = SIDE(in),
+                 .bias = SIDE(bias), .rows = rows, .dim = dim);
+    assert_twins_same_bits(t, "out", out, again);
+    assert_twins_agree(t, "in_gradient", gradient, twins_bound(t));
+    assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);
+}
+
 static void embed_of(struct twins *t, size_t batch, size_t patches, size_t dim)
 {
     size_t tokens = patches + 1;
@@ -101,6 +119,7 @@ static void patches_trial(struct twins *t)
         twins_each(name##_trial, trials);        \
     }
 MATCHES_CPU(gelu, 16)
+MATCHES_CPU(gelu_again, 16)
 MATCHES_CPU(embed, 16)
 MATCHES_CPU(large_batch, 4)
 MATCHES_CPU(cls, 8)
@@ -109,9 +128,9 @@ MATCHES_CPU(patches, 24)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gelu_matches_cpu),        cmocka_unit_test(embed_matches_cpu),
-        cmocka_unit_test(large_batch_matches_cpu), cmocka_unit_test(cls_matches_cpu),
-        cmocka_unit_test(patches_matches_cpu),
+        cmocka_unit_test(gelu_matches_cpu),  cmocka_unit_test(gelu_again_matches_cpu),
+        cmocka_unit_test(embed_matches_cpu), cmocka_unit_test(large_batch_matches_cpu),
+        cmocka_unit_test(cls_matches_cpu),   cmocka_unit_test(patches_matches_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

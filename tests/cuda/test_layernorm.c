@@ -75,16 +75,20 @@ static void backward_of(struct twins *t, struct shape s)
         path_scale = twin_random(t, s.batch, DTYPE_FLOAT32, 1);
     if (gamma || path_scale)
         branch_gradient = twin_random(t, count, t->dtype, 1);
+    struct twin *again = random_between(t, 0, 2) ? twin_random(t, count, t->dtype, 1) : NULL;
     struct twin *normed_gradient = twin_random(t, count, t->dtype, 1),
                 *residual_gradient = twin_random(t, count, t->dtype, 1),
                 *weight_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3),
                 *bias_gradient = twin_random(t, s.dim, DTYPE_FLOAT32, 3);
     TWINS_RUN_OP(t, residual_layernorm_backward, .residual_gradient = SIDE(residual_gradient),
-                 .branch_gradient = SIDE(branch_gradient), .weight_gradient = SIDE(weight_gradient),
-                 .bias_gradient = SIDE(bias_gradient), .gamma_gradient = SIDE(gamma_gradient),
-                 .normed_gradient = SIDE(normed_gradient), .residual_out = SIDE(x), .branch = SIDE(branch),
-                 .mean = SIDE(mean), .rstd = SIDE(rstd), .gamma = SIDE(gamma), .path_scale = SIDE(path_scale),
-                 .weight = SIDE(weight), .rows = rows, .tokens = s.tokens, .dim = s.dim);
+                 .branch_gradient = SIDE(branch_gradient), .normed = SIDE(again),
+                 .weight_gradient = SIDE(weight_gradient), .bias_gradient = SIDE(bias_gradient),
+                 .gamma_gradient = SIDE(gamma_gradient), .normed_gradient = SIDE(normed_gradient),
+                 .residual_out = SIDE(x), .branch = SIDE(branch), .mean = SIDE(mean), .rstd = SIDE(rstd),
+                 .gamma = SIDE(gamma), .path_scale = SIDE(path_scale), .weight = SIDE(weight), .bias = SIDE(bias),
+                 .rows = rows, .tokens = s.tokens, .dim = s.dim);
+    if (again)
+        assert_twins_same_bits(t, "normed again", normed, again);
     assert_twins_agree(t, "residual_gradient", residual_gradient, twins_bound(t));
     assert_twins_agree(t, "weight_gradient", weight_gradient, 1e-4);
     assert_twins_agree(t, "bias_gradient", bias_gradient, 1e-5);

@@ -135,6 +135,24 @@ static bool layernorm_backward(struct run *r)
     return r->k->residual_layernorm_backward(r->ctx, &backward, &r->error);
 }
 
+static bool layernorm_backward_and_again(struct run *r)
+{
+    struct residual_layernorm_backward backward = {.residual_gradient = twice(r, ROWS * DIM, 2),
+                                                   .normed = once(r, ROWS * DIM, 2),
+                                                   .weight_gradient = twice(r, DIM, 4),
+                                                   .bias_gradient = twice(r, DIM, 4),
+                                                   .normed_gradient = once(r, ROWS * DIM, 2),
+                                                   .residual_out = once(r, ROWS * DIM, 2),
+                                                   .mean = once(r, ROWS, 4),
+                                                   .rstd = once(r, ROWS, 4),
+                                                   .weight = once(r, DIM, 4),
+                                                   .bias = once(r, DIM, 4),
+                                                   .rows = ROWS,
+                                                   .tokens = TOKENS,
+                                                   .dim = DIM};
+    return r->k->residual_layernorm_backward(r->ctx, &backward, &r->error);
+}
+
 static bool layerscale_layernorm_backward(struct run *r)
 {
     struct residual_layernorm_backward backward = {.residual_gradient = twice(r, ROWS * DIM, 2),
@@ -165,6 +183,19 @@ static bool gelu_forward(struct run *r)
 static bool gelu_backward(struct run *r)
 {
     struct gelu_backward backward = {.in_gradient = once(r, ROWS * HIDDEN, 2),
+                                     .bias_gradient = twice(r, HIDDEN, 4),
+                                     .out_gradient = once(r, ROWS * HIDDEN, 2),
+                                     .in = once(r, ROWS * HIDDEN, 2),
+                                     .bias = once(r, HIDDEN, 2),
+                                     .rows = ROWS,
+                                     .dim = HIDDEN};
+    return r->k->gelu_backward(r->ctx, &backward, &r->error);
+}
+
+static bool gelu_backward_and_again(struct run *r)
+{
+    struct gelu_backward backward = {.in_gradient = once(r, ROWS * HIDDEN, 2),
+                                     .out = once(r, ROWS * HIDDEN, 2),
                                      .bias_gradient = twice(r, HIDDEN, 4),
                                      .out_gradient = once(r, ROWS * HIDDEN, 2),
                                      .in = once(r, ROWS * HIDDEN, 2),
@@ -270,9 +301,11 @@ static const struct {
            OP(layernorm_forward),
            OP(residual_layernorm_forward),
            OP(layernorm_backward),
+           OP(layernorm_backward_and_again),
            OP(layerscale_layernorm_backward),
            OP(gelu_forward),
            OP(gelu_backward),
+           OP(gelu_backward_and_again),
            OP(cls_scatter),
            OP(cls_add),
            OP(attention_cls_forward),

@@ -149,6 +149,18 @@ void assert_twins_agree(struct twins *t, const char *what, const struct twin *tw
         free(host[side]);
 }
 
+void assert_twins_same_bits(struct twins *t, const char *what, const struct twin *a, const struct twin *b)
+{
+    for (int side = 0; side < SIDES; side++) {
+        void *first = download(t, a, side), *second = download(t, b, side);
+        enum dtype dtype = side == 0 ? DTYPE_FLOAT32 : a->dtype;
+        if (memcmp(first, second, a->count * dtype_bytes(dtype)) != 0)
+            fail_msg("%s: the bits differ on side %d", what, side);
+        free(first);
+        free(second);
+    }
+}
+
 void twins_release(struct twins *t)
 {
     for (size_t i = 0; i < t->count; i++)

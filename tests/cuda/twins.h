@@ -46,6 +46,8 @@ struct twin *twin_raw(struct twins *t, const void *bytes, size_t count);
 
 /* Both CUDA sides have the same bits, and differ from the CPU's by at most bound * (|x| + rms(x)) in each number. */
 void assert_twins_agree(struct twins *t, const char *what, const struct twin *twin, double bound);
+/* On each side the two hold the same bits. */
+void assert_twins_same_bits(struct twins *t, const char *what, const struct twin *a, const struct twin *b);
 void assert_ok(bool ok, const struct error *error);
 /* 1e-5 for float32, 2e-2 for bfloat16. */
 double twins_bound(const struct twins *t);

@@ -65,6 +65,40 @@ static void backward_trial(struct op_test *test)
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
 }
 
+/* The backward pass makes the forward pass's result again, in memory of its own and in place, and its gradients do not
+ * depend on it. */
+static void again_trial(struct op_test *test)
+{
+    struct error error;
+    size_t rows = random_between(test, 1, 60), dim = random_between(test, 1, 1280);
+    struct tensor *in = tensor_random(test, rows * dim, test->dtype, 6),
+                  *bias = tensor_random(test, dim, test->dtype, 1);
+    struct tensor *gradient[3], *bias_gradient[3], *out = tensor_zeros(test, rows * dim, test->dtype);
+    struct tensor *again[3] = {NULL, tensor_random(test, rows * dim, test->dtype, 1), tensor_copy(test, in)};
+    assert_ok(test->k->gelu_forward(test->ctx, out->data, in->data, bias->data, rows, dim, &error), &error);
+    gradient[0] = tensor_random(test, rows * dim, test->dtype, 1);
+    bias_gradient[0] = tensor_random(test, dim, DTYPE_FLOAT32, 1);
+    for (int run = 1; run < 3; run++) {
+        gradient[run] = tensor_copy(test, gradient[0]);
+        bias_gradient[run] = tensor_copy(test, bias_gradient[0]);
+    }
+    for (int run = 0; run < 3; run++) {
+        struct gelu_backward backward = {.in_gradient = gradient[run]->data,
+                                         .out = again[run] ? again[run]->data : NULL,
+                                         .bias_gradient = bias_gradient[run]->data,
+                                         .out_gradient = gradient[run]->data,
+                                         .in = run == 2 ? again[2]->data : in->data,
+                                         .bias = bias->data,
+                                         .rows = rows,
+                                         .dim = dim};
+        assert_ok(test->k->gelu_backward(test->ctx, &backward, &error), &error);
+        assert_same_bits("in_gradient", gradient[run], gradient[0]);
+        assert_same_bits("bias_gradient", bias_gradient[run], bias_gradient[0]);
+        if (again[run])
+            assert_same_bits("out again", again[run], out);
+    }
+}
+
 static void forward_matches_float64(void **state)
 {
     (void)state;
@@ -75,6 +109,12 @@ static void backward_matches_float64(void **state)
 {
     (void)state;
     op_test_each(backward_trial, 20);
+}
+
+static void backward_makes_the_result_again(void **state)
+{
+    (void)state;
+    op_test_each(again_trial, 20);
 }
 
 static void slope_is_the_derivative(void **state)
@@ -123,11 +163,9 @@ static void slope_is_accurate_over_its_range(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forward_matches_float64),
-        cmocka_unit_test(backward_matches_float64),
-        cmocka_unit_test(slope_is_the_derivative),
-        cmocka_unit_test(exp_is_accurate_over_its_range),
-        cmocka_unit_test(normal_cdf_is_accurate_over_its_range),
+        cmocka_unit_test(forward_matches_float64),          cmocka_unit_test(backward_matches_float64),
+        cmocka_unit_test(backward_makes_the_result_again),  cmocka_unit_test(slope_is_the_derivative),
+        cmocka_unit_test(exp_is_accurate_over_its_range),   cmocka_unit_test(normal_cdf_is_accurate_over_its_range),
         cmocka_unit_test(slope_is_accurate_over_its_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -197,6 +197,61 @@ static void backward_trial(struct op_test *test)
     assert_same_bits("gamma_gradient", gamma[0], gamma[1]);
 }
 
+/* The backward pass makes `normed` again with the forward pass's bits, and its gradients do not depend on it. */
+static void again_trial(struct op_test *test)
+{
+    struct error error;
+    struct fixture f =
+        draw(test, random_between(test, 1, 8), random_between(test, 1, 40), random_between(test, 2, 320));
+    size_t count = f.residual_in->count, rows = f.call.rows, dim = f.call.dim;
+    struct residual_layernorm_forward forward = {.residual_out = f.branch ? f.residual_out->data : NULL,
+                                                 .normed = f.normed->data,
+                                                 .mean = f.mean->data,
+                                                 .rstd = f.rstd->data,
+                                                 .residual_in = f.residual_in->data,
+                                                 .branch = data_of(f.branch),
+                                                 .gamma = data_of(f.gamma),
+                                                 .path_scale = data_of(f.path_scale),
+                                                 .weight = f.weight->data,
+                                                 .bias = f.bias->data,
+                                                 .rows = rows,
+                                                 .tokens = f.call.tokens,
+                                                 .dim = dim};
+    assert_ok(test->k->residual_layernorm_forward(test->ctx, &forward, &error), &error);
+    struct tensor *residual[2], *branch[2], *weight = tensor_zeros(test, dim, DTYPE_FLOAT32),
+                                            *bias = tensor_zeros(test, dim, DTYPE_FLOAT32),
+                                            *gamma = tensor_zeros(test, dim, DTYPE_FLOAT32);
+    struct tensor *again = tensor_random(test, count, test->dtype, 1);
+    residual[0] = tensor_random(test, count, test->dtype, 1);
+    residual[1] = tensor_copy(test, residual[0]);
+    for (int run = 0; run < 2; run++) {
+        branch[run] = tensor_zeros(test, count, test->dtype);
+        struct residual_layernorm_backward backward = {
+            .residual_gradient = residual[run]->data,
+            .branch_gradient = f.gamma || f.path_scale ? branch[run]->data : NULL,
+            .normed = run == 1 ? again->data : NULL,
+            .weight_gradient = weight->data,
+            .bias_gradient = bias->data,
+            .gamma_gradient = f.gamma ? gamma->data : NULL,
+            .normed_gradient = f.normed_gradient->data,
+            .residual_out = f.branch ? f.residual_out->data : f.residual_in->data,
+            .branch = f.gamma ? f.branch->data : NULL,
+            .mean = f.mean->data,
+            .rstd = f.rstd->data,
+            .gamma = data_of(f.gamma),
+            .path_scale = data_of(f.path_scale),
+            .weight = f.weight->data,
+            .bias = run == 1 ? f.bias->data : NULL,
+            .rows = rows,
+            .tokens = f.call.tokens,
+            .dim = dim};
+        assert_ok(test->k->residual_layernorm_backward(test->ctx, &backward, &error), &error);
+    }
+    assert_same_bits("normed again", again, f.normed);
+    assert_same_bits("residual_gradient", residual[1], residual[0]);
+    assert_same_bits("branch_gradient", branch[1], branch[0]);
+}
+
 static double loss_of(void *argument)
 {
     const struct layernorm *call = argument;
@@ -240,6 +295,12 @@ static void backward_matches_float64(void **state)
     op_test_each(backward_trial, 20);
 }
 
+static void backward_makes_normed_again(void **state)
+{
+    (void)state;
+    op_test_each(again_trial, 20);
+}
+
 static void reference_matches_central_differences(void **state)
 {
     (void)state;
@@ -251,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_matches_float64),
         cmocka_unit_test(backward_matches_float64),
+        cmocka_unit_test(backward_makes_normed_again),
         cmocka_unit_test(reference_matches_central_differences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,14 @@ static void backward_of(struct op_test *test, struct shape shape)
     assert_same_bits("weight_gradient", weight_gradient, weight_again);
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
 
+    /* The other half alone touches nothing else. */
+    struct tensor *in_again = tensor_zeros(test, in->count, test->dtype);
+    backward.in_gradient = in_again->data;
+    backward.weight_gradient = NULL;
+    assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
+    assert_same_bits("in_gradient", in_gradient, in_again);
+    assert_same_bits("bias_gradient", bias_gradient, bias_again);
+
     reference_backward(in_gradient->exact, weight_gradient->exact, bias_gradient->exact, out_gradient->exact, in->exact,
                        weight->exact, &shape);
     assert_close("in_gradient", in_gradient, in_gradient->exact, tolerance(test->dtype));
@@ -114,7 +122,7 @@ static void backward_of(struct op_test *test, struct shape shape)
     assert_close("bias_gradient", bias_gradient, bias_gradient->exact, 2e-6);
 
     /* No bias: its gradient is not asked for. */
-    backward.in_gradient = in_gradient->data;
+    backward.weight_gradient = weight_again->data;
     backward.bias_gradient = NULL;
     assert_ok(test->k->linear_backward(test->ctx, &backward, &error), &error);
     assert_same_bits("bias_gradient", bias_gradient, bias_again);
