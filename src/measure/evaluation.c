@@ -15,27 +15,54 @@ size_t evaluation_span(size_t images, size_t rank, size_t world_size)
     return (rank + 1) * images / world_size - rank * images / world_size;
 }
 
+/* What comes down of a batch, in the backend's host memory: a download into other memory would wait for the device. */
+struct landing {
+    float *loss;         /* [batch] */
+    int32_t *label_rank; /* [batch] */
+    void *logits;        /* T [batch, classes], or NULL where they are not wanted */
+};
+
+static bool open_landing(struct landing *landing, struct model *model, bool with_logits, struct error *error)
+{
+    const struct kernels *kernels = model->kernels;
+    const char *what = "the evaluation's results";
+    size_t batch = model->batch, logits = batch * model->classes * dtype_bytes(model->dtype);
+    return kernels->allocate_host(model->context, (void **)&landing->loss, batch * sizeof(float), what, error) &&
+           kernels->allocate_host(model->context, (void **)&landing->label_rank, batch * sizeof(int32_t), what,
+                                  error) &&
+           (!with_logits || kernels->allocate_host(model->context, &landing->logits, logits, what, error));
+}
+
+static void close_landing(const struct landing *landing, const struct model *model)
+{
+    void *const buffers[] = {landing->loss, landing->label_rank, landing->logits};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        if (buffers[i])
+            model->kernels->release_host(model->context, buffers[i]);
+}
+
 /* Where the model computes in bf16 its logits are widened. */
-static bool download_logits(struct model *model, float *logits, size_t count, struct error *error)
+static bool download_logits(struct model *model, float *logits, void *landing, size_t count, struct error *error)
 {
     size_t numbers = count * model->classes;
-    if (!model->kernels->download(model->context, logits, model->logits, numbers * dtype_bytes(model->dtype), error) ||
+    if (!model->kernels->download(model->context, landing, model->logits, numbers * dtype_bytes(model->dtype), error) ||
         !model->kernels->synchronise(model->context, error))
         return false;
-    if (model->dtype == DTYPE_BFLOAT16)
-        for (size_t i = numbers; i-- > 0;) {
-            uint16_t half;
-            memcpy(&half, (const char *)logits + i * sizeof half, sizeof half);
-            uint32_t bits = (uint32_t)half << 16;
-            memcpy(logits + i, &bits, sizeof bits);
-        }
+    if (model->dtype == DTYPE_FLOAT32)
+        memcpy(logits, landing, numbers * sizeof *logits);
+    for (size_t i = 0; model->dtype == DTYPE_BFLOAT16 && i < numbers; i++) {
+        uint32_t bits = (uint32_t)((const uint16_t *)landing)[i] << 16;
+        memcpy(logits + i, &bits, sizeof bits);
+    }
     return true;
 }
 
-static bool add_batch(struct sums *sums, struct model *model, const struct input_batch *batch, float *loss,
-                      int32_t *label_rank, struct error *error)
+static bool add_batch(struct sums *sums, struct model *model, const struct input_batch *batch,
+                      const struct landing *landing, struct error *error)
 {
     size_t count = batch->count;
+    float *loss = landing->loss;
+    int32_t *label_rank = landing->label_rank;
     if (!model_forward(model, batch->pixels, count, false, false, error) ||
         !model_loss(model, batch->labels, count, 0, 0, error) ||
         !model->kernels->download(model->context, loss, model->loss, count * sizeof *loss, error) ||
@@ -56,24 +83,22 @@ static bool add_batch(struct sums *sums, struct model *model, const struct input
 
 static bool run_over(struct sums *sums, struct model *model, struct input *input, float *logits, struct error *error)
 {
-    float *loss = malloc(model->batch * sizeof *loss);
-    int32_t *label_rank = malloc(model->batch * sizeof *label_rank);
-    bool ok = loss && label_rank ? true : error_runtime(error, "out of memory for the evaluation");
+    struct landing landing = {0};
+    bool ok = open_landing(&landing, model, logits != NULL, error);
     while (ok && !stop_signal_raised()) {
         struct input_batch batch;
         double wait_s = 0;
         ok = input_next(input, &batch, &wait_s, error);
         if (!ok || batch.count == 0)
             break;
-        ok = add_batch(sums, model, &batch, loss, label_rank, error) && input_prefetch(input, &wait_s, error);
+        ok = add_batch(sums, model, &batch, &landing, error) && input_prefetch(input, &wait_s, error);
         if (ok && logits) {
-            ok = download_logits(model, logits, batch.count, error);
+            ok = download_logits(model, logits, landing.logits, batch.count, error);
             logits += batch.count * model->classes;
         }
     }
     sums->stopped = stop_signal_raised();
-    free(loss);
-    free(label_rank);
+    close_landing(&landing, model);
     return ok;
 }
 
