@@ -329,6 +329,14 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(find_nonfinite)
 /* clang-format on */
 
+/* A device's memory as it says itself, bytes. */
+struct device_memory {
+    size_t total, free;
+    /* What this process has taken since the context was opened, whichever of its libraries asked for it; on the CPU the
+     * most that was ever resident of it. */
+    size_t taken;
+};
+
 struct kernels {
     const char *name; /* "cpu", "cuda" */
     /* Ops run on the host's cores and in its memory, which all ranks of the host share. */
@@ -348,6 +356,10 @@ struct kernels {
      * have (not the lower boost clock of data sheets: docs/products.md); 0 where unknown. */
     void (*limits)(struct context *ctx, double *flops, double *bytes_per_s);
     bool (*memory_available)(struct context *ctx, size_t *bytes, struct error *error);
+    bool (*memory_state)(struct context *ctx, struct device_memory *memory, struct error *error);
+    /* Who else holds memory of the device, for a message: "process 4711 (python3) holds 70000 MiB of it"; "" where
+     * that is nobody or nothing to speak of. */
+    void (*memory_holders)(struct context *ctx, char *text, size_t text_bytes);
     /* Device memory, 64-byte aligned, filled with zeros; `what` names it in the error. */
     bool (*allocate)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
     void (*release)(struct context *ctx, void *memory);

@@ -2,6 +2,8 @@
  * once on the calling thread's OpenMP team, so that the functions about order have nothing to do. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/host_memory.h"
@@ -86,6 +88,23 @@ static bool backend_memory_available(struct context *ctx, size_t *bytes, struct 
     return host_memory_available(bytes, error);
 }
 
+static bool backend_memory_state(struct context *ctx, struct device_memory *memory, struct error *error)
+{
+    struct rusage usage;
+    (void)ctx;
+    *memory = (struct device_memory){.total = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE)};
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        memory->taken = (size_t)usage.ru_maxrss * 1024;
+    return host_memory_available(&memory->free, error);
+}
+
+/* Everybody's memory: no single process would be worth naming. */
+static void backend_memory_holders(struct context *ctx, char *text, size_t text_bytes)
+{
+    (void)ctx, (void)text_bytes;
+    *text = '\0';
+}
+
 static bool backend_allocate(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error)
 {
     (void)ctx;
@@ -160,6 +179,8 @@ const struct kernels *kernels_cpu(void)
         .describe = cpu_describe,
         .limits = backend_limits,
         .memory_available = backend_memory_available,
+        .memory_state = backend_memory_state,
+        .memory_holders = backend_memory_holders,
         .allocate = backend_allocate,
         .release = backend_release,
         .host_view = backend_host_view,

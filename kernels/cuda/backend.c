@@ -15,6 +15,8 @@ const struct kernels *kernels_cuda(void)
         .describe = cuda_describe,
         .limits = cuda_limits,
         .memory_available = cuda_memory_available,
+        .memory_state = cuda_memory_state,
+        .memory_holders = cuda_memory_holders,
         .allocate = cuda_allocate,
         .release = cuda_release,
         .host_view = cuda_host_view,

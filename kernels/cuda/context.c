@@ -5,6 +5,9 @@
 
 #include "kernels/cuda/cuda.h"
 
+/* With less left than this a GPU is full: a context, cuBLAS and a small model want more. */
+#define FULL_BYTES ((size_t)1 << 30)
+
 size_t cuda_workspace_bytes(const struct context_options *options)
 {
     size_t (*const needs[])(const struct context_options *) = {
@@ -16,9 +19,17 @@ size_t cuda_workspace_bytes(const struct context_options *options)
     return bytes;
 }
 
+/* Before CUDA's first call. A kernel that is loaded at its first launch takes memory after the plan was checked, and
+ * holds up the stream in the middle of a step; who wants that may set the variable. */
+static void load_kernels_at_once(void)
+{
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+}
+
 int cuda_device_count(void)
 {
     int count = 0;
+    load_kernels_at_once();
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
@@ -37,8 +48,10 @@ static bool choose_device(struct context *ctx, struct error *error)
                            "ppr:%d:node) or let the ranks see more GPUs (CUDA_VISIBLE_DEVICES)",
                            ctx->device, count, count);
     struct cudaDeviceProp properties;
+    size_t total;
     if (!CUDA_TRY(cudaSetDevice(ctx->device), error) ||
-        !CUDA_TRY(cudaGetDeviceProperties(&properties, ctx->device), error))
+        !CUDA_TRY(cudaGetDeviceProperties(&properties, ctx->device), error) ||
+        !CUDA_TRY(cudaMemGetInfo(&ctx->free_at_open, &total), error))
         return false;
     struct cuda_device *device = &ctx->properties;
     snprintf(device->name, sizeof device->name, "%s", properties.name);
@@ -82,6 +95,19 @@ static bool allocate_workspace(struct context *ctx, const struct context_options
     return error_prefix(error, "%zu MiB for the workspace on GPU %d", ctx->workspace_bytes >> 20, ctx->device);
 }
 
+/* Where opening failed for want of memory, whatever library said so: who has it. */
+static void explain_full_device(struct context *ctx, struct error *error)
+{
+    size_t available = 0, total;
+    char holders[384];
+    if (error->status == ERROR_INPUT || (cudaMemGetInfo(&available, &total) == cudaSuccess && available > FULL_BYTES))
+        return;
+    (void)cudaGetLastError();
+    cuda_memory_holders(ctx, holders, sizeof holders);
+    if (*holders)
+        error_append(error, "; %s", holders);
+}
+
 void cuda_close(struct context *ctx)
 {
     if (!ctx)
@@ -113,8 +139,10 @@ bool cuda_open(struct context **opened, const struct context_options *options, s
         return error_runtime(error, "out of memory");
     ctx->device = options->device;
     ctx->dtype = options->dtype;
+    load_kernels_at_once();
     if (!choose_device(ctx, error) || !create_streams(ctx, error) || !cuda_matmul_open(&ctx->matmul, error) ||
         !allocate_workspace(ctx, options, error)) {
+        explain_full_device(ctx, error);
         cuda_close(ctx);
         return false;
     }
@@ -172,6 +200,14 @@ bool cuda_memory_available(struct context *ctx, size_t *bytes, struct error *err
     (void)ctx;
     size_t total;
     return CUDA_TRY(cudaMemGetInfo(bytes, &total), error);
+}
+
+bool cuda_memory_state(struct context *ctx, struct device_memory *memory, struct error *error)
+{
+    if (!CUDA_TRY(cudaMemGetInfo(&memory->free, &memory->total), error))
+        return false;
+    memory->taken = ctx->free_at_open - minimum(ctx->free_at_open, memory->free);
+    return true;
 }
 
 bool cuda_allocate(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error)

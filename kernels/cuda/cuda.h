@@ -32,6 +32,7 @@ struct context {
     /* Scratch for the op that runs: ops follow each other on one stream, so each may use all of it. */
     void *workspace;
     size_t workspace_bytes;
+    size_t free_at_open;     /* of the device, when the driver had its part for this process and we had none yet */
     struct matmul *matmul;   /* cuBLASLt handle and its cached choices: products.h */
     const char *last_kernel; /* newest launch, for the message when an earlier one failed */
 };
@@ -79,6 +80,7 @@ void cuda_close(struct context *ctx);
 void cuda_describe(struct context *ctx, char *text, size_t text_bytes);
 void cuda_limits(struct context *ctx, double *flops, double *bytes_per_s);
 bool cuda_memory_available(struct context *ctx, size_t *bytes, struct error *error);
+bool cuda_memory_state(struct context *ctx, struct device_memory *memory, struct error *error);
 bool cuda_allocate(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
 void cuda_release(struct context *ctx, void *memory);
 const void *cuda_host_view(struct context *ctx, const void *device);
@@ -95,6 +97,8 @@ bool cuda_wait_mark(struct context *ctx, int slot, struct error *error);
 bool cuda_elapsed(struct context *ctx, int from, int to, double *seconds, struct error *error);
 bool cuda_synchronise(struct context *ctx, struct error *error);
 void *cuda_stream(struct context *ctx);
+/* holders.c */
+void cuda_memory_holders(struct context *ctx, char *text, size_t text_bytes);
 
 /* ---- ops, as kernels.h says: cuda_linear_forward in linear.c, ... ---- */
 

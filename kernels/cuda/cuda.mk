@@ -30,7 +30,7 @@ $(BUILD)/o/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk
 CUDA_TESTS := $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%,$(filter-out tests/cuda/twins.c tests/cuda/pretend%.c,$(wildcard tests/cuda/*.c)))
 
 .DEFAULT_GOAL := all
-cuda-tests: $(CUDA_TESTS) $(BUILD)/tests/cuda/pretend.so $(BUILD)/tests/cuda/pretend_products.so
+cuda-tests: $(CUDA_TESTS) $(patsubst tests/cuda/%.c,$(BUILD)/tests/cuda/%.so,$(wildcard tests/cuda/pretend*.c))
 
 $(BUILD)/tests/cuda/%: $(BUILD)/o/tests/cuda/%.o $(BUILD)/o/tests/cuda/twins.o $(BUILD)/libquest.a
 	@mkdir -p $(@D)

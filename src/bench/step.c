@@ -12,6 +12,8 @@
 #include "src/config/load.h"
 #include "src/model/model.h"
 
+#define IMAGE 224
+
 struct arguments {
     const char *preset, *precision, *kind, *device;
     size_t batch, threads, iterations, warmup;
@@ -43,10 +45,13 @@ struct bench {
     const struct arguments *arguments;
     struct config config;
     const struct kernels *kernels;
+    int device;
     struct model *model;
     uint8_t *pixels;
     int32_t *labels;
-    size_t planned_bytes; /* resident memory foretold before the model was opened */
+    struct model_options model_options;
+    size_t program_bytes; /* resident before the model was opened */
+    size_t planned_bytes; /* of memory, foretold before the model was opened; on a GPU without the reserve */
 };
 
 static bool configure(struct bench *bench, struct error *error)
@@ -83,33 +88,59 @@ static bool make_input(struct bench *bench, struct error *error)
     return ok;
 }
 
+static bool plan_for(void *owner, size_t batch, struct memory_plan *plan, struct error *error)
+{
+    const struct bench *bench = owner;
+    struct model_options model_options = bench->model_options;
+    model_options.batch = batch;
+    if (!model_plan(plan, &model_options, error))
+        return false;
+    memory_plan_add(plan, "images", batch * (IMAGE * IMAGE * 3 + sizeof(int32_t)));
+    if (bench->kernels->on_host) {
+        memory_plan_add(plan, "libraries", MEMORY_LIBRARIES_BYTES);
+        memory_plan_add(plan, "program", bench->program_bytes);
+    } else {
+        memory_plan_add(plan, "reserve", memory_reserve_bytes(comm_world_size(bench->comm)));
+    }
+    return true;
+}
+
+static bool open_model(struct bench *bench, struct error *error)
+{
+    struct memory_plan plan = {0};
+    struct memory_wish wish = {.plan = &plan,
+                               .batch = bench->arguments->batch,
+                               .batch_share = (size_t)comm_world_size(bench->comm),
+                               .plan_for = plan_for,
+                               .owner = bench};
+    bench->model_options = (struct model_options){.kernels = bench->kernels,
+                                                  .config = &bench->config,
+                                                  .channels = 3,
+                                                  .batch = bench->arguments->batch,
+                                                  .training = true,
+                                                  .device = bench->device,
+                                                  .threads = (int)bench->arguments->threads,
+                                                  .ranks_on_device = 1};
+    if (bench->kernels->on_host)
+        bench->model_options.ranks_on_device = (size_t)comm_local_size(bench->comm);
+    bench->program_bytes = memory_resident_bytes();
+    if (!plan_for(bench, bench->arguments->batch, &plan, error))
+        return false;
+    bench->planned_bytes = memory_plan_total(&plan);
+    if (!bench->kernels->on_host)
+        bench->planned_bytes -= memory_reserve_bytes(comm_world_size(bench->comm));
+    if (comm_rank(bench->comm) == 0)
+        memory_plan_print(&plan, stderr);
+    struct model_options model_options = bench->model_options;
+    model_options.memory = &wish;
+    return model_open(&bench->model, &model_options, error);
+}
+
 static bool open_bench(struct bench *bench, struct error *error)
 {
     const float mean[] = {0.5f, 0.5f, 0.5f}, deviation[] = {0.25f, 0.25f, 0.25f};
-    struct memory_plan plan = {0};
-    struct model_options model_options = {.config = &bench->config,
-                                          .channels = 3,
-                                          .batch = bench->arguments->batch,
-                                          .training = true,
-                                          .threads = (int)bench->arguments->threads,
-                                          .plan = &plan,
-                                          .ranks_on_device = 1};
-    if (!device_choose(&bench->kernels, &model_options.device, bench->arguments->device, bench->comm, error))
-        return false;
-    model_options.kernels = bench->kernels;
-    if (bench->kernels->on_host)
-        model_options.ranks_on_device = (size_t)comm_local_size(bench->comm);
-    if (!configure(bench, error) || !model_plan(&plan, &model_options, error))
-        return false;
-    memory_plan_add(&plan, "images", bench->arguments->batch * 224 * 224 * 3, true);
-    if (bench->kernels->on_host) {
-        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
-        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
-    }
-    bench->planned_bytes = memory_plan_total(&plan);
-    if (comm_rank(bench->comm) == 0)
-        memory_plan_print(&plan, stderr);
-    if (!model_open(&bench->model, &model_options, error) ||
+    if (!device_choose(&bench->kernels, &bench->device, bench->arguments->device, bench->comm, error) ||
+        !configure(bench, error) || !open_model(bench, error) ||
         !model_set_normalisation(bench->model, mean, deviation, error))
         return false;
     size_t total = bench->model->parameters.total;
@@ -189,24 +220,34 @@ static bool time_steps(struct bench *bench, double *step_s, struct error *error)
     return ok;
 }
 
+/* Of this process on the CPU, of the device on a GPU, where nothing of it is given back before the end. */
+static double peak_mib(const struct bench *bench)
+{
+    struct device_memory memory = {0};
+    struct error ignored;
+    bench->kernels->memory_state(bench->model->context, &memory, &ignored);
+    return (double)memory.taken / 1048576.0;
+}
+
 static void print(const struct bench *bench, double step_s)
 {
     const struct arguments *arguments = bench->arguments;
     int ranks = comm_world_size(bench->comm);
     double images_per_s = (double)arguments->batch * ranks / step_s;
     double gflops = 3e-9 * model_forward_flops(bench->model) * images_per_s;
-    double peak_mib = (double)memory_peak_resident_bytes() / 1048576.0,
-           planned_mib = (double)bench->planned_bytes / 1048576.0;
+    double peak = peak_mib(bench), planned_mib = (double)bench->planned_bytes / 1048576.0;
+    const char *memory = bench->kernels->on_host ? "rss" : "device";
     double flops = 0, bytes_per_s;
     if (!bench->kernels->on_host)
         bench->kernels->limits(bench->model->context, &flops, &bytes_per_s);
     if (arguments->json) {
         printf("{\"preset\": \"%s\", \"kind\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"ranks\": %d, "
                "\"batch\": %zu, "
-               "\"images_per_s\": %.6g, \"step_time_ms\": %.6g, \"gflops\": %.6g, \"peak_rss_mib\": %.6g, "
-               "\"planned_rss_mib\": %.6g, \"mfu\": %.6g}\n",
+               "\"images_per_s\": %.6g, \"step_time_ms\": %.6g, \"gflops\": %.6g, \"peak_%s_mib\": %.6g, "
+               "\"planned_%s_mib\": %.6g, \"mfu\": %.6g}\n",
                arguments->preset, arguments->kind, arguments->precision, bench->kernels->name, ranks, arguments->batch,
-               images_per_s, 1e3 * step_s, gflops, peak_mib, planned_mib, flops > 0 ? 1e9 * gflops / ranks / flops : 0);
+               images_per_s, 1e3 * step_s, gflops, memory, peak, memory, planned_mib,
+               flops > 0 ? 1e9 * gflops / ranks / flops : 0);
         return;
     }
     printf("%s %s %s, %d rank%s x %zu images on %s: %.1f images/s, %.2f ms a step, %.1f GFLOP/s (3 x forward)",
@@ -214,7 +255,7 @@ static void print(const struct bench *bench, double step_s)
            bench->kernels->name, images_per_s, 1e3 * step_s, gflops);
     if (flops > 0)
         printf(", %.1f %% of the device's peak at its highest clock", 1e11 * gflops / ranks / flops);
-    printf("; peak memory %.0f MiB (%.0f foretold)\n", peak_mib, planned_mib);
+    printf("; peak memory %.0f MiB (%.0f foretold)\n", peak, planned_mib);
 }
 
 bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)

@@ -36,7 +36,7 @@ static size_t path_bytes(const struct input_options *options)
 void input_plan(struct memory_plan *plan, const struct input_options *options, const char *name)
 {
     size_t device = options->loader.batch * (image_bytes(&options->loader) + sizeof(int32_t)) + path_bytes(options);
-    memory_plan_add(plan, name, 2 * device, true);
+    memory_plan_add(plan, name, 2 * device);
 }
 
 static bool allocate_host(void *owner, void **memory, size_t bytes, struct error *error)
@@ -130,6 +130,12 @@ static bool fill(struct input *input, double *wait_s, struct error *error)
                                       error) &&
            (!slot->path_scale || options->kernels->prefetch(options->context, slot->path_scale, slot->path_scale_host,
                                                             path_bytes(options), error));
+}
+
+struct input_batch input_blank(const struct input *input)
+{
+    const struct slot *slot = &input->slots[0]; /* allocated as zeros */
+    return (struct input_batch){slot->pixels, slot->labels, slot->path_scale, NULL, input->options.loader.batch};
 }
 
 bool input_next(struct input *input, struct input_batch *batch, double *wait_s, struct error *error)

@@ -29,6 +29,8 @@ struct input;
 void input_plan(struct memory_plan *plan, const struct input_options *options, const char *name);
 bool input_open(struct input **input, const struct input_options *options, struct error *error);
 void input_close(struct input *input);
+/* A batch of zeros in the memory of one that is to come, for use before the first input_next. */
+struct input_batch input_blank(const struct input *input);
 /* The next batch; count 0 after the last of an evaluation. wait_s: seconds that the host waited for the loader. */
 bool input_next(struct input *input, struct input_batch *batch, double *wait_s, struct error *error);
 /* Starts copying the batch after it; called when the ops of this one are queued. */

@@ -7,13 +7,12 @@
 
 #define MIB 1048576.0
 
-void memory_plan_add(struct memory_plan *plan, const char *name, size_t bytes, bool per_image)
+void memory_plan_add(struct memory_plan *plan, const char *name, size_t bytes)
 {
     if (bytes == 0 || plan->count == MEMORY_PLAN_GROUPS)
         return;
     plan->groups[plan->count].name = name;
-    plan->groups[plan->count].bytes = bytes;
-    plan->groups[plan->count++].per_image = per_image;
+    plan->groups[plan->count++].bytes = bytes;
 }
 
 size_t memory_plan_total(const struct memory_plan *plan)
@@ -24,28 +23,51 @@ size_t memory_plan_total(const struct memory_plan *plan)
     return total;
 }
 
-bool memory_plan_check(const struct memory_plan *plan, size_t available, size_t batch, const char *where,
-                       struct error *error)
+static bool planned_for(size_t *bytes, const struct memory_wish *wish, size_t batch, struct error *error)
 {
-    size_t total = memory_plan_total(plan), growing = 0;
+    struct memory_plan plan = {0};
+    bool ok = wish->plan_for(wish->owner, batch, &plan, error);
+    *bytes = memory_plan_total(&plan);
+    return ok;
+}
+
+/* The largest batch below the wish's whose plan fits, which that of one image does. */
+static bool largest_batch(size_t *fits, const struct memory_wish *wish, size_t available, struct error *error)
+{
+    size_t too_many = wish->batch, bytes;
+    for (*fits = 1; *fits + 1 < too_many;) {
+        size_t batch = *fits + (too_many - *fits) / 2;
+        if (!planned_for(&bytes, wish, batch, error))
+            return false;
+        if (bytes <= available)
+            *fits = batch;
+        else
+            too_many = batch;
+    }
+    return true;
+}
+
+bool memory_plan_check(const struct memory_wish *wish, size_t available, const char *where, struct error *error)
+{
+    size_t total = memory_plan_total(wish->plan), least, fits;
     if (total <= available)
         return true;
-    for (size_t i = 0; i < plan->count; i++)
-        growing += plan->groups[i].per_image ? plan->groups[i].bytes : 0;
-    size_t fixed = total - growing;
-    size_t fits =
-        fixed < available && growing > 0 ? (size_t)((double)(available - fixed) / (double)growing * (double)batch) : 0;
-    if (fits == 0)
+    if (!planned_for(&least, wish, 1, error))
+        return false;
+    if (least > available)
         return error_input(error,
-                           "%s has %.0f MiB free, but this run needs %.0f MiB, %.0f MiB of it for any batch size; "
-                           "take a smaller model",
-                           where, (double)available / MIB, (double)total / MIB, (double)fixed / MIB);
+                           "%s has %.0f MiB free, but this run needs %.0f MiB, and %.0f MiB even for one image a rank "
+                           "and micro-step; take a smaller model",
+                           where, (double)available / MIB, (double)total / MIB, (double)least / MIB);
+    if (!largest_batch(&fits, wish, available, error))
+        return false;
     return error_input(
         error,
         "%s has %.0f MiB free, but this run needs %.0f MiB (%.0f MiB more): %zu images a rank and "
-        "micro-step fit, not %zu; lower train.batch_size, raise train.accumulate, take more ranks, or set "
-        "train.recompute: true",
-        where, (double)available / MIB, (double)total / MIB, (double)(total - available) / MIB, fits, batch);
+        "micro-step fit, %zu a step, not %zu and %zu; lower train.batch_size, raise train.accumulate, take more ranks, "
+        "or set train.recompute: true",
+        where, (double)available / MIB, (double)total / MIB, (double)(total - available) / MIB, fits,
+        fits * wish->batch_share, wish->batch, wish->batch * wish->batch_share);
 }
 
 void memory_plan_print(const struct memory_plan *plan, FILE *out)

@@ -204,9 +204,9 @@ bool model_plan(struct memory_plan *plan, const struct model_options *options, s
     if (ok) {
         cut_all(&model, options->config, NULL, bytes);
         for (size_t i = 0; i < 4; i++)
-            memory_plan_add(plan, allocation_names[i], bytes[i], i >= 2);
+            memory_plan_add(plan, allocation_names[i], bytes[i]);
         struct context_options context = context_options(&model, options);
-        memory_plan_add(plan, "workspace", options->kernels->workspace_bytes(&context), true);
+        memory_plan_add(plan, "workspace", options->kernels->workspace_bytes(&context));
     }
     free_tables(&model);
     return ok;
@@ -242,15 +242,18 @@ static bool check_memory(struct model *model, const struct model_options *option
                          const struct context_options *context, struct error *error)
 {
     size_t available;
-    char where[64];
-    if (!options->plan)
+    char where[64], holders[384];
+    if (!options->memory)
         return true;
     if (!model->kernels->memory_available(model->context, &available, error))
         return false;
     available = available / options->ranks_on_device + model->kernels->workspace_bytes(context);
     snprintf(where, sizeof where, "the %s%s", model->kernels->on_host ? "host" : "GPU",
              options->ranks_on_device > 1 ? " (this rank's share)" : "");
-    return memory_plan_check(options->plan, available, model->batch, where, error);
+    if (memory_plan_check(options->memory, available, where, error))
+        return true;
+    model->kernels->memory_holders(model->context, holders, sizeof holders);
+    return *holders ? error_append(error, "; %s", holders) : false;
 }
 
 bool model_open(struct model **out, const struct model_options *options, struct error *error)

@@ -92,7 +92,7 @@ struct model_options {
     bool training;
     int device, threads;
     /* Where given: checked against the device's free memory (shared by so many ranks) before the model is allocated. */
-    const struct memory_plan *plan;
+    const struct memory_wish *memory;
     size_t ranks_on_device;
 };
 

@@ -8,6 +8,7 @@
 #include "src/optimiser/schedule.h"
 #include "src/train/datasets.h"
 #include "src/train/load.h"
+#include "src/train/memory.h"
 #include "src/train/products.h"
 
 /* ---- what the run is made of ---- */
@@ -81,7 +82,7 @@ static bool set_input_options(struct trainer *trainer, struct error *error)
     return true;
 }
 
-/* ---- memory ---- */
+/* ---- what steps leave ---- */
 
 static struct comm_gradient_options gradient_options(const struct trainer *trainer)
 {
@@ -95,49 +96,6 @@ static struct comm_gradient_options gradient_options(const struct trainer *train
         .dtype = config->comm.dtype,
         .timeout_s = config->comm.timeout_s,
     };
-}
-
-/* Rank 0 holds a whole checkpoint (parameters and both moments) in memory while it writes one. */
-static bool plan_checkpoint(struct memory_plan *plan, const struct trainer *trainer, struct error *error)
-{
-    struct parameters parameters;
-    bool ok = parameters_plan(&parameters, trainer->config, trainer->train.channels, error);
-    if (ok && trainer_is_first(trainer))
-        memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float), false);
-    parameters_free(&parameters);
-    return ok;
-}
-
-static bool open_model(struct trainer *trainer, struct error *error)
-{
-    struct memory_plan plan = {0};
-    bool on_host = trainer->kernels->on_host;
-    struct model_options options = {
-        .kernels = trainer->kernels,
-        .config = trainer->config,
-        .channels = trainer->train.channels,
-        .batch = trainer->batch,
-        .training = true,
-        .device = trainer->device,
-        .plan = &plan,
-        .ranks_on_device = on_host ? (size_t)comm_local_size(trainer->comm) : 1,
-    };
-    if (!model_plan(&plan, &options, error))
-        return false;
-    input_plan(&plan, &trainer->train_input_options, "input");
-    if (trainer->has_val)
-        input_plan(&plan, &trainer->val_input_options, "evaluation input");
-    if (on_host) {
-        memory_plan_add(&plan, "loader", loader_memory_bytes(&trainer->train_input_options.loader), true);
-        memory_plan_add(&plan, "libraries", MEMORY_LIBRARIES_BYTES, false);
-        memory_plan_add(&plan, "program", memory_resident_bytes(), false);
-        if (!plan_checkpoint(&plan, trainer, error))
-            return false;
-    }
-    if (!trainer->progress.silent)
-        memory_plan_print(&plan, stdout);
-    return model_open(&trainer->model, &options, error) &&
-           model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
 }
 
 static bool open_records(struct trainer *trainer, struct error *error)
@@ -206,7 +164,7 @@ static bool open_alone(struct trainer *trainer, struct error *error)
     if (trainer_is_first(trainer) && (!run_log_open(&trainer->log, options->run_directory, options->resume, error) ||
                                       !run_log_set_options(trainer->log, &log_options, error)))
         return false;
-    return open_model(trainer, error) && open_records(trainer, error);
+    return trainer_open_model(trainer, error) && open_records(trainer, error);
 }
 
 static bool write_config(struct trainer *trainer, struct error *error)
@@ -247,7 +205,8 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     bool ok = set_input_options(trainer, error) &&
               (loader->steps == 0 || trainer_open_input(trainer, loader->first_step, loader->steps, error));
     return comm_agree(comm, ok, error) &&
-           comm_agree(comm, comm_gradient_open(&trainer->gradient, comm, &gradient, error), error);
+           comm_agree(comm, comm_gradient_open(&trainer->gradient, comm, &gradient, error), error) &&
+           trainer_warm_up(trainer, error);
 }
 
 void trainer_close(struct trainer *trainer)

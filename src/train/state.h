@@ -1,5 +1,6 @@
 /* A run as its parts see it, and what several of them do. Internal to src/train.
  *   open.c       opening and closing
+ *   memory.c     the plan of its memory, the model, and a step that shows that it fits
  *   datasets.c   the data, the same on all ranks
  *   loop.c       the steps
  *   records.c    what a finished step says: metrics, norms, a skipped update
@@ -48,6 +49,7 @@ struct trainer {
     bool has_val;
     size_t batch, accumulate; /* images a rank and micro-step; micro-steps */
     struct model *model;
+    size_t planned_bytes; /* of memory */
     struct input_options train_input_options, val_input_options;
     struct input *input;
     struct comm_gradient *gradient; /* NULL with one rank */

@@ -220,21 +220,35 @@ static void dropped_paths_have_the_right_rate_and_scale(void **state)
     free(positions);
 }
 
+/* 100 MiB and 100 an image, but 32 less from 6 images on: no straight line through 0 leads to what fits. */
+static bool plan_of_test(void *owner, size_t batch, struct memory_plan *plan, struct error *error)
+{
+    (void)owner, (void)error;
+    memory_plan_add(plan, "parameters", 100 << 20);
+    memory_plan_add(plan, "activations", batch * (100 << 20) - (batch > 5 ? 32 << 20 : 0));
+    return true;
+}
+
 static void memory_plan_says_which_batch_fits(void **state)
 {
     (void)state;
     struct memory_plan memory = {0};
     struct error error;
-    memory_plan_add(&memory, "parameters", 100 << 20, false);
-    memory_plan_add(&memory, "activations", 800 << 20, true);
-    assert_int_equal(memory_plan_total(&memory), 900 << 20);
-    assert_true(memory_plan_check(&memory, 900 << 20, 8, "GPU 0", &error));
-    assert_false(memory_plan_check(&memory, 550 << 20, 8, "GPU 0", &error));
+    plan_of_test(NULL, 8, &memory, &error);
+    struct memory_wish wish = {.plan = &memory, .batch = 8, .batch_share = 6, .plan_for = plan_of_test};
+    assert_int_equal(memory_plan_total(&memory), 868 << 20);
+    assert_true(memory_plan_check(&wish, 868 << 20, "GPU 0", &error));
+    assert_false(memory_plan_check(&wish, 550 << 20, "GPU 0", &error));
     assert_int_equal(error.status, ERROR_INPUT);
-    assert_non_null(strstr(error.message, "350 MiB more"));
-    assert_non_null(strstr(error.message, ": 4 images a rank"));
-    assert_false(memory_plan_check(&memory, 50 << 20, 8, "GPU 0", &error));
-    assert_non_null(strstr(error.message, "smaller model"));
+    assert_non_null(strstr(error.message, "318 MiB more"));
+    assert_non_null(strstr(error.message, ": 4 images a rank and micro-step fit, 24 a step, not 8 and 48;"));
+    assert_false(memory_plan_check(&wish, 768 << 20, "GPU 0", &error));
+    assert_non_null(strstr(error.message, ": 7 images a rank"));
+    assert_false(memory_plan_check(&wish, 200 << 20, "GPU 0", &error));
+    assert_non_null(strstr(error.message, ": 1 images a rank"));
+    assert_false(memory_plan_check(&wish, 199 << 20, "GPU 0", &error));
+    assert_non_null(
+        strstr(error.message, "and 200 MiB even for one image a rank and micro-step; take a smaller model"));
 }
 
 int main(void)
