@@ -1,5 +1,5 @@
-/* Who else holds a GPU's memory: the driver's management library (NVML) knows the processes. It is loaded only to word a
- * message, and where it or an answer is missing, as in a container with process ids of its own, less is said. */
+/* Who else holds a GPU's memory: the driver's management library (NVML) knows the processes. It is loaded only to word
+ * a message, and where it or an answer is missing, as in a container with process ids of its own, less is said. */
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,10 @@
 /* The blocks' backward pass, last block first. After each op group the caller learns how far the flat gradient is
- * final, so that its buckets can be reduced while the pass goes on. */
+ * final, so that its buckets can be reduced while the pass goes on.
+ *
+ * The inputs of fc2, fc1 and qkv are not kept. Each is made again by the pass that reads what it is made of anyway,
+ * which costs one write of it: the input of fc2 by gelu_backward, those of fc1 and qkv by their norm's backward pass.
+ * A product's weight gradient, which alone needs its input, therefore waits for that pass; for qkv, which norm1 comes
+ * before, until the block before it is under way. */
 #include "src/model/blocks.h"
 
 /* Of the rows of the block's tail. */
@@ -20,7 +25,8 @@ static const void *branch_gradient(const struct model *model, size_t block, size
     return own ? own : residual_gradient(model, block);
 }
 
-/* The norm after block's MLP (norm1 of the next block, or the final norm), the residual add, and ls2. */
+/* The norm after block's MLP (norm1 of the next block, whose output it makes again, or the final norm), the residual
+ * add, and ls2. */
 static bool out_norm_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
@@ -33,6 +39,7 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
     const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
     struct residual_layernorm_backward norm = {.residual_gradient = residual_gradient(model, block),
                                                .branch_gradient = own_branch_gradient(model, at->ls2_gamma, path_scale),
+                                               .normed = last ? NULL : model->block_normed,
                                                .weight_gradient = model_gradient(model, weight),
                                                .bias_gradient = model_gradient(model, bias),
                                                .gamma_gradient = model_gradient(model, at->ls2_gamma),
@@ -44,12 +51,14 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
                                                .gamma = model_master(model, at->ls2_gamma),
                                                .path_scale = path_scale,
                                                .weight = model_master(model, weight),
+                                               .bias = model_master(model, bias),
                                                .rows = tail.rows,
                                                .tokens = tail.tokens,
                                                .dim = model->dim};
     return model->kernels->residual_layernorm_backward(model->context, &norm, error);
 }
 
+/* But for fc1's weights. */
 static bool mlp_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
@@ -60,16 +69,21 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
     const void *out_gradient =
         branch_gradient(model, block, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
     struct linear_backward fc2 = {.in_gradient = model->wide_gradient,
-                                  .weight_gradient = model_gradient(model, at->fc2_weight),
-                                  .bias_gradient = model_gradient(model, at->fc2_bias),
                                   .out_gradient = out_gradient,
-                                  .in = act->activated,
                                   .weight = model_working(model, at->fc2_weight),
                                   .rows = rows,
                                   .in_dim = model->hidden,
-                                  .out_dim = model->dim,
-                                  .overwrite = model->first_backward};
+                                  .out_dim = model->dim};
+    struct linear_backward fc2_weights = {.weight_gradient = model_gradient(model, at->fc2_weight),
+                                          .bias_gradient = model_gradient(model, at->fc2_bias),
+                                          .out_gradient = out_gradient,
+                                          .in = act->hidden, /* where GELU has put its result by then */
+                                          .rows = rows,
+                                          .in_dim = model->hidden,
+                                          .out_dim = model->dim,
+                                          .overwrite = model->first_backward};
     struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
+                                 .out = act->hidden,
                                  .bias_gradient = model_gradient(model, at->fc1_bias),
                                  .out_gradient = model->wide_gradient,
                                  .in = act->hidden,
@@ -77,20 +91,32 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
                                  .rows = rows,
                                  .dim = model->hidden};
     struct linear_backward fc1 = {.in_gradient = model->normed_gradient,
-                                  .weight_gradient = model_gradient(model, at->fc1_weight),
                                   .out_gradient = model->wide_gradient,
-                                  .in = act->normed2,
                                   .weight = model_working(model, at->fc1_weight),
                                   .rows = rows,
                                   .in_dim = model->dim,
-                                  .out_dim = model->hidden,
-                                  .overwrite = model->first_backward};
-    return kernels->linear_backward(model->context, &fc2, error) && pass_announce(pass, at->fc1_bias, error) &&
-           kernels->gelu_backward(model->context, &gelu, error) && pass_announce(pass, at->fc1_weight, error) &&
-           kernels->linear_backward(model->context, &fc1, error) && pass_announce(pass, at->norm2_weight, error);
+                                  .out_dim = model->hidden};
+    return kernels->linear_backward(model->context, &fc2, error) &&
+           kernels->gelu_backward(model->context, &gelu, error) &&
+           kernels->linear_backward(model->context, &fc2_weights, error) &&
+           pass_announce(pass, at->fc1_weight, error) && kernels->linear_backward(model->context, &fc1, error);
 }
 
-/* norm2, the residual add after attention, and ls1. */
+static bool fc1_weights_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct linear_backward fc1 = {.weight_gradient = model_gradient(model, at->fc1_weight),
+                                  .out_gradient = model->wide_gradient,
+                                  .in = model->block_normed,
+                                  .rows = model_tail(model, block, pass->batch).rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = model->hidden,
+                                  .overwrite = model->first_backward};
+    return model->kernels->linear_backward(model->context, &fc1, error);
+}
+
+/* norm2, whose output it makes again, the residual add after attention, and ls1. */
 static bool middle_norm_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
@@ -101,6 +127,7 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
     struct residual_layernorm_backward norm2 = {.residual_gradient = residual_gradient(model, block),
                                                 .branch_gradient =
                                                     own_branch_gradient(model, at->ls1_gamma, path_scale),
+                                                .normed = model->block_normed,
                                                 .weight_gradient = model_gradient(model, at->norm2_weight),
                                                 .bias_gradient = model_gradient(model, at->norm2_bias),
                                                 .gamma_gradient = model_gradient(model, at->ls1_gamma),
@@ -112,14 +139,14 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
                                                 .gamma = model_master(model, at->ls1_gamma),
                                                 .path_scale = path_scale,
                                                 .weight = model_master(model, at->norm2_weight),
+                                                .bias = model_master(model, at->norm2_bias),
                                                 .rows = tail.rows,
                                                 .tokens = tail.tokens,
                                                 .dim = model->dim};
-    return model->kernels->residual_layernorm_backward(model->context, &norm2, error) &&
-           pass_announce(pass, at->proj_weight, error);
+    return model->kernels->residual_layernorm_backward(model->context, &norm2, error);
 }
 
-/* From `attended_gradient` to `normed_gradient`. */
+/* From `attended_gradient` to `normed_gradient`, but for qkv's weights. */
 static bool attend_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
@@ -137,17 +164,29 @@ static bool attend_backward(const struct pass *pass, size_t block, struct error 
                                            .parameters = &extras,
                                            .shape = &shape};
     struct linear_backward qkv = {.in_gradient = model->normed_gradient,
-                                  .weight_gradient = model_gradient(model, at->qkv_weight),
+                                  .out_gradient = model->wide_gradient,
+                                  .weight = model_working(model, at->qkv_weight),
+                                  .rows = pass->rows,
+                                  .in_dim = model->dim,
+                                  .out_dim = 3 * model->dim};
+    return model->kernels->attention_backward(model->context, &attention, error) &&
+           pass_announce(pass, at->qkv_weight, error) && model->kernels->linear_backward(model->context, &qkv, error);
+}
+
+static bool qkv_weights_backward(const struct pass *pass, size_t block, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct linear_backward qkv = {.weight_gradient = model_gradient(model, at->qkv_weight),
                                   .bias_gradient = model_gradient(model, at->qkv_bias),
                                   .out_gradient = model->wide_gradient,
-                                  .in = act->normed1,
-                                  .weight = model_working(model, at->qkv_weight),
+                                  .in = model->block_normed,
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
                                   .out_dim = 3 * model->dim,
                                   .overwrite = model->first_backward};
-    return model->kernels->attention_backward(model->context, &attention, error) &&
-           pass_announce(pass, at->qkv_weight, error) && model->kernels->linear_backward(model->context, &qkv, error);
+    return model_is_last(model, block) ? last_block_weights_backward(pass, error)
+                                       : model->kernels->linear_backward(model->context, &qkv, error);
 }
 
 static bool attention_backward(const struct pass *pass, size_t block, struct error *error)
@@ -167,8 +206,7 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                    .overwrite = model->first_backward};
     return model->kernels->linear_backward(model->context, &proj, error) &&
            (model_is_last(model, block) ? last_block_attend_backward(pass, error)
-                                        : attend_backward(pass, block, error)) &&
-           pass_announce(pass, at->norm1_weight, error);
+                                        : attend_backward(pass, block, error));
 }
 
 /* norm1 of the first block, which no residual add comes before. */
@@ -178,6 +216,7 @@ static bool first_norm_backward(const struct pass *pass, struct error *error)
     const struct parameters *at = &model->parameters;
     const struct block_activations *first = &model->blocks[0];
     struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
+                                                .normed = model->block_normed,
                                                 .weight_gradient = model_gradient(model, at->blocks[0].norm1_weight),
                                                 .bias_gradient = model_gradient(model, at->blocks[0].norm1_bias),
                                                 .normed_gradient = model->normed_gradient,
@@ -185,6 +224,7 @@ static bool first_norm_backward(const struct pass *pass, struct error *error)
                                                 .mean = first->mean1,
                                                 .rstd = first->rstd1,
                                                 .weight = model_master(model, at->blocks[0].norm1_weight),
+                                                .bias = model_master(model, at->blocks[0].norm1_bias),
                                                 .rows = pass->rows,
                                                 .tokens = model->tokens,
                                                 .dim = model->dim};
@@ -198,10 +238,12 @@ bool blocks_backward(const struct pass *pass, struct error *error)
         const struct block_offsets *at = &model->parameters.blocks[block];
         bool kept = !model->recompute || block + 1 == model->depth; /* the last block's activations are still there */
         if ((!kept && !block_recompute(model, block, pass->batch, pass->with_path, error)) ||
-            !out_norm_backward(pass, block, error) || !pass_announce(pass, at->fc2_weight, error) ||
-            !mlp_backward(pass, block, error) || !middle_norm_backward(pass, block, error) ||
-            !attention_backward(pass, block, error))
+            !out_norm_backward(pass, block, error) ||
+            (!model_is_last(model, block) && !qkv_weights_backward(pass, block + 1, error)) ||
+            !pass_announce(pass, at->fc2_weight, error) || !mlp_backward(pass, block, error) ||
+            !middle_norm_backward(pass, block, error) || !fc1_weights_backward(pass, block, error) ||
+            !pass_announce(pass, at->proj_weight, error) || !attention_backward(pass, block, error))
             return false;
     }
-    return first_norm_backward(pass, error);
+    return first_norm_backward(pass, error) && qkv_weights_backward(pass, 0, error);
 }

@@ -1,11 +1,11 @@
 /* The blocks' forward pass, step by step: recomputation runs most of them again. */
 #include "src/model/blocks.h"
 
-static bool norm1(struct model *model, size_t block, size_t batch, struct error *error)
+bool block_norm1(struct model *model, size_t block, size_t batch, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    struct residual_layernorm_forward norm = {.normed = act->normed1,
+    struct residual_layernorm_forward norm = {.normed = model->block_normed,
                                               .mean = act->mean1,
                                               .rstd = act->rstd1,
                                               .residual_in = model_block_input(model, block),
@@ -17,7 +17,24 @@ static bool norm1(struct model *model, size_t block, size_t batch, struct error 
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-/* From `normed1` to `attended`. */
+bool block_norm2(struct model *model, size_t block, size_t batch, struct error *error)
+{
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    struct block_activations *act = &model->blocks[block];
+    struct block_tail tail = model_tail(model, block, batch);
+    struct residual_layernorm_forward norm = {.normed = model->block_normed,
+                                              .mean = act->mean2,
+                                              .rstd = act->rstd2,
+                                              .residual_in = act->middle,
+                                              .weight = model_master(model, at->norm2_weight),
+                                              .bias = model_master(model, at->norm2_bias),
+                                              .rows = tail.rows,
+                                              .tokens = tail.tokens,
+                                              .dim = model->dim};
+    return model->kernels->residual_layernorm_forward(model->context, &norm, error);
+}
+
+/* From `block_normed` to `attended`. */
 static bool attend(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
@@ -25,7 +42,7 @@ static bool attend(struct model *model, size_t block, size_t batch, bool with_st
     struct attention_shape shape = model_attention_shape(model, batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
     struct linear_forward qkv = {.out = act->qkv,
-                                 .in = act->normed1,
+                                 .in = model->block_normed,
                                  .weight = model_working(model, at->qkv_weight),
                                  .bias = model_working(model, at->qkv_bias),
                                  .rows = batch * model->tokens,
@@ -64,7 +81,7 @@ static bool add_attention_branch(struct model *model, size_t block, size_t batch
         input = act->middle;
     }
     struct residual_layernorm_forward norm2 = {.residual_out = act->middle,
-                                               .normed = act->normed2,
+                                               .normed = model->block_normed,
                                                .mean = act->mean2,
                                                .rstd = act->rstd2,
                                                .residual_in = input,
@@ -79,21 +96,24 @@ static bool add_attention_branch(struct model *model, size_t block, size_t batch
     return model->kernels->residual_layernorm_forward(model->context, &norm2, error);
 }
 
-static bool mlp_branch(struct model *model, size_t block, size_t batch, struct error *error)
+static bool fc1(struct model *model, size_t block, size_t batch, struct error *error)
 {
-    const struct kernels *kernels = model->kernels;
     const struct block_offsets *at = &model->parameters.blocks[block];
-    struct block_activations *act = &model->blocks[block];
-    size_t rows = model_tail(model, block, batch).rows;
-    struct linear_forward fc1 = {.out = act->hidden,
-                                 .in = act->normed2,
-                                 .weight = model_working(model, at->fc1_weight), /* GELU adds the bias */
-                                 .rows = rows,
-                                 .in_dim = model->dim,
-                                 .out_dim = model->hidden};
-    return kernels->linear_forward(model->context, &fc1, error) &&
-           kernels->gelu_forward(model->context, act->activated, act->hidden, model_working(model, at->fc1_bias), rows,
-                                 model->hidden, error);
+    struct linear_forward product = {.out = model->blocks[block].hidden,
+                                     .in = model->block_normed,
+                                     .weight = model_working(model, at->fc1_weight), /* GELU adds the bias */
+                                     .rows = model_tail(model, block, batch).rows,
+                                     .in_dim = model->dim,
+                                     .out_dim = model->hidden};
+    return model->kernels->linear_forward(model->context, &product, error);
+}
+
+bool block_activate(struct model *model, size_t block, size_t batch, struct error *error)
+{
+    const struct block_activations *act = &model->blocks[block];
+    return model->kernels->gelu_forward(model->context, act->activated, act->hidden,
+                                        model_working(model, model->parameters.blocks[block].fc1_bias),
+                                        model_tail(model, block, batch).rows, model->hidden, error);
 }
 
 static bool fc2(struct model *model, size_t block, size_t batch, struct error *error)
@@ -121,7 +141,7 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
     size_t norm_weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
     size_t norm_bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
     struct residual_layernorm_forward norm = {.residual_out = act->out,
-                                              .normed = last ? model->normed : next->normed1,
+                                              .normed = last ? model->normed : model->block_normed,
                                               .mean = last ? model->mean : next->mean1,
                                               .rstd = last ? model->rstd : next->rstd1,
                                               .residual_in = act->middle,
@@ -138,12 +158,13 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
 
 bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with_statistics, struct error *error)
 {
-    if (!norm1(model, 0, batch, error))
+    if (!block_norm1(model, 0, batch, error))
         return false;
     for (size_t block = 0; block < model->depth; block++)
         if (!attention_branch(model, block, batch, with_statistics, error) ||
-            !add_attention_branch(model, block, batch, with_path, error) || !mlp_branch(model, block, batch, error) ||
-            !fc2(model, block, batch, error) || !add_mlp_branch(model, block, batch, with_path, error))
+            !add_attention_branch(model, block, batch, with_path, error) || !fc1(model, block, batch, error) ||
+            !block_activate(model, block, batch, error) || !fc2(model, block, batch, error) ||
+            !add_mlp_branch(model, block, batch, with_path, error))
             return false;
     return true;
 }
@@ -151,7 +172,7 @@ bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with
 bool block_recompute(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
 {
     bool scaled = model->parameters.blocks[block].ls2_gamma != NO_OFFSET;
-    return norm1(model, block, batch, error) && attention_branch(model, block, batch, false, error) &&
-           add_attention_branch(model, block, batch, with_path, error) && mlp_branch(model, block, batch, error) &&
-           (!scaled || fc2(model, block, batch, error));
+    return block_norm1(model, block, batch, error) && attention_branch(model, block, batch, false, error) &&
+           add_attention_branch(model, block, batch, with_path, error) && fc1(model, block, batch, error) &&
+           (!scaled || (block_activate(model, block, batch, error) && fc2(model, block, batch, error)));
 }

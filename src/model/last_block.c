@@ -23,7 +23,7 @@ static struct linear_forward key_value_product(const struct model *model, size_t
     const struct block_offsets *at = &model->parameters.blocks[model->depth - 1];
     const struct block_activations *act = &model->blocks[model->depth - 1];
     return (struct linear_forward){.out = act->key_value,
-                                   .in = act->normed1,
+                                   .in = model->block_normed,
                                    .weight = model_working(model, at->qkv_weight + model->dim * model->dim),
                                    .bias = model_working(model, at->qkv_bias + model->dim),
                                    .rows = batch * model->tokens,
@@ -38,7 +38,7 @@ static bool take_statistics(struct model *model, size_t batch, struct error *err
     struct attention_shape shape = model_attention_shape(model, batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
     struct linear_forward qkv = {.out = model->wide_gradient,
-                                 .in = model->blocks[block].normed1,
+                                 .in = model->block_normed,
                                  .weight = model_working(model, model->parameters.blocks[block].qkv_weight),
                                  .bias = model_working(model, model->parameters.blocks[block].qkv_bias),
                                  .rows = batch * model->tokens,
@@ -65,7 +65,7 @@ bool last_block_attend(struct model *model, size_t batch, bool with_statistics, 
                                               .key_value = act->key_value,
                                               .parameters = &extras,
                                               .shape = &shape};
-    return kernels->cls_gather(model->context, act->cls_normed1, act->normed1, batch, model->tokens, model->dim,
+    return kernels->cls_gather(model->context, act->cls_normed1, model->block_normed, batch, model->tokens, model->dim,
                                error) &&
            kernels->linear_forward(model->context, &query, error) &&
            kernels->linear_forward(model->context, &key_value, error) &&
@@ -93,7 +93,7 @@ static bool attention_backward(const struct pass *pass, struct error *error)
     return model->kernels->attention_cls_backward(model->context, &attention, error);
 }
 
-/* To the gradients of cls_normed1 and, but for what that adds to its CLS rows, of normed1. */
+/* To the gradients of cls_normed1 and, but for what that adds to its CLS rows, of norm1's output. */
 static bool products_backward(const struct pass *pass, struct error *error)
 {
     struct model *model = pass->model;
@@ -111,17 +111,29 @@ static bool products_backward(const struct pass *pass, struct error *error)
                                     .out_dim = dim,
                                     .overwrite = model->first_backward};
     struct linear_backward key_value = {.in_gradient = model->normed_gradient,
-                                        .weight_gradient = model_gradient(model, at->qkv_weight + dim * dim),
+                                        .out_gradient = model->wide_gradient,
+                                        .weight = model_working(model, at->qkv_weight + dim * dim),
+                                        .rows = pass->rows,
+                                        .in_dim = dim,
+                                        .out_dim = 2 * dim};
+    return model->kernels->linear_backward(model->context, &query, error) &&
+           model->kernels->linear_backward(model->context, &key_value, error);
+}
+
+bool last_block_weights_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    size_t dim = model->dim;
+    const struct block_offsets *at = &model->parameters.blocks[model->depth - 1];
+    struct linear_backward key_value = {.weight_gradient = model_gradient(model, at->qkv_weight + dim * dim),
                                         .bias_gradient = model_gradient(model, at->qkv_bias + dim),
                                         .out_gradient = model->wide_gradient,
-                                        .in = act->normed1,
-                                        .weight = model_working(model, at->qkv_weight + dim * dim),
+                                        .in = model->block_normed,
                                         .rows = pass->rows,
                                         .in_dim = dim,
                                         .out_dim = 2 * dim,
                                         .overwrite = model->first_backward};
-    return model->kernels->linear_backward(model->context, &query, error) &&
-           model->kernels->linear_backward(model->context, &key_value, error);
+    return model->kernels->linear_backward(model->context, &key_value, error);
 }
 
 bool last_block_attend_backward(const struct pass *pass, struct error *error)

@@ -61,9 +61,8 @@ static void cut_tail(struct model *model, struct memory_cutter *cutter, struct b
     act->logsumexp = memory_cut(cutter, rows * model->heads * sizeof(float));
     act->attended = memory_cut(cutter, row_bytes);
     act->middle = memory_cut(cutter, row_bytes);
-    act->normed2 = memory_cut(cutter, row_bytes);
     act->hidden = memory_cut(cutter, hidden_bytes);
-    act->activated = memory_cut(cutter, hidden_bytes);
+    act->activated = model->training ? model->activated : act->hidden;
     if (layer_scale) {
         act->branch1 = memory_cut(cutter, row_bytes);
         act->branch2 = memory_cut(cutter, row_bytes);
@@ -92,19 +91,17 @@ static void cut_block(struct model *model, struct memory_cutter *cutter, struct 
     if (shared) {
         *act = *shared;
     } else {
-        act->normed1 = memory_cut(cutter, row_bytes);
         act->qkv = memory_cut(cutter, 3 * row_bytes);
         cut_tail(model, cutter, act, rows, layer_scale);
     }
     cut_norms(model, cutter, act, rows);
 }
 
-/* The last block's: little but norm1, keys and values has a row for each token. */
+/* The last block's: little but keys and values has a row for each token. */
 static void cut_last_block(struct model *model, struct memory_cutter *cutter, struct block_activations *act,
                            const struct block_activations *shared, bool layer_scale)
 {
     size_t cls_bytes = model->batch * model->dim * dtype_bytes(model->dtype), row_bytes = model->tokens * cls_bytes;
-    act->normed1 = shared ? shared->normed1 : memory_cut(cutter, row_bytes);
     act->key_value = shared ? shared->qkv : memory_cut(cutter, 2 * row_bytes);
     act->cls_normed1 = memory_cut(cutter, cls_bytes);
     act->query = memory_cut(cutter, cls_bytes);
@@ -122,6 +119,11 @@ static void cut_activations(struct model *model, struct memory_cutter *cutter, c
     model->patch_pixels = memory_cut(cutter, model->batch * model->patches * model->patch_dim * element);
     model->projected = memory_cut(cutter, row_bytes);
     model->embedded = memory_cut(cutter, row_bytes);
+    model->block_normed = memory_cut(cutter, row_bytes);
+    /* In the forward pass no gradient needs its memory yet, nor where a block is recomputed up to `hidden`. */
+    if (model->training)
+        model->activated =
+            model->recompute && layer_scale ? memory_cut(cutter, rows * model->hidden * element) : model->wide_gradient;
     for (size_t block = 0; block < model->depth; block++) {
         const struct block_activations *shared = share && block > 0 ? &model->blocks[0] : NULL;
         (block + 1 < model->depth ? cut_block : cut_last_block)(model, cutter, &model->blocks[block], shared,
@@ -163,8 +165,8 @@ static void cut_all(struct model *model, const struct config *config, void *cons
         cutters[i] = (struct memory_cutter){bases ? bases[i] : NULL, 0};
     cut_parameters(model, &cutters[0]);
     cut_optimiser(model, &cutters[1]);
-    cut_activations(model, &cutters[2], config);
     cut_activation_gradients(model, &cutters[3], config);
+    cut_activations(model, &cutters[2], config);
     for (size_t i = 0; i < 4; i++)
         bytes[i] = cutters[i].used;
 }

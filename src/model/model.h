@@ -20,23 +20,21 @@
 #include "src/model/memory_plan.h"
 #include "src/model/parameters.h"
 
-/* Activations of one block that the backward pass reads; all T unless said otherwise. `rows` is batch * tokens; `tail`
- * is as many, but in the last block `batch` (struct block_tail). */
+/* Activations of one block that the backward pass reads, but for `activated`; all T unless said otherwise. `rows` is
+ * batch * tokens; `tail` is as many, but in the last block `batch` (struct block_tail). */
 struct block_activations {
-    void *normed1;        /* [rows, dim] input of qkv */
-    void *qkv;            /* [batch, tokens, 3, heads, head_dim]; in the last block instead: */
-    void *cls_normed1;    /*   [batch, dim] its CLS rows, input of */
-    void *query;          /*   [batch, heads, head_dim] */
-    void *key_value;      /*   [batch, tokens, 2, heads, head_dim] */
-    float *logsumexp;     /* [batch, heads, tokens], in the last block [batch, heads] */
-    void *attended;       /* [tail, dim] */
-    void *branch1;        /* [tail, dim] output of proj; own memory only under LayerScale */
-    void *middle;         /* [tail, dim] residual after attention */
-    void *normed2;        /* [tail, dim] input of fc1 */
-    void *hidden;         /* [tail, hidden] fc1's product without its bias */
-    void *activated;      /* [tail, hidden] */
-    void *branch2;        /* [tail, dim] output of fc2; own memory only under LayerScale */
-    void *out;            /* [tail, dim] residual after the MLP: x_{b+1} */
+    void *qkv;         /* [batch, tokens, 3, heads, head_dim]; in the last block instead: */
+    void *cls_normed1; /*   [batch, dim] its CLS rows, input of */
+    void *query;       /*   [batch, heads, head_dim] */
+    void *key_value;   /*   [batch, tokens, 2, heads, head_dim] */
+    float *logsumexp;  /* [batch, heads, tokens], in the last block [batch, heads] */
+    void *attended;    /* [tail, dim] */
+    void *branch1;     /* [tail, dim] output of proj; own memory only under LayerScale */
+    void *middle;      /* [tail, dim] residual after attention */
+    void *hidden;      /* [tail, hidden] fc1's product without its bias; its backward pass leaves `activated` here */
+    void *activated;   /* [tail, hidden] GELU of it, until the next block: scratch, or where none is trained `hidden` */
+    void *branch2;     /* [tail, dim] output of fc2; own memory only under LayerScale */
+    void *out;         /* [tail, dim] residual after the MLP: x_{b+1} */
     float *mean1, *rstd1; /* [rows] of norm1 */
     float *mean2, *rstd2; /* [tail] of norm2 */
 };
@@ -66,7 +64,8 @@ struct model {
     void *projected;    /* [batch, patches, dim]; also the gradient of it */
     void *embedded;     /* [rows, dim] x_0 */
     struct block_activations *blocks;
-    void *normed; /* [batch, dim] final norm, of the CLS rows */
+    void *block_normed; /* [rows, dim] scratch: output of norm1, then of norm2, of the block at work, in both passes */
+    void *normed;       /* [batch, dim] final norm, of the CLS rows */
     float *mean, *rstd;
     void *logits;        /* [batch, classes] */
     float *loss;         /* [batch] */
@@ -78,6 +77,7 @@ struct model {
     /* Gradients of activations. In the forward pass, where no gradient lives, they are scratch (blocks_forward.c). */
     void *logits_gradient;
     void *residual_gradient, *branch_gradient, *normed_gradient, *attended_gradient; /* [rows, dim] */
+    void *activated;     /* [rows, hidden] scratch of the forward pass: wide_gradient, or memory of its own */
     void *wide_gradient; /* [rows, max(hidden, 3 dim)]: of hidden, then of qkv or key_value */
     void *cls_residual_gradient, *cls_normed1_gradient, *query_gradient; /* [batch, dim], of the last block */
 
@@ -125,8 +125,9 @@ bool model_backward(struct model *model, size_t batch, bool with_path, model_gra
  * pass to write. */
 bool model_zero_gradient(struct model *model, struct error *error);
 
-/* Waits. Names the first tensor of the last forward pass that holds a number that is not finite, in the order of
- * computation: "blocks.3.attn.qkv output"; false in *found where there is none. *layer: its block, or -1. */
+/* Waits. Names the first tensor of the last forward pass, of a model open for training, that holds a number that is not
+ * finite, in the order of computation: "blocks.3.attn.qkv output"; false in *found where there is none. *layer: its
+ * block, or -1. */
 bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *name, size_t name_bytes, long *layer,
                           struct error *error);
 /* The same over the parameters' gradients, last layer first, as the backward pass goes. */

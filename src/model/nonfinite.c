@@ -62,28 +62,46 @@ static bool look_at_list(const struct search *search, size_t block, const struct
     return true;
 }
 
+/* What is not kept is made again, in its scratch. */
+static bool look_at_attention(const struct search *search, size_t block, size_t batch, struct error *error)
+{
+    struct model *model = search->model;
+    const struct block_activations *act = &model->blocks[block];
+    size_t dim = model->dim, rows = batch * model->tokens, tail = model_tail(model, block, batch).rows;
+    const struct looked_at all[] = {
+        {"norm1 output", model->block_normed, rows * dim}, {"attn.qkv output", act->qkv, 3 * rows * dim}, {0}};
+    const struct looked_at cls[] = {{"norm1 output", model->block_normed, rows * dim},
+                                    {"attn.qkv output", act->query, batch * dim},
+                                    {"attn.qkv output", act->key_value, 2 * rows * dim},
+                                    {0}};
+    const struct looked_at behind[] = {
+        {"attn output", act->attended, tail * dim}, {"residual after attn", act->middle, tail * dim}, {0}};
+    return block_norm1(model, block, batch, error) &&
+           look_at_list(search, block, model_is_last(model, block) ? cls : all, error) &&
+           look_at_list(search, block, behind, error);
+}
+
+static bool look_at_mlp(const struct search *search, size_t block, size_t batch, struct error *error)
+{
+    struct model *model = search->model;
+    const struct block_activations *act = &model->blocks[block];
+    size_t tail = model_tail(model, block, batch).rows;
+    const struct looked_at list[] = {{"norm2 output", model->block_normed, tail * model->dim},
+                                     {"mlp.fc1 output", act->hidden, tail * model->hidden},
+                                     {"mlp.act output", act->activated, tail * model->hidden},
+                                     {0}};
+    return block_norm2(model, block, batch, error) && block_activate(model, block, batch, error) &&
+           look_at_list(search, block, list, error);
+}
+
 /* Under recomputation the blocks but the last share memory, so only the residual stream can be told apart. */
 static bool look_at_block(const struct search *search, size_t block, size_t batch, struct error *error)
 {
     const struct model *model = search->model;
-    const struct block_activations *act = &model->blocks[block];
-    size_t dim = model->dim, rows = batch * model->tokens, tail = model_tail(model, block, batch).rows;
-    const struct looked_at all[] = {
-        {"norm1 output", act->normed1, rows * dim}, {"attn.qkv output", act->qkv, 3 * rows * dim}, {0}};
-    const struct looked_at cls[] = {{"norm1 output", act->normed1, rows * dim},
-                                    {"attn.qkv output", act->query, batch * dim},
-                                    {"attn.qkv output", act->key_value, 2 * rows * dim},
-                                    {0}};
-    const struct looked_at behind[] = {{"attn output", act->attended, tail * dim},
-                                       {"residual after attn", act->middle, tail * dim},
-                                       {"norm2 output", act->normed2, tail * dim},
-                                       {"mlp.fc1 output", act->hidden, tail * model->hidden},
-                                       {"mlp.act output", act->activated, tail * model->hidden},
-                                       {0}};
-    bool last = model_is_last(model, block), kept = last || !model->recompute;
-    return (!kept ||
-            (look_at_list(search, block, last ? cls : all, error) && look_at_list(search, block, behind, error))) &&
-           look(search, "residual after mlp", (long)block, act->out, model->dtype, tail * dim, error);
+    bool kept = model_is_last(model, block) || !model->recompute;
+    return (!kept || (look_at_attention(search, block, batch, error) && look_at_mlp(search, block, batch, error))) &&
+           look(search, "residual after mlp", (long)block, model->blocks[block].out, model->dtype,
+                model_tail(model, block, batch).rows * model->dim, error);
 }
 
 bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *name, size_t name_bytes, long *layer,

@@ -173,8 +173,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     find(&real, "cudaMemcpyAsync");
     bool found = false;
     for (size_t i = 0; i < MOST_PINNED && !found; i++)
-        found = pinned[i].start && (char *)to >= pinned[i].start &&
-                (char *)to + bytes <= pinned[i].start + pinned[i].bytes;
+        found =
+            pinned[i].start && (char *)to >= pinned[i].start && (char *)to + bytes <= pinned[i].start + pinned[i].bytes;
     if (pretends("pageable") && kind == cudaMemcpyDeviceToHost)
         fprintf(stderr, "pretend: a download into %s memory\n", found ? "pinned" : "pageable");
     return real ? real(to, from, bytes, kind, stream) : cudaErrorNotSupported;
