@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/profile.h"
 #include "src/base/random.h"
 #include "src/bench/options.h"
 #include "src/comm/device.h"
@@ -181,9 +182,14 @@ static bool run_step(struct bench *bench, uint64_t step, struct error *error)
                                   .gradient_sum_of_squares = model->sum_of_squares,
                                   .count = model->parameters.total,
                                   .adamw = &adamw};
-    return model_zero_gradient(model, error) && model_forward(model, bench->pixels, batch, false, false, error) &&
+    /* Names of the timed steps alone, for `ncu --nvtx-include`. */
+    bool timed = step > bench->arguments->warmup;
+    return model_zero_gradient(model, error) &&
+           PROFILED(timed ? "timed forward" : "warm-up",
+                    model_forward(model, bench->pixels, batch, false, false, error)) &&
            model_loss(model, bench->labels, batch, 0.1f, scale, error) &&
-           model_backward(model, batch, false, gradient_ready, bench->gradient, error) &&
+           PROFILED(timed ? "timed backward" : "warm-up",
+                    model_backward(model, batch, false, gradient_ready, bench->gradient, error)) &&
            comm_gradient_finish(bench->gradient, step, &wait_s, error) &&
            kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, model->parameters.total,
                                    error) &&
