@@ -1,0 +1,1 @@
+"""What tests/gpu/first_contact is made of."""
