@@ -8,6 +8,7 @@
 #include "src/base/profile.h"
 #include "src/base/random.h"
 #include "src/bench/options.h"
+#include "src/bench/step_floor.h"
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
 #include "src/config/load.h"
@@ -19,7 +20,7 @@ struct arguments {
     const char *preset, *precision, *kind, *device;
     size_t batch, threads, iterations, warmup;
     enum products_mode products;
-    bool recompute, json;
+    bool recompute, floor, json;
 };
 
 static const struct command_option options[] = {
@@ -34,6 +35,8 @@ static const struct command_option options[] = {
     {"warmup", "W", "Steps before them [2]", command_line_count_or_none, INTO(warmup)},
     BENCH_PRODUCTS,
     {"recompute", NULL, "Recompute activations in the backward pass", command_line_flag, INTO(recompute)},
+    {"floor", NULL, "Print what the ops of a bf16 step take at least on an H100, modelled; no GPU needed",
+     command_line_flag, INTO(floor)},
     BENCH_JSON,
     {0},
 };
@@ -264,6 +267,24 @@ static void print(const struct bench *bench, double step_s)
     printf("; peak memory %.0f MiB (%.0f foretold)\n", peak, planned_mib);
 }
 
+/* --floor: from the shapes alone, on rank 0. */
+static bool print_floor(struct bench *bench, struct error *error)
+{
+    const struct arguments *arguments = bench->arguments;
+    struct step_floor floor;
+    if (arguments->recompute)
+        return error_input(error, "--floor models a step that keeps its activations, not --recompute");
+    if (!configure(bench, error) || !step_floor(&floor, &bench->config, arguments->batch, error))
+        return false;
+    if (comm_rank(bench->comm) != 0)
+        return true;
+    if (arguments->json)
+        step_floor_print_json(&floor, arguments->preset, arguments->batch, stdout);
+    else
+        step_floor_print(&floor, arguments->preset, arguments->batch, stdout);
+    return true;
+}
+
 bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
 {
     struct arguments arguments = {.preset = "vit_tiny",
@@ -275,8 +296,11 @@ bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
                                   .warmup = 2};
     struct bench bench = {.comm = comm, .arguments = &arguments};
     double step_s = 0;
-    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) ||
-        !comm_agree(comm, open_bench(&bench, error), error)) {
+    if (!comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error))
+        return false;
+    if (arguments.floor)
+        return comm_agree(comm, print_floor(&bench, error), error);
+    if (!comm_agree(comm, open_bench(&bench, error), error)) {
         model_close(bench.model);
         return false;
     }

@@ -64,6 +64,11 @@ def ours(day: Day):
             day.figure(f"{name}: rate", round(answer["images_per_s"], 1), "images/s")
             day.figure(f"{name}: time", round(answer["step_time_ms"], 3), "ms")
             day.figure(f"{name}: peak memory", round(peak), "MiB")
+            floor = day.json_of(f"{name}: floor",
+                                day.run(day.bench("step", "--floor", "--preset", preset, "--batch", batch)))
+            if floor:
+                ratio = answer["step_time_ms"] / floor["floor_ms"]
+                day.figure(f"{name}: time over its modelled floor", round(ratio, 3), "x")
             if planned:
                 day.figure(f"{name}: peak over plan", round((peak - beside) / planned, 4), "x", "<= 1.03")
 
