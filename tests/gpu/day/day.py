@@ -60,6 +60,10 @@ class Day:
         environment["LD_LIBRARY_PATH"] = ":".join(filter(None, folders))
         return environment
 
+    def offers(self, part, option):
+        """Whether this build's quest-bench has the option."""
+        return option in self.run(self.program("bench", part, "--help")).stdout
+
     # ---- starting programs ----
 
     def left_s(self):

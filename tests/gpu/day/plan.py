@@ -14,7 +14,7 @@ PLAN = [
     Row("parity", 80, "PyTorch's float64 fixtures, fp32 and bf16, all kinds", correctness.parity, beside=True),
     Row("sanitizer", 90, "memory, races, barriers", correctness.sanitizer),
     Row("ceilings", 40, "what the rest is measured against", ceilings.ceilings),
-    Row("products", 45, "which algorithms cuBLASLt takes, and the tuner's", products.products),
+    Row("products", 60, "which algorithms cuBLASLt takes, and the tuner's", products.products),
     Row("attention", 90, "attention beside its bytes' floor and PyTorch's", attention.attention),
     Row("step", 110, "training steps and their memory", step_speed.ours),
     Row("step_peers", 80, "the same by timm, compiled", step_speed.peers),

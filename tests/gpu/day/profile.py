@@ -44,7 +44,8 @@ def profile(day: Day):
         if not day.check_run(f"ncu {name}", outcome):
             continue
         page = day.run(["ncu", "--import", report, "--csv", "--page", "raw"])
-        (day.out / f"ncu_{name}.csv").write_text(page.stdout)
+        with open(day.out / "ncu.csv", "a", encoding="utf-8") as file:
+            file.write(page.stdout)
         found = kernels(page.stdout)
         day.check(f"ncu {name}: kernels were seen", found,
                   "" if found else "no kernel in the range: is NVTX in the programs?")

@@ -40,8 +40,10 @@ def measure(day, preset, batch):
     if outcome.status == 2 and "images" in outcome.stderr:
         day.check(f"{name}: refused", True, reason(outcome))
         return None
-    answer, planned = day.json_of(name, outcome), re.findall(r"together ([\d.]+) MiB", outcome.stderr)
-    return (answer, float(planned[-1]) if planned else None, watch.peak_mib) if answer else None
+    answer = day.json_of(name, outcome)
+    planned = re.findall(r"(reserve|together) ([\d.]+) MiB", outcome.stderr)  # what is kept free is no need
+    needed = sum(float(mib) * (1 if what == "together" else -1) for what, mib in planned)
+    return (answer, needed or None, watch.peak_mib) if answer else None
 
 
 def context_mib(day):

@@ -20,16 +20,30 @@ def distance(run, curve):
     return max(abs(found[step] - expected[step]) / abs(expected[step]) for step in expected)
 
 
-def train(day, run, out, *arguments, device="cuda"):
+def train(day, run, out, *arguments, device="cuda", products=None):
+    """`products`: a run's choice of algorithms for this new one to take up, without which its bits may be others."""
+    folder = day.work / out
     if "--resume" not in arguments:
-        shutil.rmtree(day.work / out, ignore_errors=True)  # the step may run again
+        shutil.rmtree(folder, ignore_errors=True)  # the step may run again
+    if products and products.exists():
+        folder.mkdir()
+        shutil.copy(products, folder)
     config = day.carried / "curves" / run.name / "config.yaml"
-    return day.check_run(out,
-                         day.run(day.program("train", config, "--device", device, "--out", day.work / out, *arguments)))
+    return day.check_run(out, day.run(day.program("train", config, "--device", device, "--out", folder, *arguments)))
 
 
-def checkpoint(day, run, out):
-    return (day.work / out / "checkpoints" / f"step_{run.steps:08d}.h5").read_bytes()
+def train_twice(day, run, precision, limit):
+    """Beside the curve, and the same bytes again."""
+    name, first, second = f"{run.name} {precision}", f"{run.name}_{precision}_1", f"{run.name}_{precision}_2"
+    setting = ("--set", f"train.precision={precision}")
+    if not train(day, run, first, *setting):
+        return
+    day.figure(f"{name}: loss beside the CPU's", distance(day.work / first, day.carried / "curves" / run.name),
+               "relative", f"<= {limit:g}")
+    if train(day, run, second, *setting, products=day.work / first / "products.jsonl"):
+        files = [day.work / out / "checkpoints" / f"step_{run.steps:08d}.h5" for out in (first, second)]
+        same = files[0].read_bytes() == files[1].read_bytes()
+        day.check(f"{name}: the same checkpoint twice, byte for byte", same)
 
 
 def draw(day, run):
@@ -44,21 +58,10 @@ def draw(day, run):
 def training(day: Day):
     for run in day.sizes.runs:
         draw(day, run)
-        curve = day.carried / "curves" / run.name
         for precision, limit in run.precisions.items():
-            name = f"{run.name} {precision}"
-            if not all(
-                    train(day, run, f"{name} {time}".replace(" ", "_"), "--set", f"train.precision={precision}")
-                    for time in (1, 2)):
-                continue
-            day.figure(f"{name}: loss beside the CPU's", distance(day.work / f"{run.name}_{precision}_1", curve),
-                       "relative", f"<= {limit:g}")
-            same = checkpoint(day, run, f"{run.name}_{precision}_1") == checkpoint(day, run,
-                                                                                   f"{run.name}_{precision}_2")
-            day.check(f"{name}: the same checkpoint twice, byte for byte", same)
+            train_twice(day, run, precision, limit)
     run = day.sizes.runs[0]
-    if train(day, run, "resumed", "--max-steps", day.sizes.resume_at, device="cpu") and train(
-            day, run, "resumed", "--resume"):
-        day.figure("resumed CPU to GPU: loss beside the CPU's",
-                   distance(day.work / "resumed", day.carried / "curves" / run.name), "relative",
-                   f"<= {run.precisions['fp32']:g}")
+    if train(day, run, "resumed", "--max-steps", day.sizes.resume_at, device="cpu") and \
+            train(day, run, "resumed", "--resume"):
+        error = distance(day.work / "resumed", day.carried / "curves" / run.name)
+        day.figure("resumed CPU to GPU: loss beside the CPU's", error, "relative", f"<= {run.precisions['fp32']:g}")
