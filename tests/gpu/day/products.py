@@ -35,8 +35,8 @@ def _plans(day, preset, batch):
         first, chosen = (sum(choice[field] for choice in timed) for field in ("first_us", "time_us"))
         day.figure(f"{name}: chosen ones, once each", round(chosen, 1), "us")
         day.figure(f"{name}: first offers over them", round(first / chosen, 3), "x")
-    ways = [choice["way"] for choice in choices]
-    day.figure(f"{name}: that cuBLASLt does in parts or not at all", len(ways) - ways.count("library"), f"of {len(ways)}")
+    other = sum(choice["way"] != "library" for choice in choices)
+    day.figure(f"{name}: that cuBLASLt does in parts or not at all", other, f"of {len(choices)}")
     day.figure(f"{name}: offers that were refused", sum(choice["refused"] for choice in choices), "")
 
 
