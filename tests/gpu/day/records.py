@@ -1,6 +1,7 @@
 """The lines of results.jsonl: what steps, checks and figures say, written as they come, so that nothing is lost when a
 step is stopped. docs/gpu-day.md lists the fields."""
 import json
+import math
 import os
 import time
 
@@ -32,7 +33,10 @@ class Records:
         self.write("check", name=name, ok=bool(ok), detail=detail)
 
     def figure(self, name, value, unit, aim=None):
-        """Something measured. `aim`, such as "<= 1.3", is what the issue asks of it: missing it is no failure."""
+        """Something measured. `aim`, such as "<= 1.3", is what is hoped for: to miss it is no failure."""
+        if not math.isfinite(value):
+            self.check(f"{name}: a number", False, str(value))
+            return
         verdict = ("pass" if meets(value, aim) else "miss") if aim else None
         self.write("figure", name=name, value=value, unit=unit, aim=aim, verdict=verdict)
 
