@@ -9,26 +9,49 @@ enum { NUMBER_BYTES = 2, GRADIENT_BYTES = 4 }; /* an activation or working weigh
 
 /* What a tensor has a row for, and how wide a row is. */
 enum rows { IMAGES, PATCHES, TOKENS };
-enum width { DIM, QKV, HIDDEN, PATCH, CLASSES, WIDTHS };
+enum width { DIM, KEY_VALUE, QKV, HIDDEN, PATCH, CLASSES, WIDTHS };
 
 struct shape {
     double rows[TOKENS + 1], widths[WIDTHS], tokens;
     size_t depth, parameters;
 };
 
+/* How often an op runs: for each block but the last, for the last, whose tail has CLS rows alone, and besides. */
+struct calls {
+    size_t a_block, last, besides;
+};
+#define A_BLOCK \
+    {           \
+        1, 0, 0 \
+    }
+#define LAST    \
+    {           \
+        0, 1, 0 \
+    }
+#define ONCE    \
+    {           \
+        0, 0, 1 \
+    }
+
 /* out = in W^T: forward, the gradient of `in` (where something learns before it), and W's, to which it is added. */
 static const struct product {
     const char *name;
     enum rows rows;
     enum width in, out;
-    bool in_block, first;
+    struct calls calls;
+    bool first;
 } products[] = {
-    {"patch embedding", PATCHES, PATCH, DIM, .first = true},
-    {"qkv", TOKENS, DIM, QKV, .in_block = true},
-    {"proj", TOKENS, DIM, DIM, .in_block = true},
-    {"fc1", TOKENS, DIM, HIDDEN, .in_block = true},
-    {"fc2", TOKENS, HIDDEN, DIM, .in_block = true},
-    {"head", IMAGES, DIM, CLASSES, .in_block = false},
+    {"patch embedding", PATCHES, PATCH, DIM, ONCE, true},
+    {"qkv", TOKENS, DIM, QKV, A_BLOCK, false},
+    {"proj", TOKENS, DIM, DIM, A_BLOCK, false},
+    {"fc1", TOKENS, DIM, HIDDEN, A_BLOCK, false},
+    {"fc2", TOKENS, HIDDEN, DIM, A_BLOCK, false},
+    {"last block's keys, values", TOKENS, DIM, KEY_VALUE, LAST, false},
+    {"last block's query", IMAGES, DIM, DIM, LAST, false},
+    {"last block's proj", IMAGES, DIM, DIM, LAST, false},
+    {"last block's fc1", IMAGES, DIM, HIDDEN, LAST, false},
+    {"last block's fc2", IMAGES, HIDDEN, DIM, LAST, false},
+    {"head", IMAGES, DIM, CLASSES, ONCE, false},
 };
 
 /* All else that runs over activations: how many tensors of this shape a call reads and writes. */
@@ -37,22 +60,31 @@ static const struct pass {
     enum floor_group group;
     enum rows rows;
     enum width width;
-    size_t a_block, besides; /* calls */
+    struct calls calls;
     double tensors;
-    double products; /* of all tokens with all tokens */
+    double products; /* of each token with all tokens; in the last block with CLS */
 } passes[] = {
-    {"residual + norm, forward", FLOOR_NORMS, TOKENS, DIM, 2, 0, 4, 0}, /* sum and branch in; sum and norm out */
-    {"residual + norm, backward", FLOOR_NORMS, TOKENS, DIM, 2, 1, 4, 0},
-    {"first norm, forward", FLOOR_NORMS, TOKENS, DIM, 0, 1, 2, 0},
-    {"GELU, forward", FLOOR_GELU, TOKENS, HIDDEN, 1, 0, 2, 0},
-    {"GELU, backward", FLOOR_GELU, TOKENS, HIDDEN, 1, 0, 3, 0},
-    {"attention, forward", FLOOR_ATTENTION, TOKENS, DIM, 1, 0, 4, 2},  /* Q K V in, out */
-    {"attention, backward", FLOOR_ATTENTION, TOKENS, DIM, 1, 0, 9, 5}, /* Q K V O dO in, dQ dK dV out; dO again */
-    {"patches, from bytes", FLOOR_ENDS, PATCHES, PATCH, 0, 1, 1.5, 0},
-    {"embedding, forward", FLOOR_ENDS, TOKENS, DIM, 0, 1, 2, 0},
-    {"embedding, backward", FLOOR_ENDS, TOKENS, DIM, 0, 1, 2, 0},
-    {"CLS gradient among zeros", FLOOR_ENDS, TOKENS, DIM, 0, 1, 1, 0},
-    {"residual gradient, zeroed", FLOOR_ENDS, TOKENS, DIM, 0, 1, 1, 0},
+    /* Forward: sum and branch in; sum and norm out. Backward: the sum and two gradients in; one and the norm again out.
+     */
+    {"residual + norm, forward", FLOOR_NORMS, TOKENS, DIM, {2, 0, 0}, 4, 0},
+    {"residual + norm, backward", FLOOR_NORMS, TOKENS, DIM, {2, 0, 1}, 5, 0},
+    {"last block's residual + norm, forward", FLOOR_NORMS, IMAGES, DIM, {0, 2, 0}, 4, 0},
+    {"last block's residual + norm, backward", FLOOR_NORMS, IMAGES, DIM, {0, 2, 0}, 5, 0},
+    {"first norm, forward", FLOOR_NORMS, TOKENS, DIM, ONCE, 2, 0},
+    /* Backward: gradient and pre-activation in; gradient and the activation again out. */
+    {"GELU, forward", FLOOR_GELU, TOKENS, HIDDEN, A_BLOCK, 2, 0},
+    {"GELU, backward", FLOOR_GELU, TOKENS, HIDDEN, A_BLOCK, 4, 0},
+    {"last block's GELU, forward", FLOOR_GELU, IMAGES, HIDDEN, LAST, 2, 0},
+    {"last block's GELU, backward", FLOOR_GELU, IMAGES, HIDDEN, LAST, 4, 0},
+    /* Forward: Q K V in, O out. Backward: Q K V O dO in, dQ dK dV out. In the last block K V, and dK dV. */
+    {"attention, forward", FLOOR_ATTENTION, TOKENS, DIM, A_BLOCK, 4, 2},
+    {"attention, backward", FLOOR_ATTENTION, TOKENS, DIM, A_BLOCK, 8, 5},
+    {"last block's attention, forward", FLOOR_ATTENTION, TOKENS, DIM, LAST, 2, 2},
+    {"last block's attention, backward", FLOOR_ATTENTION, TOKENS, DIM, LAST, 4, 5},
+    {"patches, from bytes", FLOOR_ENDS, PATCHES, PATCH, ONCE, 1.5, 0},
+    {"embedding, forward", FLOOR_ENDS, TOKENS, DIM, ONCE, 2, 0},
+    {"embedding, backward", FLOOR_ENDS, TOKENS, DIM, ONCE, 2, 0},
+    {"CLS gradient among zeros", FLOOR_ENDS, TOKENS, DIM, ONCE, 1, 0},
 };
 
 /* What runs over all parameters. */
@@ -84,11 +116,16 @@ static void add(struct step_floor *out, const char *name, const char *part, enum
     out->group_s[group] += row->seconds;
 }
 
+static size_t calls_of(const struct calls *calls, const struct shape *shape)
+{
+    return calls->a_block * (shape->depth - 1) + calls->last + calls->besides;
+}
+
 static void add_product(struct step_floor *out, const struct product *product, const struct shape *shape)
 {
     double rows = shape->rows[product->rows], in = shape->widths[product->in], width = shape->widths[product->out];
     double flop = 2 * rows * in * width, activations = rows * (in + width) * NUMBER_BYTES, weights = in * width;
-    size_t calls = product->in_block ? shape->depth : 1;
+    size_t calls = calls_of(&product->calls, shape);
     add(out, product->name, ", forward", FLOOR_PRODUCTS, calls, activations + weights * NUMBER_BYTES, flop);
     if (!product->first)
         add(out, product->name, ", its input's gradient", FLOOR_PRODUCTS, calls, activations + weights * NUMBER_BYTES,
@@ -100,8 +137,9 @@ static void add_product(struct step_floor *out, const struct product *product, c
 static void add_pass(struct step_floor *out, const struct pass *pass, const struct shape *shape)
 {
     double numbers = shape->rows[pass->rows] * shape->widths[pass->width];
-    add(out, pass->name, "", pass->group, pass->a_block * shape->depth + pass->besides,
-        pass->tensors * numbers * NUMBER_BYTES, pass->products * 2 * numbers * shape->tokens);
+    double others = pass->calls.last ? 1 : shape->tokens;
+    add(out, pass->name, "", pass->group, calls_of(&pass->calls, shape), pass->tensors * numbers * NUMBER_BYTES,
+        pass->products * 2 * numbers * others);
 }
 
 static bool shape_of(struct shape *shape, const struct config *config, size_t batch, struct error *error)
@@ -114,6 +152,7 @@ static bool shape_of(struct shape *shape, const struct config *config, size_t ba
                                      [PATCHES] = (double)batch * side * side,
                                      [TOKENS] = (double)batch * (side * side + 1)},
                             .widths = {[DIM] = dim,
+                                       [KEY_VALUE] = 2 * dim,
                                        [QKV] = 3 * dim,
                                        [HIDDEN] = (double)config_hidden_dim(config),
                                        [PATCH] = (double)(config->model.patch_size * config->model.patch_size * 3),

@@ -31,42 +31,69 @@ static void assert_about(double value, double expected, double relative)
         fail_msg("%g is not within %g %% of %g", value, 100 * relative, expected);
 }
 
-/* GB, ms by memory alone, ms of the products, of norms and GELU, of attention, of the optimiser, ms of all. */
-static void the_table_of_the_review(void **state)
+enum { TOKENS = 197, DIM = 384, DEPTH = 12, BATCH = 512 };
+
+/* Seconds that `tensors` of [tokens, dim] of ViT-S take. */
+static double tensors_s(double tensors)
+{
+    return tensors * BATCH * TOKENS * DIM * 2 / FLOOR_BYTES_PER_S;
+}
+
+/* What was worked out by hand for the step before its last block had CLS rows alone, before activations were made again
+ * in the backward pass and before delta was inside attention's: a table in milliseconds. */
+static void beside_the_table_of_the_step_as_it_was(void **state)
 {
     static const struct {
         const char *preset;
         size_t batch;
-        double gb, tflop, products_ms, elementwise_ms, attention_ms, optimiser_ms, ms;
-    } table[] = {{"vit_tiny", 512, 46.6, 3.85, 7.4, 5.6, 2.0, 0.07, 15.5},
-                 {"vit_small", 512, 93.1, 14.1, 18.5, 11.2, 4.1, 0.28, 34.6},
-                 {"vit_base", 512, 187, 54.0, 73.5, 22.3, 8.1, 1.1, 106},
-                 {"vit_large", 256, 254, 94.8, 131, 29.7, 10.8, 3.9, 176}};
+        double depth, products_ms, optimiser_ms, ms;
+    } table[] = {{"vit_tiny", 512, 12, 7.4, 0.07, 15.5},
+                 {"vit_small", 512, 12, 18.5, 0.28, 34.6},
+                 {"vit_base", 512, 12, 73.5, 1.1, 106},
+                 {"vit_large", 256, 24, 131, 3.9, 176}};
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct step_floor floor = floor_of(table[i].preset, table[i].batch);
-        assert_about(1e-9 * floor.bytes, table[i].gb, 0.02);
-        assert_about(1e-12 * floor.flop, table[i].tflop, 0.02);
-        assert_about(1e3 * floor.group_s[FLOOR_PRODUCTS], table[i].products_ms, 0.03);
-        assert_about(1e3 * (floor.group_s[FLOOR_NORMS] + floor.group_s[FLOOR_GELU]), table[i].elementwise_ms, 0.02);
-        assert_about(1e3 * floor.group_s[FLOOR_ATTENTION], table[i].attention_ms, 0.02);
+        /* Of a block's 12 dim^2 the last one keeps the 2 of keys and values. */
+        double products = (table[i].depth - 1 + 2.0 / 12) / table[i].depth;
+        assert_about(1e3 * floor.group_s[FLOOR_PRODUCTS], products * table[i].products_ms, 0.03);
         assert_about(1e3 * floor.group_s[FLOOR_OPTIMISER], table[i].optimiser_ms, 0.05);
-        assert_about(1e3 * floor.seconds, table[i].ms, 0.01);
+        assert_true(1e3 * floor.seconds < 0.99 * table[i].ms);
     }
 }
 
-/* One block of ViT-S as the review counts it: 97 tensors of [tokens, dim] without weights. */
-static void a_block_moves_97_tensors(void **state)
+/* Tensors of [tokens, dim] that pass over the memory, by hand; a CLS row is a 197th of one. */
+static void what_is_not_a_product_moves(void **state)
 {
-    const double tensor = 512.0 * 197 * 384 * 2, weights = 12 * 384.0 * 384 * (2 + 2 + 8);
-    struct step_floor floor = floor_of("vit_small", 512);
+    struct step_floor floor = floor_of("vit_small", BATCH);
+    const double cls = 1.0 / TOKENS, blocks = DEPTH - 1;
+    (void)state;
+    assert_about(floor.group_s[FLOOR_NORMS], tensors_s(blocks * (8 + 10) + 5 + 2 + cls * (8 + 10)), 1e-6);
+    assert_about(floor.group_s[FLOOR_GELU], tensors_s((blocks + cls) * 4 * (2 + 4)), 1e-6);
+    assert_about(floor.group_s[FLOOR_ATTENTION], tensors_s(blocks * (4 + 8) + 2 + 4), 1e-6);
+}
+
+/* A block moves 102 tensors without its weights: norms 8 and 10, qkv 4 and 8, attention 4 and 8, proj 2 and 4, fc1 and
+ * fc2 5 and 10 each, GELU 8 and 16. */
+static void a_block_moves_102_tensors(void **state)
+{
+    const double tensor = (double)BATCH * TOKENS * DIM * 2, weights = 12.0 * DIM * DIM * (2 + 2 + 8);
+    struct step_floor floor = floor_of("vit_small", BATCH);
     double bytes = 0;
     (void)state;
     for (size_t i = 0; i < floor.count; i++)
-        if (floor.rows[i].calls >= 12)
-            bytes += floor.rows[i].bytes / 12;
+        if (floor.rows[i].calls >= DEPTH - 1)
+            bytes += floor.rows[i].bytes / (DEPTH - 1);
     /* The first norm's backward pass is counted with the others. */
-    assert_about(bytes, 97 * tensor + weights + 4 * tensor / 12, 1e-6);
+    assert_about(bytes, 102 * tensor + weights + 5 * tensor / (DEPTH - 1), 1e-6);
+}
+
+/* 7 % fewer FLOP than with a last block over all tokens at depth 12, 3.5 % at depth 24. */
+static void the_last_block_saves(void **state)
+{
+    (void)state;
+    assert_about(floor_of("vit_small", 512).flop, 0.930 * 14.25e12, 0.002);
+    assert_about(floor_of("vit_large", 256).flop, 0.965 * 94.96e12, 0.002);
 }
 
 static void rows_add_up(void **state)
@@ -90,7 +117,9 @@ static void rows_add_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_table_of_the_review),
-                                       cmocka_unit_test(a_block_moves_97_tensors), cmocka_unit_test(rows_add_up)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(beside_the_table_of_the_step_as_it_was),
+                                       cmocka_unit_test(what_is_not_a_product_moves),
+                                       cmocka_unit_test(a_block_moves_102_tensors),
+                                       cmocka_unit_test(the_last_block_saves), cmocka_unit_test(rows_add_up)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
