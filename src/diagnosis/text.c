@@ -89,9 +89,9 @@ void diagnosis_explain(struct event *event, const char *at)
             "events say which layer began it.");
         break;
     case EVENT_RANK_SKEW:
-        snprintf(event->message, sizeof event->message, "rank %ld: its %s is %.3g times %s the other ranks' mean",
+        snprintf(event->message, sizeof event->message, "rank %ld: its %s is %.3g times %sthe other ranks' mean",
                  event->rank, event->threshold >= 1 ? "time a step" : "loss", event->value,
-                 event->threshold >= 1 ? "" : "off");
+                 event->threshold >= 1 ? "" : "off ");
         snprintf(event->advice, sizeof event->advice, "%s",
                  event->threshold >= 1
                      ? "Look for a throttled GPU, a busy node or a slow disk on that rank; all others "

@@ -153,7 +153,7 @@ static void a_rank_is_slow_or_has_another_loss(void **state)
     event.value = 1.75;
     event.threshold = 1.5;
     struct event slow = said(event, ATTENTION_STANDARD);
-    expect(slow.message, "rank 4: its time a step is 1.75 times ");
+    expect(slow.message, "rank 4: its time a step is 1.75 times the other ranks' mean");
     expect(slow.advice, "throttled GPU");
     event.threshold = 0.5;
     struct event odd = said(event, ATTENTION_STANDARD);
