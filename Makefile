@@ -27,7 +27,7 @@ SOURCES  := $(filter-out src/programs/%,$(wildcard src/*/*.c data_loaders/*/*.c)
 PROGRAMS := $(patsubst src/programs/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/programs/quest_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
-NCCL     := $(addprefix src/comm/,gradient_nccl.c nccl_library.c)
+NCCL     := $(wildcard src/comm/*nccl*.c)
 ifeq ($(CUDA),1)
 include kernels/cuda/cuda.mk
 else

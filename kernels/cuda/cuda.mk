@@ -39,6 +39,8 @@ $(BUILD)/tests/cuda/%: $(BUILD)/o/tests/cuda/%.o $(BUILD)/o/tests/cuda/twins.o $
 # Its cuBLASLt is found before the libraries', which are loaded later.
 $(BUILD)/tests/cuda/test_products: $(BUILD)/o/tests/cuda/pretend_products.o
 $(BUILD)/tests/cuda/test_products: LINK += -rdynamic
+# Its functions stand before NCCL's, which is searched for as if it were linked.
+$(BUILD)/tests/cuda/test_gradient: LINK += -rdynamic
 
 # For LD_PRELOAD: stands before functions of CUDA's libraries, so it links none of them.
 $(BUILD)/tests/cuda/%.so: tests/cuda/%.c Makefile

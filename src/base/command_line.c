@@ -103,6 +103,7 @@ bool command_line_parse(const struct command_line *line, int argc, char **argv, 
         options[i] = (struct argp_option){.name = line->options[i].name,
                                           .key = key_of(line, i),
                                           .arg = line->options[i].value,
+                                          .flags = line->options[i].meaning ? 0 : OPTION_HIDDEN,
                                           .doc = line->options[i].meaning};
     const struct argp argp = {options, parse, line->operands, line->meaning, NULL, NULL, NULL};
     struct parsing parsing = {line, arguments, error};

@@ -14,7 +14,7 @@ typedef bool command_option_take(void *field, const struct command_option *optio
                                  struct error *error);
 
 struct command_option {
-    const char *name, *value, *meaning; /* as --help shows them; value NULL: a flag */
+    const char *name, *value, *meaning; /* as --help shows them; value NULL: a flag; meaning NULL: hidden */
     command_option_take *take;
     char letter;  /* of its short form; 0 = none */
     size_t most;  /* of command_line_number */

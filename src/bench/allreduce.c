@@ -10,13 +10,16 @@
 #include "src/bench/options.h"
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
+#ifndef QUEST_NO_CUDA
+#include "src/comm/nccl_trial.h"
+#endif
 #include "src/config/config.h"
 
 struct arguments {
     size_t mib, bucket_mib, iterations, warmup, timeout_s;
     enum dtype dtype;
     const char *device;
-    bool json;
+    bool nccl_alone, json;
 };
 
 static const struct command_option options[] = {
@@ -26,6 +29,7 @@ static const struct command_option options[] = {
     {"iterations", "I", "Timed reductions [20]", command_line_count, INTO(iterations)},
     {"warmup", "W", "Reductions before them [3]", command_line_count, INTO(warmup)},
     {"timeout", "S", "comm.timeout_s [60]", command_line_count, INTO(timeout_s)},
+    {"nccl-alone", NULL, NULL, command_line_flag, INTO(nccl_alone)}, /* try_alone */
     BENCH_DEVICE,
     BENCH_JSON,
     {0},
@@ -40,6 +44,7 @@ struct bench {
     struct comm_gradient_options gradient;
     struct comm_gradient *reducer;
     float *host;
+    double host_s; /* that the host spent in the reductions that were timed */
 };
 
 static bool open_bench(struct bench *bench, struct error *error)
@@ -60,13 +65,17 @@ static bool open_bench(struct bench *bench, struct error *error)
     gradient->bucket_mib = (double)arguments->bucket_mib;
     gradient->dtype = arguments->dtype;
     gradient->timeout_s = (double)arguments->timeout_s;
-    if (comm_world_size(bench->comm) < 2)
+    gradient->alone = arguments->nccl_alone;
+    if (gradient->alone && comm_world_size(bench->comm) > 1)
+        return error_input(error, "--nccl-alone is for one rank; more try NCCL out without it");
+    if (!gradient->alone && comm_world_size(bench->comm) < 2)
         return error_input(error, "quest-bench allreduce needs at least two ranks: mpirun -np 2 quest-bench allreduce");
     bench->host = malloc(gradient->count * sizeof(float));
     void *device = NULL;
     if (!bench->host)
         return error_runtime(error, "out of memory for %zu MiB of gradients", arguments->mib);
-    if (!device_choose(&gradient->kernels, &context.device, arguments->device, bench->comm, error) ||
+    const char *chosen = gradient->alone ? "cuda" : arguments->device;
+    if (!device_choose(&gradient->kernels, &context.device, chosen, bench->comm, error) ||
         !gradient->kernels->open(&gradient->context, &context, error) ||
         !gradient->kernels->allocate(gradient->context, &device, gradient->count * sizeof(float), "gradients", error))
         return false;
@@ -87,10 +96,11 @@ static void close_bench(struct bench *bench)
 /* One step's reduction, waited for. */
 static bool reduce_once(struct bench *bench, uint64_t step, struct error *error)
 {
-    double wait_s;
-    return comm_gradient_ready(bench->reducer, bench->gradient.count, error) &&
-           comm_gradient_finish(bench->reducer, step, &wait_s, error) &&
-           bench->gradient.kernels->synchronise(bench->gradient.context, error) &&
+    double wait_s, begin = clock_s();
+    bool queued = comm_gradient_ready(bench->reducer, bench->gradient.count, error) &&
+                  comm_gradient_finish(bench->reducer, step, &wait_s, error);
+    bench->host_s += clock_s() - begin;
+    return queued && bench->gradient.kernels->synchronise(bench->gradient.context, error) &&
            comm_gradient_progress(bench->reducer, error);
 }
 
@@ -121,8 +131,10 @@ static bool time_reductions(struct bench *bench, double *seconds, struct error *
     uint64_t step = 2;
     double begin = 0;
     for (size_t i = 0; i < arguments->warmup + arguments->iterations; i++) {
-        if (i == arguments->warmup)
+        if (i == arguments->warmup) {
             begin = clock_s();
+            bench->host_s = 0;
+        }
         if (!reduce_once(bench, step++, error))
             return false;
     }
@@ -137,18 +149,48 @@ static void print(const struct bench *bench, double seconds)
     double ranks = comm_world_size(bench->comm),
            bytes = (double)bench->gradient.count * (double)dtype_bytes(arguments->dtype);
     double rate = 1e-9 * bytes / seconds, bus_rate = rate * 2 * (ranks - 1) / ranks;
+    size_t buckets = (arguments->mib + arguments->bucket_mib - 1) / arguments->bucket_mib;
+    double host_us = 1e6 * bench->host_s / (double)(arguments->iterations * buckets);
     const char *library = bench->gradient.kernels->stream(bench->gradient.context) ? "NCCL" : "MPI";
     if (arguments->json)
         printf(
             "{\"device\": \"%s\", \"library\": \"%s\", \"ranks\": %.0f, \"mib\": %zu, \"bucket_mib\": %zu, \"dtype\": "
-            "\"%s\", \"time_ms\": %.6g, \"gb_per_s\": %.6g, \"bus_gb_per_s\": %.6g}\n",
+            "\"%s\", \"time_ms\": %.6g, \"gb_per_s\": %.6g, \"bus_gb_per_s\": %.6g, "
+            "\"host_us_per_bucket\": %.6g}\n",
             bench->gradient.kernels->name, library, ranks, arguments->mib, arguments->bucket_mib,
-            dtype_name(arguments->dtype), 1e3 * seconds, rate, bus_rate);
+            dtype_name(arguments->dtype), 1e3 * seconds, rate, bus_rate, host_us);
     else
         printf("all-reduce of %zu MiB of gradients in %zu MiB buckets, %s over %s, %.0f ranks: %.3f ms, %.2f GB/s, bus "
-               "%.2f GB/s\n",
+               "%.2f GB/s; the host queues a bucket in %.0f us\n",
                arguments->mib, arguments->bucket_mib, dtype_name(arguments->dtype), library, ranks, 1e3 * seconds, rate,
-               bus_rate);
+               bus_rate, host_us);
+}
+
+/* On a machine with one GPU: NCCL with one rank, all its calls. */
+static bool try_alone(const struct bench *bench, struct error *error)
+{
+#ifdef QUEST_NO_CUDA
+    (void)bench;
+    return error_input(error, "--nccl-alone: this build has no CUDA backend");
+#else
+    struct nccl_trial_result results[NCCL_TRIAL_RESULTS];
+    bool ok = true;
+    nccl_trial(results, bench->comm, &bench->gradient);
+    for (int i = 0; i < NCCL_TRIAL_RESULTS; i++) {
+        const struct nccl_trial_result *result = &results[i];
+        const char *outcome = result->ok ? "ok" : "failed";
+        if (bench->arguments->json)
+            printf("{\"nccl\": \"%s\", \"result\": \"%s\", \"seconds\": %.6g}\n", result->name, outcome,
+                   result->seconds);
+        else
+            printf("NCCL %-14s %-6s %8.3f s  %s\n", result->name, outcome, result->seconds, result->detail);
+        if (ok && !result->ok)
+            error_runtime(error, "NCCL with one rank: %s: %s", result->name, result->detail);
+        ok = ok && result->ok;
+    }
+    fflush(stdout);
+    return ok;
+#endif
 }
 
 bool bench_allreduce(struct comm *comm, int argc, char **argv, struct error *error)
@@ -159,6 +201,7 @@ bool bench_allreduce(struct comm *comm, int argc, char **argv, struct error *err
     double seconds = 0;
     bool ok = comm_agree(comm, command_line_parse(&command_line, argc, argv, &arguments, error), error) &&
               comm_agree(comm, open_bench(&bench, error), error) &&
+              (!arguments.nccl_alone || try_alone(&bench, error)) &&
               comm_agree(comm, comm_gradient_open(&bench.reducer, comm, &bench.gradient, error), error);
     ok = ok && check_sum(&bench, error) && time_reductions(&bench, &seconds, error) &&
          comm_reduce(comm, &seconds, 1, COMM_MAX, error);

@@ -22,9 +22,14 @@ static const struct gradient_backend *backend_for(const struct comm_gradient_opt
     return &gradient_backend_mpi;
 }
 
+static bool has_work(const struct comm *comm, const struct comm_gradient_options *options)
+{
+    return comm_world_size(comm) > 1 || options->alone;
+}
+
 size_t comm_gradient_scratch_bytes(const struct comm *comm, const struct comm_gradient_options *options)
 {
-    return comm_world_size(comm) > 1 ? backend_for(options)->scratch_bytes(options) : 0;
+    return has_work(comm, options) ? backend_for(options)->scratch_bytes(options) : 0;
 }
 
 static bool progress_while_waiting(void *owner, struct error *error)
@@ -36,7 +41,7 @@ bool comm_gradient_open(struct comm_gradient **out, struct comm *comm, const str
                         struct error *error)
 {
     *out = NULL;
-    if (comm_world_size(comm) == 1)
+    if (!has_work(comm, options))
         return true;
     struct comm_gradient *gradient = *out = calloc(1, sizeof *gradient);
     if (!gradient)

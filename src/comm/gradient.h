@@ -15,10 +15,11 @@ struct comm_gradient_options {
     double bucket_mib;
     enum dtype dtype; /* on the wire */
     double timeout_s;
+    bool alone; /* one rank goes through the motions too: a trial of NCCL on a machine with one GPU */
 };
 /* Cuts the buffer into buckets; scratch for a bf16 wire format is allocated here. With one rank there is nothing to
- * sum: *gradient is NULL, which the functions below take. From here on waits for other ranks end after timeout_s.
- * Collective. */
+ * sum: *gradient is NULL (unless options->alone), which the functions below take. From here on waits for other ranks
+ * end after timeout_s. Collective. */
 bool comm_gradient_open(struct comm_gradient **gradient, struct comm *comm, const struct comm_gradient_options *options,
                         struct error *error);
 /* Before comm_close. */

@@ -193,6 +193,18 @@ pretend() {
     done
 }
 
+@test "NCCL with one rank: every call of a good end and of a bad one, each with its result" {
+    pretend nothing on cuda 1 quest-bench allreduce --nccl-alone --mib 1 --iterations 2 --json >result.jsonl
+    cat result.jsonl
+    [ "$(json result.jsonl "[(x['nccl'], x['result']) for x in d if 'nccl' in x]")" = "[('initialisation', 'ok'), \
+('all-reduce', 'ok'), ('finalise', 'ok'), ('time-out', 'ok'), ('abort', 'ok')]" ]
+    [ "$(json result.jsonl "[(x['library'], x['ranks']) for x in d if 'library' in x]")" = "[('NCCL', 1)]" ]
+    run -0 quest-bench allreduce --help
+    [[ $output != *nccl-alone* ]]
+    run pretend no_nccl on cuda 1 quest-bench allreduce --nccl-alone --mib 1
+    one_error 1 'NCCL with one rank: initialisation: several ranks on GPUs need NCCL'
+}
+
 @test "no GPU: auto trains on the CPU and says so" {
     [ -n "${GPUSIM:-}" ] || skip "this host has a GPU"
     # without the simulator's libraries first, the real ones find no driver here
