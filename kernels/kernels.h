@@ -252,9 +252,10 @@ typedef bool cls_add_op(struct context *ctx, void *out, const void *in, size_t b
 
 /* Softmax cross-entropy and its gradient in one pass, with label smoothing and soft targets:
  *   target = smoothing / classes + (1 - smoothing) * (w onehot(label) + (1 - w) onehot(partner label))
- *   loss       float32 [batch], natural logarithm; infinite or NaN logits make it NaN
+ *   loss       float32 [batch], natural logarithm; infinite or NaN logits make it NaN, and so does a label (or a
+ *              partner's) that is none of the classes; the row's gradient is NaN then too
  *   label_rank int32 [batch]: how many classes have a larger logit than `label` (ties: a lower index counts as
- *              larger; NaN logits: `classes`), so top-1 is rank 0 and top-5 rank < 5
+ *              larger; NaN logits, or no such class: `classes`), so top-1 is rank 0 and top-5 rank < 5
  *   gradient   T [batch, classes] = gradient_scale * (softmax - target); NULL in evaluation
  *   logits     T [batch, classes];  labels int32 [batch]
  *   partner_labels int32 [batch], weights float32 [batch]: mixup; both NULL for none (w = 1) */

@@ -65,6 +65,15 @@ ALWAYS_INLINE void loss_row(float *loss, int32_t *label_rank, void *gradient, co
     }
 }
 
+/* A label that is none of the classes: NaN, which whoever reads a loss notices. */
+static void no_such_class(const struct cross_entropy *op, size_t image, enum dtype dtype)
+{
+    op->loss[image] = NAN;
+    op->label_rank[image] = (int32_t)op->classes;
+    for (size_t c = 0; op->gradient && c < op->classes; c++)
+        store(op->gradient, image * op->classes + c, NAN, dtype);
+}
+
 bool cpu_cross_entropy(struct context *ctx, const struct cross_entropy *op, struct error *error)
 {
     (void)error;
@@ -80,6 +89,10 @@ bool cpu_cross_entropy(struct context *ctx, const struct cross_entropy *op, stru
             .partner_weight = (1.0f - op->smoothing) * (1.0f - weight),
             .smooth = op->smoothing / (float)classes,
         };
+        if (target.label >= classes || target.partner >= classes) {
+            no_such_class(op, image, dtype);
+            continue;
+        }
         void *to = op->gradient ? at(op->gradient, image * classes, dtype) : NULL;
         const void *from = const_at(op->logits, image * classes, dtype);
         if (dtype == DTYPE_FLOAT32)

@@ -50,13 +50,19 @@ __global__ void __launch_bounds__(ENTROPY_THREADS)
      */
     size_t shift = row * packs % (32 / (sizeof(T) * VEC));
     size_t first = threadIdx.x >= shift ? threadIdx.x - shift : threadIdx.x + ENTROPY_THREADS - shift;
+    bool finite = true, nan = false;
     if (threadIdx.x == 0) {
         label = a.labels[row];
         weight = a.weights ? a.weights[row] : 1.0f;
         partner_label = a.partner_labels ? a.partner_labels[row] : label;
+        if ((unsigned)label >= a.classes ||
+            (unsigned)partner_label >= a.classes) { /* shows as a NaN among the logits */
+            label = partner_label = 0;
+            finite = false;
+            nan = true;
+        }
     }
     float largest = -INFINITY;
-    bool finite = true, nan = false;
     for (size_t p = first; p < packs; p += ENTROPY_THREADS) {
         pack<float, VEC> value = row_pack<T, VEC, false>(NULL, x, p);
 #pragma unroll

@@ -85,6 +85,7 @@ static void *start_late(void *argument)
     return NULL;
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): our names, not NCCL's */
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t type, ncclRedOp_t op,
                            ncclComm_t communicator, cudaStream_t stream)
 {
@@ -103,6 +104,7 @@ ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType
     return ncclInProgress;
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): our names, not NCCL's */
 ncclResult_t ncclCommGetAsyncError(ncclComm_t communicator, ncclResult_t *result)
 {
     __typeof__(ncclCommGetAsyncError) *real;

@@ -121,7 +121,7 @@ static void compare_numbers(const char *what, const struct twin *twin, const flo
 {
     double squares = 0;
     for (size_t i = 0; i < twin->count; i++)
-        squares += (double)expected[i] * (double)expected[i];
+        squares += isnan(expected[i]) ? 0 : (double)expected[i] * (double)expected[i];
     double rms = sqrt(squares / (double)twin->count);
     for (size_t i = 0; i < twin->count; i++) {
         double x = (double)expected[i], y = (double)number(found, twin->dtype, i);

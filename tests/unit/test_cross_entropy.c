@@ -199,12 +199,49 @@ static void logits_that_are_not_finite_show(void **state)
     op_test_each(extreme_trial, 1);
 }
 
+static void bad_label_trial(struct op_test *test)
+{
+    enum { BATCH = 5, CLASSES = 4 };
+    const int32_t labels[BATCH] = {0, -1, CLASSES, 3, INT32_MIN}, partners[BATCH] = {1, 2, 3, INT32_MAX, 0};
+    struct tensor *logits = tensor_random(test, BATCH * CLASSES, test->dtype, 5),
+                  *gradient = tensor_random(test, BATCH * CLASSES, test->dtype, 1),
+                  *weights = tensor_random(test, BATCH, DTYPE_FLOAT32, 1);
+    float loss[BATCH];
+    int32_t rank[BATCH];
+    struct error error;
+    struct cross_entropy call = {.loss = loss,
+                                 .label_rank = rank,
+                                 .gradient = gradient->data,
+                                 .logits = logits->data,
+                                 .labels = labels,
+                                 .partner_labels = partners,
+                                 .weights = weights->data,
+                                 .gradient_scale = 1,
+                                 .batch = BATCH,
+                                 .classes = CLASSES};
+    assert_ok(test->k->cross_entropy(test->ctx, &call, &error), &error);
+    for (size_t i = 0; i < BATCH; i++) {
+        bool bad = i != 0;
+        assert_int_equal(isnan(loss[i]), bad);
+        assert_true(bad ? rank[i] == CLASSES : rank[i] < CLASSES);
+        for (size_t c = 0; c < CLASSES; c++)
+            assert_int_equal(isnan(tensor_get(gradient, i * CLASSES + c)), bad);
+    }
+}
+
+static void labels_that_are_no_class_show(void **state)
+{
+    (void)state;
+    op_test_each(bad_label_trial, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_float64),
         cmocka_unit_test(reference_matches_central_differences),
         cmocka_unit_test(logits_that_are_not_finite_show),
+        cmocka_unit_test(labels_that_are_no_class_show),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,10 +65,11 @@ size_t cuda_attention_workspace_bytes(const struct context_options *options)
 static bool take_scratch(struct scratch *scratch, struct context *ctx, const struct attention_shape *shape,
                          const char *op, struct error *error)
 {
-    size_t elements = 3 * shape->batch * shape->tokens * shape->heads * shape->head_dim;
-    if (elements > INT32_MAX) /* the kernels count elements in 32 bits */
-        return error_input(error, "%s: a batch of %zu images has %zu numbers in q, k and v; %d are the most", op,
-                           shape->batch, elements, INT32_MAX);
+    /* The kernels count elements in 32 bits, and form addresses of up to 255 rows past the end that they do not use. */
+    size_t row = 3 * shape->heads * shape->head_dim, elements = shape->batch * shape->tokens * row;
+    if (256 * row > INT32_MAX || elements > INT32_MAX - 256 * row)
+        return error_input(error, "%s: a batch of %zu images has %zu numbers in q, k and v; %zu are the most", op,
+                           shape->batch, elements, 256 * row > INT32_MAX ? 0 : INT32_MAX - 256 * row);
     void *base;
     if (!cuda_workspace(ctx, &base, lay_out(NULL, shape, ctx->dtype).bytes, op, error))
         return false;
