@@ -21,7 +21,8 @@ OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(
 	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized)
 LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -lpthread
 # Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
-LINK     := $(CC) -fopenmp -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+# cpu_check runs before main(), so that nothing calls it.
+LINK     := $(CC) -fopenmp -Wl,--as-needed -Wl,--undefined=cpu_check $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 SOURCES  := $(filter-out src/programs/%,$(wildcard src/*/*.c data_loaders/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
 PROGRAMS := $(patsubst src/programs/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/programs/quest_*.c))
@@ -56,6 +57,9 @@ $(BUILD)/o/%.o: %.c Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC    $<")
 	$(Q)$(CC) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# What finds out that the CPU is another one must run on it.
+$(BUILD)/o/src/base/cpu_check.o: OUR_CFLAGS += -march=x86-64
 
 # TensorBoard's messages, by protobuf-c's compiler.
 $(BUILD)/generated/%.pb-c.c $(BUILD)/generated/%.pb-c.h: %.proto

@@ -22,3 +22,27 @@ load helpers
     run -0 make -s -C "$QUEST_ROOT" help
     for target in make test bench install clean; do [[ $output == *$target* ]]; done
 }
+
+@test "a program that was compiled for another CPU: one line instead of SIGILL, and nothing of it runs" {
+    cd "$BATS_TEST_TMPDIR"
+    # as if for Knights Landing: the answer to avx512er, which no later CPU has, becomes yes
+    for program in quest-data quest-bench; do
+        /usr/bin/python3 - "$QUEST_BIN/$program" "$program" "$QUEST_ROOT/src/base/cpu_needs.h" <<'PYTHON'
+import re, sys
+code = bytearray(open(sys.argv[1], "rb").read())
+names = re.findall(r'X\(\w+, "(.*?)"\)', open(sys.argv[3]).read())
+at = code.index(b"QUEST CPU needs\0") + 16 + names.index("avx512er")
+assert code.count(b"QUEST CPU needs\0") == 1 and code[at] == 0
+code[at] = 1
+open(sys.argv[2], "wb").write(code)
+PYTHON
+        chmod +x "$program"
+        run "./$program" --version
+        one_error 2 "compiled for another CPU: this machine's has no avx512er; compile it here"
+        [ "${#lines[@]}" = 1 ]
+    done
+    # what finds out does not use what may be missing
+    run -0 objdump -d "$QUEST_ROOT/build/o/src/base/cpu_check.o"
+    [[ $output == *'<cpu_check>:'* ]]
+    ! grep -qE '%[xyz]mm|[[:space:]]v[a-z]+[[:space:]]' <<<"$output"
+}
