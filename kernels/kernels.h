@@ -347,6 +347,8 @@ struct kernels {
 
     /* Devices that this process can see: GPUs; 1 on the CPU. 0: the backend cannot run here. */
     int (*device_count)(void);
+    /* Why there is none, for a message; NULL where there always is one. */
+    void (*no_device)(char *text, size_t text_bytes);
     /* Bytes of scratch that open will allocate for these options; they are part of the memory plan. */
     size_t (*workspace_bytes)(const struct context_options *options);
     bool (*open)(struct context **ctx, const struct context_options *options, struct error *error);

@@ -83,7 +83,8 @@ physical_cores() { # of those that this process may use; hardware threads of one
 }
 visible_gpus() {
     if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-        tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c '[^[:space:]]' || true
+        # as CUDA reads it: numbers or UUIDs, up to the first that is negative
+        tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^[[:space:]]*-/,$d' | grep -c '[^[:space:]]' || true
     elif [ -n "${GPUSIM_DEVICES:-}" ]; then
         echo "$GPUSIM_DEVICES"
     else

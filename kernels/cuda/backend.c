@@ -9,6 +9,7 @@ const struct kernels *kernels_cuda(void)
     static const struct kernels table = {
         .name = "cuda",
         .device_count = cuda_device_count,
+        .no_device = cuda_no_device,
         .workspace_bytes = cuda_workspace_bytes,
         .open = cuda_open,
         .close = cuda_close,

@@ -1,4 +1,4 @@
-/* The device, its streams and its memory: everything of the CUDA backend that is no op. */
+/* The streams and the memory of a device: everything of the CUDA backend that is no op. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,55 +17,6 @@ size_t cuda_workspace_bytes(const struct context_options *options)
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         bytes = maximum(bytes, needs[i](options));
     return bytes;
-}
-
-/* Before CUDA's first call. A kernel that is loaded at its first launch takes memory after the plan was checked, and
- * holds up the stream in the middle of a step; who wants that may set the variable. */
-static void load_kernels_at_once(void)
-{
-    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-}
-
-int cuda_device_count(void)
-{
-    int count = 0;
-    load_kernels_at_once();
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
-}
-
-/* The device must exist and be one that our kernels are compiled for. */
-static bool choose_device(struct context *ctx, struct error *error)
-{
-    int count = 0;
-    cudaError_t status = cudaGetDeviceCount(&count);
-    if (status != cudaSuccess || count == 0)
-        return error_input(error, "no CUDA device on this host: %s; train on the CPU with --device cpu",
-                           status == cudaSuccess ? "none is visible (CUDA_VISIBLE_DEVICES)"
-                                                 : cudaGetErrorString(status));
-    if (ctx->device < 0 || ctx->device >= count)
-        return error_input(error,
-                           "GPU %d is asked for and this host has %d; start one rank per GPU (mpirun --map-by "
-                           "ppr:%d:node) or let the ranks see more GPUs (CUDA_VISIBLE_DEVICES)",
-                           ctx->device, count, count);
-    struct cudaDeviceProp properties;
-    size_t total;
-    if (!CUDA_TRY(cudaSetDevice(ctx->device), error) ||
-        !CUDA_TRY(cudaGetDeviceProperties(&properties, ctx->device), error) ||
-        !CUDA_TRY(cudaMemGetInfo(&ctx->free_at_open, &total), error))
-        return false;
-    struct cuda_device *device = &ctx->properties;
-    snprintf(device->name, sizeof device->name, "%s", properties.name);
-    device->major = properties.major;
-    device->minor = properties.minor;
-    device->multiprocessors = properties.multiProcessorCount;
-    device->shared_bytes_per_block = properties.sharedMemPerBlockOptin;
-    device->memory_bytes = properties.totalGlobalMem;
-    if (device->major < 8)
-        return error_input(error,
-                           "GPU %d (%s) has compute capability %d.%d; 8.0 (Ampere) or newer is needed for bfloat16; "
-                           "train on the CPU with --device cpu",
-                           ctx->device, device->name, device->major, device->minor);
-    return true;
 }
 
 /* Communication comes first where both could run: the optimiser waits for it, and its kernels are small. */
@@ -139,8 +90,7 @@ bool cuda_open(struct context **opened, const struct context_options *options, s
         return error_runtime(error, "out of memory");
     ctx->device = options->device;
     ctx->dtype = options->dtype;
-    load_kernels_at_once();
-    if (!choose_device(ctx, error) || !create_streams(ctx, error) || !cuda_matmul_open(&ctx->matmul, error) ||
+    if (!cuda_choose_device(ctx, error) || !create_streams(ctx, error) || !cuda_matmul_open(&ctx->matmul, error) ||
         !allocate_workspace(ctx, options, error)) {
         explain_full_device(ctx, error);
         cuda_close(ctx);

@@ -71,9 +71,13 @@ size_t cuda_column_sum_workspace_bytes(const struct context_options *options); /
 size_t cuda_embed_workspace_bytes(const struct context_options *options);
 size_t cuda_optimiser_workspace_bytes(const struct context_options *options);
 
-/* ---- the context (context.c): as kernels.h says ---- */
+/* ---- the device (device.c) and the context (context.c): as kernels.h says ---- */
 
 int cuda_device_count(void);
+void cuda_no_device(char *text, size_t text_bytes);
+/* Makes ctx->device current and reads its properties. ERROR_INPUT: there is no such GPU, or our kernels are not
+ * compiled for it. */
+bool cuda_choose_device(struct context *ctx, struct error *error);
 size_t cuda_workspace_bytes(const struct context_options *options);
 bool cuda_open(struct context **opened, const struct context_options *options, struct error *error);
 void cuda_close(struct context *ctx);

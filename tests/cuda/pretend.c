@@ -1,6 +1,11 @@
 /* A library for LD_PRELOAD that pretends what no test machine has. PRETEND:
  *   no_lt        cuBLASLt has no algorithm for any product
  *   no_nccl      no NCCL is installed
+ *   no_cublas    no cuBLASLt is installed
+ *   no_driver, old_driver   there is no driver; it is for CUDA 12.4
+ *   no_gpu       the driver shows none
+ *   broken       CUDA answers with an error of its own
+ *   old_gpu      GPUs are V100s
  *   mixed_nccl   rank 1's NCCL is another version than rank 0's
  *   one_gpu      every rank's GPU has the same PCI bus id */
 #define _GNU_SOURCE
@@ -54,6 +59,8 @@ void *dlopen(const char *name, int mode)
     find(&real, "dlopen");
     if (pretends("no_nccl") && name && strcmp(name, "libnccl.so.2") == 0)
         name = "libnccl.so.2 (pretended)"; /* so that dlerror has the loader's words */
+    if (pretends("no_cublas") && name && strncmp(name, "libcublasLt.so.", 15) == 0)
+        name = "libcublasLt.so (pretended)";
     return real ? real(name, mode) : NULL;
 }
 
@@ -73,4 +80,41 @@ cudaError_t cudaDeviceGetPCIBusId(char *id, int bytes, int device)
     cudaError_t (*real)(char *, int, int);
     find(&real, "cudaDeviceGetPCIBusId");
     return real ? real(id, bytes, pretends("one_gpu") ? 0 : device) : cudaErrorNotSupported;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    cudaError_t (*real)(int *);
+    find(&real, "cudaGetDeviceCount");
+    if (pretends("no_driver") || pretends("old_driver"))
+        return cudaErrorInsufficientDriver;
+    if (pretends("no_gpu"))
+        return cudaErrorNoDevice;
+    if (pretends("broken"))
+        return cudaErrorSystemDriverMismatch;
+    return real ? real(count) : cudaErrorNotSupported;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    cudaError_t (*real)(int *);
+    find(&real, "cudaDriverGetVersion");
+    if (pretends("no_driver") || pretends("old_driver")) {
+        *version = pretends("no_driver") ? 0 : 12040;
+        return cudaSuccess;
+    }
+    return real ? real(version) : cudaErrorNotSupported;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    cudaError_t (*real)(struct cudaDeviceProp *, int);
+    find(&real, "cudaGetDeviceProperties");
+    cudaError_t status = real ? real(properties, device) : cudaErrorNotSupported;
+    if (pretends("old_gpu")) {
+        snprintf(properties->name, sizeof properties->name, "Tesla V100-SXM2-16GB");
+        properties->major = 7;
+        properties->minor = 0;
+    }
+    return status;
 }

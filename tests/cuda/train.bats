@@ -129,7 +129,9 @@ faulty() { # DEVICE RANKS ARGUMENT...: the run in which step 3 overflows in laye
     [ -n "${GPUSIM:-}" ] || skip "needs the simulator's --devices"
     gpus=1
     run on cuda 2 quest-train "$config" --out run
-    one_error 2 '1 GPU.* 2 ranks.*at most 1 rank'
+    one_error 2 '1 GPU for 2 ranks.*at most 1 rank'
+    CUDA_VISIBLE_DEVICES=0 run on cuda 2 quest-train "$config" --out run
+    one_error 2 "1 GPU \(CUDA_VISIBLE_DEVICES='0'\) for 2 ranks"
 }
 
 # pretend WHAT COMMAND...: tests/cuda/pretend.c stands before CUDA's libraries, in every rank
@@ -154,6 +156,33 @@ pretend() {
     two_gpus
     run pretend no_nccl on cuda 2 quest-train "$config" --out run
     one_error 1 'several ranks on GPUs need NCCL: libnccl.so.2 .*No such file.*looked for in .*/cuda.*libnccl2.*LD_LIBRARY_PATH'
+}
+
+@test "no GPU that can be used: one line that says why and what to do; auto says it too and takes the CPU" {
+    unset CUDA_VISIBLE_DEVICES
+    while IFS='|' read -r what visible reason; do
+        [ "$visible" = unset ] && unset CUDA_VISIBLE_DEVICES || export CUDA_VISIBLE_DEVICES=$visible
+        run pretend "$what" on cuda 1 quest-train "$config" --out run
+        one_error 2 "--device cuda: host .* shows no usable GPU: $reason.*; or take --device cpu"
+        run pretend "$what" on auto 1 quest-bench attention --kind quest --batch 1 --heads 1 --tokens 4 --head-dim 16
+        [ "$status" = 0 ]
+        grep -qE "^note: host .* shows no usable GPU: $reason.*; computing on the CPU" <<<"$output"
+    done <<'END'
+no_driver|unset|it has no NVIDIA driver
+old_driver|unset|its driver is for CUDA 12\.4 and this program was built with CUDA 13\.[0-9]+; update the driver
+no_gpu|unset|CUDA finds none
+no_gpu|-1|CUDA_VISIBLE_DEVICES='-1' leaves none to see; unset it
+no_gpu||CUDA_VISIBLE_DEVICES='' leaves none to see
+no_gpu|GPU-8932f937|CUDA_VISIBLE_DEVICES='GPU-8932f937' leaves none to see
+broken|unset|CUDA says: .*cudaErrorSystemDriverMismatch
+END
+}
+
+@test "a GPU older than 8.0, and no cuBLAS: one line that names it" {
+    run pretend old_gpu on cuda 1 quest-train "$config" --out run
+    one_error 2 'GPU 0 \(Tesla V100-SXM2-16GB\) has compute capability 7\.0; 8\.0 \(Ampere\) or newer is needed'
+    run pretend no_cublas on cuda 1 quest-train "$config" --out run
+    one_error 1 'a GPU needs cuBLAS: libcublasLt.so .*No such file.*looked for in .*/cuda.*install cuBLAS.*LD_LIBRARY_PATH'
 }
 
 @test "two NCCL versions in one run: an error that names both ranks, before training" {
@@ -211,5 +240,5 @@ pretend() {
     run env LD_LIBRARY_PATH= quest-train "$config" --out run --max-steps 1 --device auto
     echo "$output"
     [ "$status" = 0 ]
-    [[ $output == *"no usable GPU; computing on the CPU"* ]]
+    [[ $output == *"no usable GPU: it has no NVIDIA driver"*"; computing on the CPU"* ]]
 }

@@ -85,6 +85,14 @@ fake() { # NAME BODY: a command of that name, first on PATH
     [[ $output == "OMP_NUM_THREADS=4 mpirun -n 2 "* ]]
     CUDA_VISIBLE_DEVICES=1 run -0 "$launcher" --dry-run true
     [[ $output == "OMP_NUM_THREADS=8 mpirun -n 1 "* ]]
+    for visible in 1,-1,0 GPU-8932f937-d72c-4106-c12f-20bd9faed9f6 MIG-GPU-8932f937; do
+        CUDA_VISIBLE_DEVICES=$visible run -0 "$launcher" --dry-run true
+        [[ $output == "OMP_NUM_THREADS=8 mpirun -n 1 "* ]]
+    done
+    for visible in -1 ''; do # no GPU: one rank a core
+        CUDA_VISIBLE_DEVICES=$visible run -0 "$launcher" --dry-run true
+        [[ $output == "OMP_NUM_THREADS=1 mpirun -n 8 "* ]]
+    done
 }
 
 @test "mpirun.sh: a hostfile's slots, and a Slurm job's tasks" {
