@@ -96,6 +96,11 @@ struct context_options {
     struct workload workload;
 };
 
+/* What was queued on a device: our kernels, products by a library (each a kernel or two), copies and fills. */
+struct launches {
+    uint64_t kernels, products, copies;
+};
+
 struct context; /* a device, its streams and workspace; each backend has its own */
 
 /* AdamW as PyTorch's: decoupled decay, bias-corrected moments. `step` counts from 1. */
@@ -390,6 +395,8 @@ struct kernels {
     bool (*elapsed)(struct context *ctx, int from, int to, double *seconds, struct error *error);
     /* Waits until everything queued is done. */
     bool (*synchronise)(struct context *ctx, struct error *error);
+    /* Since open. NULL where nothing is launched, on the CPU. */
+    void (*count_launches)(const struct context *ctx, struct launches *launches);
     /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */
     void *(*stream)(struct context *ctx);
 

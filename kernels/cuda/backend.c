@@ -33,6 +33,7 @@ const struct kernels *kernels_cuda(void)
         .wait_mark = cuda_wait_mark,
         .elapsed = cuda_elapsed,
         .synchronise = cuda_synchronise,
+        .count_launches = cuda_count_launches,
         .stream = cuda_stream,
         .products = &cuda_products,
         FOR_EACH_OP(OP) /* .patches_normalise = cuda_patches_normalise, ... */

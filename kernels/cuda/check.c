@@ -13,6 +13,7 @@ bool cuda_check_launch(struct context *ctx, const char *kernel, const char *file
 {
     const char *before = ctx->last_kernel ? ctx->last_kernel : "none";
     ctx->last_kernel = kernel;
+    ctx->launches.kernels++;
     cudaError_t status = cudaGetLastError();
     if (status == cudaSuccess)
         return true;

@@ -213,16 +213,19 @@ void cuda_release_host(struct context *ctx, void *memory)
 
 bool cuda_zero(struct context *ctx, void *memory, size_t bytes, struct error *error)
 {
+    ctx->launches.copies++;
     return CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, ctx->compute), error);
 }
 
 bool cuda_upload(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error)
 {
+    ctx->launches.copies++;
     return CUDA_TRY(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->compute), error);
 }
 
 bool cuda_download(struct context *ctx, void *host, const void *device, size_t bytes, struct error *error)
 {
+    ctx->launches.copies++;
     return CUDA_TRY(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, ctx->compute), error);
 }
 
@@ -234,6 +237,7 @@ bool cuda_prefetch_begin(struct context *ctx, struct error *error)
 
 bool cuda_prefetch(struct context *ctx, void *device, const void *host, size_t bytes, struct error *error)
 {
+    ctx->launches.copies++;
     return CUDA_TRY(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->copy), error);
 }
 
@@ -280,6 +284,11 @@ bool cuda_synchronise(struct context *ctx, struct error *error)
     return waited(ctx, cudaStreamSynchronize(ctx->copy), error) &&
            waited(ctx, cudaStreamSynchronize(ctx->communication), error) &&
            waited(ctx, cudaStreamSynchronize(ctx->compute), error);
+}
+
+void cuda_count_launches(const struct context *ctx, struct launches *launches)
+{
+    *launches = ctx->launches;
 }
 
 void *cuda_stream(struct context *ctx)

@@ -35,6 +35,7 @@ struct context {
     size_t free_at_open;     /* of the device, when the driver had its part for this process and we had none yet */
     struct matmul *matmul;   /* cuBLASLt handle and its cached choices: products.h */
     const char *last_kernel; /* newest launch, for the message when an earlier one failed */
+    struct launches launches;
 };
 
 /* ---- checked launches (for calls: CUDA_TRY) and scratch ---- */
@@ -100,6 +101,7 @@ bool cuda_mark(struct context *ctx, int slot, struct error *error);
 bool cuda_wait_mark(struct context *ctx, int slot, struct error *error);
 bool cuda_elapsed(struct context *ctx, int from, int to, double *seconds, struct error *error);
 bool cuda_synchronise(struct context *ctx, struct error *error);
+void cuda_count_launches(const struct context *ctx, struct launches *launches);
 void *cuda_stream(struct context *ctx);
 /* holders.c */
 void cuda_memory_holders(struct context *ctx, char *text, size_t text_bytes);

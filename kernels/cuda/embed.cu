@@ -161,6 +161,7 @@ bool cuda_cls_gather(struct context *ctx, void *out, const void *in, size_t batc
                      struct error *error)
 {
     size_t row_bytes = dim * dtype_bytes(ctx->dtype);
+    ctx->launches.copies++;
     return CUDA_TRY(cudaMemcpy2DAsync(out, row_bytes, in, tokens * row_bytes, row_bytes, batch,
                                       cudaMemcpyDeviceToDevice, ctx->compute),
                     error);

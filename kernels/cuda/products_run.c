@@ -41,6 +41,7 @@ cublasStatus_t product_run_offer(struct context *ctx, struct plan *plan, int off
             blas->cublasLtMatmul(ctx->matmul->lt, plan->operation, &one, operands->a, plan->a, operands->b, plan->b,
                                  &beta, operands->d, plan->d, operands->d, plan->d, &plan->offers[offer].algorithm,
                                  ctx->workspace, PRODUCT_WORKSPACE_BYTES, ctx->compute);
+    ctx->launches.products += status == CUBLAS_STATUS_SUCCESS;
     if (status == CUBLAS_STATUS_SUCCESS && p->epilogue == PRODUCT_COLUMN_SUMS)
         *ok = cuda_column_sum_finish(ctx, &operands->sums, 1, sums, 1, p->n, error);
     return status;
@@ -81,6 +82,7 @@ static bool run_general(struct context *ctx, const struct product *p, const stru
     cublasHandle_t cublas = ctx->matmul->cublas;
     cudaDataType_t in = p->dtype_in == DTYPE_FLOAT32 ? CUDA_R_32F : CUDA_R_16BF;
     cudaDataType_t out = p->dtype_out == DTYPE_FLOAT32 ? CUDA_R_32F : CUDA_R_16BF;
+    ctx->launches.products++;
     int lda = (int)(p->transpose_a ? p->k : p->m), ldb = (int)(p->transpose_b ? p->n : p->k);
     return BLAS_TRY(cublasSetStream_v2(cublas, ctx->compute), error) &&
            BLAS_TRY(cublasSetWorkspace_v2(cublas, ctx->workspace, PRODUCT_WORKSPACE_BYTES), error) &&

@@ -54,8 +54,9 @@ struct bench {
     uint8_t *pixels;
     int32_t *labels;
     struct model_options model_options;
-    size_t program_bytes; /* resident before the model was opened */
-    size_t planned_bytes; /* of memory, foretold before the model was opened; on a GPU without the reserve */
+    size_t program_bytes;     /* resident before the model was opened */
+    size_t planned_bytes;     /* of memory, foretold before the model was opened; on a GPU without the reserve */
+    struct launches launches; /* of a step; all 0 on the CPU */
 };
 
 static bool configure(struct bench *bench, struct error *error)
@@ -205,6 +206,14 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static struct launches launches_so_far(const struct bench *bench)
+{
+    struct launches launches = {0};
+    if (bench->kernels->count_launches)
+        bench->kernels->count_launches(bench->model->context, &launches);
+    return launches;
+}
+
 /* Median seconds of a step. Products are tuned in the first one, which is not timed if there is a warm-up. */
 static bool time_steps(struct bench *bench, double *step_s, struct error *error)
 {
@@ -216,10 +225,14 @@ static bool time_steps(struct bench *bench, double *step_s, struct error *error)
     for (size_t i = 0; ok && i < warmup + iterations; i++) {
         double seconds = 0;
         struct context *context = bench->model->context;
+        struct launches before = launches_so_far(bench);
         ok = bench->kernels->mark(context, 0, error) && run_step(bench, i + 1, error) &&
              bench->kernels->mark(context, 1, error) && bench->kernels->elapsed(context, 0, 1, &seconds, error);
         if (ok && i >= warmup)
             times[i - warmup] = seconds;
+        struct launches after = launches_so_far(bench);
+        bench->launches = (struct launches){after.kernels - before.kernels, after.products - before.products,
+                                            after.copies - before.copies};
     }
     if (ok) {
         qsort(times, iterations, sizeof *times, ascending);
@@ -238,6 +251,22 @@ static double peak_mib(const struct bench *bench)
     return (double)memory.taken / 1048576.0;
 }
 
+/* Launches a step, as text or as fields of JSON: none on the CPU. */
+static void print_launches(const struct bench *bench)
+{
+    const struct launches *launches = &bench->launches;
+    unsigned long long kernels = launches->kernels, products = launches->products, copies = launches->copies;
+    bool json = bench->arguments->json;
+    if (!bench->kernels->count_launches)
+        printf("%s", json ? ", \"launches\": null" : "");
+    else if (json)
+        printf(", \"launches\": %llu, \"kernels\": %llu, \"products\": %llu, \"copies\": %llu", kernels + products,
+               kernels, products, copies);
+    else
+        printf("; %llu launches a step (%llu kernels, %llu products) and %llu copies", kernels + products, kernels,
+               products, copies);
+}
+
 static void print(const struct bench *bench, double step_s)
 {
     const struct arguments *arguments = bench->arguments;
@@ -253,10 +282,12 @@ static void print(const struct bench *bench, double step_s)
         printf("{\"preset\": \"%s\", \"kind\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", \"ranks\": %d, "
                "\"batch\": %zu, "
                "\"images_per_s\": %.6g, \"step_time_ms\": %.6g, \"gflops\": %.6g, \"peak_%s_mib\": %.6g, "
-               "\"planned_%s_mib\": %.6g, \"mfu\": %.6g}\n",
+               "\"planned_%s_mib\": %.6g, \"mfu\": %.6g",
                arguments->preset, arguments->kind, arguments->precision, bench->kernels->name, ranks, arguments->batch,
                images_per_s, 1e3 * step_s, gflops, memory, peak, memory, planned_mib,
                flops > 0 ? 1e9 * gflops / ranks / flops : 0);
+        print_launches(bench);
+        printf("}\n");
         return;
     }
     printf("%s %s %s, %d rank%s x %zu images on %s: %.1f images/s, %.2f ms a step, %.1f GFLOP/s (3 x forward)",
@@ -264,6 +295,7 @@ static void print(const struct bench *bench, double step_s)
            bench->kernels->name, images_per_s, 1e3 * step_s, gflops);
     if (flops > 0)
         printf(", %.1f %% of the device's peak at its highest clock", 1e11 * gflops / ranks / flops);
+    print_launches(bench);
     printf("; peak memory %.0f MiB (%.0f foretold)\n", peak, planned_mib);
 }
 

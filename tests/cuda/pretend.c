@@ -1,5 +1,6 @@
 /* A library for LD_PRELOAD that pretends what no test machine has. PRETEND:
  *   no_lt        cuBLASLt has no algorithm for any product
+ *   count        (nothing, but says at the end how many products cuBLASLt was given)
  *   no_nccl      no NCCL is installed
  *   no_cublas    no cuBLASLt is installed
  *   no_driver, old_driver   there is no driver; it is for CUDA 12.4
@@ -50,6 +51,28 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t lt, cublasLtMatmu
     }
     find(&real, "cublasLtMatmulAlgoGetHeuristic");
     return real ? real(lt, operation, a, b, c, d, preference, requested, results, found)
+                : CUBLAS_STATUS_NOT_INITIALIZED;
+}
+
+static unsigned products;
+
+static void say_products(void)
+{
+    fprintf(stderr, "pretend: %u products\n", products);
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t lt, cublasLtMatmulDesc_t operation, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
+                              size_t workspace_bytes, cudaStream_t stream)
+{
+    __typeof__(cublasLtMatmul) *real;
+    find(&real, "cublasLtMatmul");
+    if (pretends("count") && products++ == 0)
+        atexit(say_products);
+    return real ? real(lt, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algorithm,
+                       workspace, workspace_bytes, stream)
                 : CUBLAS_STATUS_NOT_INITIALIZED;
 }
 

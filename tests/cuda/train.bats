@@ -234,6 +234,28 @@ END
     one_error 1 'NCCL with one rank: initialisation: several ranks on GPUs need NCCL'
 }
 
+@test "quest-bench step counts its launches as the device and cuBLASLt see them, and none on the CPU" {
+    [ -n "${GPUSIM:-}" ] || skip "needs the simulator's counts"
+    step=(quest-bench step --batch 1 --precision bf16 --warmup 0 --json)
+    for iterations in 1 3; do
+        GPUSIM_STATS=$PWD/$iterations.stats.json pretend count on cuda 1 "${step[@]}" --iterations $iterations \
+            >$iterations.json 2>$iterations.log
+        json $iterations.stats.json 'sum(kernel["launches"] for kernel in d["kernels"])' >$iterations.kernels
+        sed -n 's/^pretend: \([0-9]*\) products/\1/p' $iterations.log >$iterations.products
+    done
+    for what in kernels products; do # what two steps more add
+        counted=$((($(cat 3.$what) - $(cat 1.$what)) / 2))
+        echo "$what: $counted counted, $(json 3.json "d['$what']") said"
+        [ "$counted" -gt 100 ]
+        [ "$(json 3.json "d['$what']")" = $counted ]
+        [ "$(json 1.json "d['$what']")" = $counted ]
+    done
+    [ "$(json 3.json "d['launches'] - d['kernels'] - d['products']")" = 0 ]
+    [ "$(json 3.json "d['copies'] > 0")" = True ]
+    on cpu 1 "${step[@]}" --iterations 1 >cpu.json
+    [ "$(json cpu.json "d['launches']")" = None ]
+}
+
 @test "no GPU: auto trains on the CPU and says so" {
     [ -n "${GPUSIM:-}" ] || skip "this host has a GPU"
     # without the simulator's libraries first, the real ones find no driver here
