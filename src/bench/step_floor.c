@@ -34,7 +34,7 @@ struct calls {
     }
 
 /* out = in W^T: forward, the gradient of `in` (where something learns before it), and W's, to which it is added. */
-static const struct product {
+static const struct matrix_product {
     const char *name;
     enum rows rows;
     enum width in, out;
@@ -121,7 +121,7 @@ static size_t calls_of(const struct calls *calls, const struct shape *shape)
     return calls->a_block * (shape->depth - 1) + calls->last + calls->besides;
 }
 
-static void add_product(struct step_floor *out, const struct product *product, const struct shape *shape)
+static void add_product(struct step_floor *out, const struct matrix_product *product, const struct shape *shape)
 {
     double rows = shape->rows[product->rows], in = shape->widths[product->in], width = shape->widths[product->out];
     double flop = 2 * rows * in * width, activations = rows * (in + width) * NUMBER_BYTES, weights = in * width;

@@ -139,16 +139,15 @@ template <int D> static __device__ __forceinline__ int keys_inside(int chunk, in
 
 /* Whether no logit of a chunk can be too large for its row's reference, of which there are none before the first. */
 template <int D, int TILES, bool STATISTICS>
-static __device__ __forceinline__ bool chunk_is_safe(forward_rows<D, STATISTICS> &rows,
-                                                     const typename forward_layout<D>::ring &ring, int chunk,
-                                                     const attention_operands<bfloat16> &in,
-                                                     const forward_place<D> &place)
+static __device__ __forceinline__ bool
+chunk_is_safe(forward_rows<D, STATISTICS> &rows, const typename forward_layout<D>::ring &ring, int chunk,
+              const attention_operands<bfloat16> &in, const forward_place<D> &place)
 {
     constexpr int size = forward_layout<D>::chunk;
     float key_square = 1;
     if (!in.normalise_keys)
         key_square = largest_key_square<typename forward_layout<D>::ring, size>(ring, chunk, in.tokens - chunk * size,
-                                                                                 place.at.lane);
+                                                                                place.at.lane);
     float4 kept = *reinterpret_cast<const float4 *>(place.kept(place.warp)->squares + place.at.group * 4);
     float squares[2][2] = {{kept.x, kept.y}, {kept.z, kept.w}};
     if (exponents_are_safe<TILES>(squares, rows.shift, key_square, in))
@@ -165,8 +164,7 @@ template <int D, int TILES, bool STATISTICS>
 static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &rows,
                                                   const uint32_t (&queries)[forward_layout<D>::tiles][D / 16][4],
                                                   const typename forward_layout<D>::ring &ring, int chunk,
-                                                  const attention_operands<bfloat16> &in,
-                                                  const forward_place<D> &place)
+                                                  const attention_operands<bfloat16> &in, const forward_place<D> &place)
 {
     if (!place.kept(place.warp)->safe) {
         int same = chunk;
@@ -181,10 +179,9 @@ static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &r
 
 /* Divides by the sums of exponentials: log-sum-exps to memory; outputs too, by way of the warp's tiles. */
 template <int D, bool STATISTICS>
-static __device__ __forceinline__ void finish_rows(bfloat16 *out, float *logsumexp,
-                                                   const forward_rows<D, STATISTICS> &rows,
-                                                   const attention_operands<bfloat16> &in,
-                                                   const forward_place<D> &place)
+static __device__ __forceinline__ void
+finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &rows,
+            const attention_operands<bfloat16> &in, const forward_place<D> &place)
 {
     constexpr int tile_count = forward_layout<D>::tiles;
     lane_position at = place.at;
@@ -252,8 +249,7 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     take_squares<D, STATISTICS>(squares, queries, in, place);
     forward_rows<D, STATISTICS> rows;
     start_rows(rows);
-    place.kept(place.warp)->safe =
-        in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
+    place.kept(place.warp)->safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
     /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
     lane_norms keys;
     int key_chunks = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1 ? chunks : 0;

@@ -30,9 +30,10 @@ template <int D, bool STATISTICS> struct forward_rows {
     /* Sums of exponentials at [t][2 i]. Without statistics this lane's part, added in float32. With statistics, which
      * make additions scarce and not products, the sums of the rounded exponentials, as a product with ones: whole. */
     float sum[forward_layout<D>::tiles][4];
-    float entropy[forward_layout<D>::tiles][2]; /* with statistics: this lane's part of the sum of 2^exponent * exponent */
-    uint32_t top[forward_layout<D>::tiles][2];  /* with statistics: its two largest 2^exponent, bfloat16 x2 */
-    uint32_t ones;                              /* with statistics: bfloat16 x2 */
+    float entropy[forward_layout<D>::tiles]
+                 [2]; /* with statistics: this lane's part of the sum of 2^exponent * exponent */
+    uint32_t top[forward_layout<D>::tiles][2]; /* with statistics: its two largest 2^exponent, bfloat16 x2 */
+    uint32_t ones;                             /* with statistics: bfloat16 x2 */
 };
 
 /* 1 twice in bfloat16, as a number that stays in its register: a constant operand is moved there each time. */

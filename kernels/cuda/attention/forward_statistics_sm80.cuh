@@ -1,5 +1,5 @@
-/* Statistics of the bfloat16 forward kernel. Each warp leaves in shared memory one number a query, in the lane that owns
- * the query; at the end one warp each sums up what all warps left of queries, keys and entropies.
+/* Statistics of the bfloat16 forward kernel. Each warp leaves in shared memory one number a query, in the lane that
+ * owns the query; at the end one warp each sums up what all warps left of queries, keys and entropies.
  *
  * A slot without a query holds -0: nothing to a sum or a maximum, and as an unsigned number above all that counts. */
 #ifndef QUEST_KERNELS_CUDA_ATTENTION_FORWARD_STATISTICS_SM80_CUH
@@ -8,7 +8,8 @@
 #include "kernels/cuda/attention/forward_sm80.cuh"
 
 /* Of one warp. Lane l owns query 16 (l % 4 / 2) + 8 (l % 2) + l / 4, and slot l. */
-struct __align__(128) forward_kept {
+struct __align__(128) forward_kept
+{
     float squares[32];   /* |q|^2 */
     float entropies[32]; /* in nats; with statistics */
     float largest_logit; /* with statistics */
@@ -129,8 +130,8 @@ static __device__ __forceinline__ float largest_key_square(const RING &ring, int
     return __int_as_float(warp_largest(__float_as_int(largest)));
 }
 
-/* |q|^2 of 16 queries as square_norms gives them, but of sums that are rounded to bfloat16 before the last 16 are added:
- * one product instead of 2 D / 16, and norms that are off by some 2e-4, which the logits never see. */
+/* |q|^2 of 16 queries as square_norms gives them, but of sums that are rounded to bfloat16 before the last 16 are
+ * added: one product instead of 2 D / 16, and norms that are off by some 2e-4, which the logits never see. */
 template <int STEPS>
 static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4],
                                                             uint32_t ones)

@@ -128,8 +128,7 @@ template <int WIDTH, bool KEPT> struct matrix_columns {
     {
         return KEPT ? address[K % count] : address[0] ^ (K % permuted * 32);
     }
-    template <int K, int ROW>
-    static constexpr int offset = K / permuted * permuted * 32 + ROW * rows_of<WIDTH>::bytes;
+    template <int K, int ROW> static constexpr int offset = K / permuted *permuted * 32 + ROW *rows_of<WIDTH>::bytes;
 };
 
 /* From `address` + OFFSET; the addition is the instruction's own. */
