@@ -1,5 +1,6 @@
-/* attention_pass TOKENS forward|statistics|backward: one pass of QUEST attention, batch 1, 3 heads, head_dim 64,
- * bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward pass first.) */
+/* attention_pass TOKENS forward|statistics|backward|standard: one pass of QUEST attention, batch 1, 3 heads, head_dim
+ * 64, bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward pass first; standard is
+ * the forward pass of standard attention.) */
 #include "tests/cuda/device_attention.h"
 
 int main(int argc, char **argv)
@@ -7,7 +8,8 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 2;
     struct trial trial;
-    struct attention_shape shape = {ATTENTION_QUEST, 1, strtoul(argv[1], NULL, 10), 3, 64};
+    enum attention_kind kind = strcmp(argv[2], "standard") == 0 ? ATTENTION_STANDARD : ATTENTION_QUEST;
+    struct attention_shape shape = {kind, 1, strtoul(argv[1], NULL, 10), 3, 64};
     trial_new(&trial, shape, DTYPE_BFLOAT16, 1);
     trial_forward(&trial, strcmp(argv[2], "statistics") == 0);
     if (strcmp(argv[2], "backward") == 0)

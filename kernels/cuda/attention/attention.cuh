@@ -1,7 +1,8 @@
 /* What the files of the CUDA attention share: what a pass works on, its scratch, and who launches what.
  *
  *   attention.cu              the two ops of kernels.h: scratch, choice of kernels
- *   prepare.cu                queries and keys of the kinds that transform them element by element, and back
+ *   prepare_rows.cu           queries and keys of the kinds that transform them element by element
+ *   prepare.cu                the same for their gradients, backwards
  *   statistics.cu             records of blocks combined into the caller's float64 records
  *   forward_sm80.cu           bfloat16 forward pass
  *   backward_sm80.cu          bfloat16 backward pass: which kernels, delta

@@ -1,4 +1,5 @@
-/* Queries and keys of the kinds that transform them element by element, and the way back for their gradients.
+/* Queries and keys of the kinds that transform them element by element: the way back for their gradients. The way there
+ * is in prepare_rows.cu.
  *
  * Each side of each kind is  x-hat = normalised(x) * weight + bias:
  *
@@ -9,14 +10,12 @@
  *     qknorm_hs    x / |x| * scale of the head      x / |x|
  *     qknorm_ds    x / |x| * q_scale                x / |x| * k_scale
  *
- * One block a head and image, one warp a token and side; lane l holds elements l, l + 32, ... Forward reads and writes
- * Q and K once; backward reads Q, K and their gradients once and writes these in place. The gradients of weights and
- * biases are summed by each block in the order of its warps, then over the blocks in order: the bits are always the
- * same. |x| is at least 1e-6. */
-#include "kernels/cuda/attention/records.cuh"
-#include "kernels/cuda/attention/transform.cuh"
+ * One block a head and image, one warp a token and side; lane l holds elements l, l + 32, ... Reads Q, K and their
+ * gradients once and writes these in place. The gradients of weights and biases are summed by each block in the order
+ * of its warps, then over the blocks in order: the bits are always the same. |x| is at least 1e-6. */
+#include "kernels/cuda/attention/prepare.cuh"
 
-enum { PREPARE_WARPS = 8, LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
+enum { LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
 
 /* One row, spread over a warp. */
 struct row_elements {
@@ -67,34 +66,6 @@ static __device__ float normalise(row_elements &x, float square, enum attention_
     for (int i = 0; i < LANE_ELEMENTS; i++)
         x.value[i] *= factor;
     return factor;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(32 * PREPARE_WARPS)
-    attention_forward_prepare(T *prepared, attention_record *records, const T *qkv, transforms transform, int tokens,
-                              int head_dim)
-{
-    __shared__ attention_record scratch[PREPARE_WARPS];
-    int head = blockIdx.x, heads = gridDim.x, image = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    norm_summary norms[2];
-    for (int token = warp; token < tokens; token += PREPARE_WARPS) {
-        size_t row = (size_t)image * tokens + token;
-#pragma unroll
-        for (int which = 0; which < 2; which++) {
-            const side_transform &side = transform.side[which];
-            row_elements x = load_row(qkv + ((row * 3 + which) * heads + head) * head_dim, head_dim, lane);
-            float square = dot(x, x);
-            norms[which].add(square, lane == 0);
-            normalise(x, square, side.norm, head_dim, lane);
-#pragma unroll
-            for (int i = 0; i < LANE_ELEMENTS; i++)
-                if (int element = lane + 32 * i; element < head_dim)
-                    x.value[i] = x.value[i] * weight_at(side, head, element) + (side.bias ? side.bias[element] : 0);
-            store_row(prepared + ((row * 2 + which) * heads + head) * head_dim, x, head_dim, lane);
-        }
-    }
-    if (records)
-        write_record<1>(records + head * gridDim.y + image, norms[0], norms[1], MASKED, row_summary(), scratch);
 }
 
 /* gradient is in: d x-hat, out: d x, packed as qkv. partials [heads][batch][4][head_dim]: of the weights and biases of
@@ -167,23 +138,6 @@ static __global__ void attention_backward_learned(float *gradient, const float *
 }
 
 /* ---- launches ---- */
-
-bool attention_prepare(struct context *ctx, void *prepared, struct attention_record_list *norms, const void *qkv,
-                       const struct attention_parameters *parameters, const struct attention_shape *shape,
-                       struct error *error)
-{
-    dim3 grid(shape->heads, shape->batch);
-    transforms transform = transforms_of(shape->kind, parameters);
-    int tokens = (int)shape->tokens, head_dim = (int)shape->head_dim;
-    norms->of_head = shape->batch;
-    if (ctx->dtype == DTYPE_BFLOAT16)
-        attention_forward_prepare<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
-            (bfloat16 *)prepared, norms->record, (const bfloat16 *)qkv, transform, tokens, head_dim);
-    else
-        attention_forward_prepare<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
-            (float *)prepared, norms->record, (const float *)qkv, transform, tokens, head_dim);
-    return cuda_launched(ctx, "attention_forward_prepare", error);
-}
 
 /* Adds partials number `which` of 4, in the order of enum attention_extra, to a gradient [head_dim]. */
 static bool add_learned(struct context *ctx, float *gradient, const float *partials, int which,

@@ -64,7 +64,8 @@ static __device__ __forceinline__ void write_record(attention_record *record, co
                               keys.least, keys.largest, largest_logit, entropies.sum, entropies.least}};
     attention_record *of_warps = static_cast<attention_record *>(shared);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-    combine_lanes<NEAREST>(mine);
+    if constexpr (NEAREST < 32)
+        combine_lanes<NEAREST>(mine);
     __syncthreads();
     if (lane == 0)
         of_warps[warp] = mine;
