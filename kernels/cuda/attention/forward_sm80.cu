@@ -150,7 +150,7 @@ chunk_is_safe(forward_rows<D, STATISTICS> &rows, const typename forward_layout<D
                                                                                 place.at.lane);
     float4 kept = *reinterpret_cast<const float4 *>(place.kept(place.warp)->squares + place.at.group * 4);
     float squares[2][2] = {{kept.x, kept.y}, {kept.z, kept.w}};
-    if (exponents_are_safe<TILES>(squares, rows.shift, key_square, in))
+    if (exponents_are_safe<TILES>(squares, rows.shift, key_square, safe_exponent<STATISTICS>, in))
         return true;
 #pragma unroll
     for (int t = 0; t < TILES; t++)
@@ -249,7 +249,8 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     take_squares<D, STATISTICS>(squares, queries, in, place);
     forward_rows<D, STATISTICS> rows;
     start_rows(rows);
-    place.kept(place.warp)->safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
+    place.kept(place.warp)->safe =
+        in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, safe_exponent<STATISTICS>, in);
     /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
     lane_norms keys;
     int key_chunks = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1 ? chunks : 0;

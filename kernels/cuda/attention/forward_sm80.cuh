@@ -6,8 +6,10 @@
 #include "kernels/cuda/attention/chunks_sm80.cuh"
 
 /* Exponents, base 2: how far a logit may pass the reference before that moves, and how large one may be at all. With
- * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values. */
-constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 80.0f;
+ * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values.
+ * Statistics want smaller ones: a row's mean exponent is off by its size times an error of the sum, 2^-9 at most. */
+constexpr float REFERENCE_SLACK = 8.0f;
+template <bool STATISTICS> constexpr float safe_exponent = STATISTICS ? 16.0f : 80.0f;
 
 /* 8 warps leave 255 registers a thread, 9 leave 168: enough without statistics, and all of 257 tokens. */
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
@@ -51,11 +53,12 @@ static __device__ __forceinline__ uint32_t largest_of_two(uint32_t a, uint32_t b
     return y;
 }
 
-/* Whether no logit of the first TILES tiles can pass its reference by more than SAFE_EXPONENT: |q.k| <= |q| |k|.
+/* Whether no logit of the first TILES tiles can pass its reference by more than `limit`: |q.k| <= |q| |k|.
  * `squares` are |q|^2, `key_square` is the largest |k|^2, 1 where keys are normalised. */
 template <int TILES, int A, int B>
 static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)[A][2], const float (&shift)[B][2],
-                                                          float key_square, const attention_operands<bfloat16> &in)
+                                                          float key_square, float limit,
+                                                          const attention_operands<bfloat16> &in)
 {
     float most = -INFINITY;
 #pragma unroll
@@ -63,7 +66,7 @@ static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)
 #pragma unroll
         for (int i = 0; i < 2; i++)
             most = fmaxf(most, sqrt_fast(squares[t][i] * key_square) * (in.scale * LOG2_E) + shift[t][i]);
-    return __all_sync(0xffffffffu, most <= SAFE_EXPONENT);
+    return __all_sync(0xffffffffu, most <= limit);
 }
 
 /* Moves every row's reference up to the largest logit of a chunk, `tops` of all lanes, where that is larger. */
