@@ -79,7 +79,9 @@ def main():
     passed = failed = 0
     print(f"{'tokens':>6} {'pass':10} {'instructions':>22} {'tensor MFLOP':>16} {'MB moved':>16} {'wavefronts':>16}")
     for tokens in PEER:
-        for what in ("forward", "statistics", "standard", "backward") if tokens == 197 else ("forward", "standard", "backward"):
+        for what in ("forward", "statistics", "standard", "backward"):
+            if what == "statistics" and tokens != 197:
+                continue
             counts, most = count(gpusim, program, tokens, what), limits(tokens, what)
             fine = all(limit is None or value <= limit for value, limit in zip(counts, most))
             passed, failed = passed + fine, failed + (not fine)

@@ -10,22 +10,24 @@
  *   | stage 1            |    | values [CHUNK][head_dim]   |
  *   | stage 2            |    +----------------------------+
  *   | columns 0, 1, 2    |  float4 [CHUNK / 2]: factor and bias of two neighbouring keys
- *   | queries            |  [32 a warp][head_dim]: Q on its way to registers, at the end O on its way out
- *   | kept               |  with statistics: 32 bytes a thread, for which registers have no room
- *   +--------------------+
+ *   | squares 0, 1, 2    |  float [CHUNK]: |k|^2, for statistics and for the bound on the logits
+ *   | warp 0, 1, ...     |  [32][head_dim]: Q on its way to registers, at the end O on its way out; then forward_kept:
+ *   +--------------------+  one number a query, |q|^2 and with statistics its entropy
  *
  * While chunk i is multiplied, chunk i + 2 is copied and the key norms of chunk i + 1 are taken (by one warp for each
  * 16 keys): one barrier a chunk. A logit is (q.k + bias) * factor in float32, base 2: QUEST's normalisation is the
  * factor, log2(e) / |k|, and the end of the sequence is the bias, -1e30, with which the product starts; neither costs
  * an instruction that standard attention does not have.
  *
- * The running maximum is lazy: exponentials are taken relative to `reference`, which moves (with the rescaling of the
- * output that this needs) only where a logit passes it by 2^8; sums and outputs have ample range in float32.
+ * No running maximum: exponentials are taken relative to a `reference` for each query, 0 at first, as long as |q| |k|
+ * cannot pass it by 2^80 (QUEST: asked once, |k| being 1; else once a chunk). For a chunk that could, its products are
+ * made twice, first to find the maxima; references move, with the rescaling of the output that this needs, where one is
+ * passed by 2^8. Sums and outputs have ample range in float32.
  *
- * Cost of a head with N tokens, d = head_dim, n = 16 ceil(N / 16): 4 n n d tensor FLOP; (4 N d) * 2 + 4 N bytes up to
- * 288 tokens, K and V once more for every further 288 queries.
- * Occupancy at head_dim 64, 197 tokens: 7 warps, 168 registers a thread, 77.5 KiB: one block a multiprocessor on sm_80
- * and sm_90 (registers: 7 warps take 37,632 of 65,536). */
+ * Cost of a head with N tokens, d = head_dim, n = 16 ceil(N / 16), m = 8 ceil(N / 8): 4 n m d tensor FLOP and 4 d n for
+ * each norm of 16 rows; (4 N d) * 2 + 4 N bytes up to 288 tokens, K and V once more for every further 288 queries.
+ * Occupancy at head_dim 64, 197 tokens: 7 warps, for which the hardware allots the registers of 8, 168 a thread;
+ * 80.9 KiB: one block a multiprocessor on sm_80 and sm_90. */
 #include "kernels/cuda/attention/forward_statistics_sm80.cuh"
 
 extern __shared__ __align__(128) uint8_t shared[];
