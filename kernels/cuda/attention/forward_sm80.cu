@@ -228,12 +228,11 @@ finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &
 template <int D, bool STATISTICS>
 __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
     attention_forward_tensor(bfloat16 *out, float *logsumexp, attention_record *records,
-                             attention_operands<bfloat16> in)
+                             attention_operands<bfloat16> in, int chunks)
 {
     typedef forward_layout<D> layout;
     forward_place<D> place(in);
     typename layout::ring ring(in, shared, place.image, place.head);
-    int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
     bool squares_wanted = STATISTICS || !in.normalise_keys; /* of keys, by statistics or chunk_is_safe */
     copy_queries(in, place);
     ring.copy(0, in, place.at.lane);
@@ -315,7 +314,9 @@ static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct 
     auto kernel = attention_forward_tensor<D, STATISTICS>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes), error))
         return false;
-    kernel<<<grid, 32 * chosen.warps, shared_bytes, ctx->compute>>>(out, logsumexp, records->record, *in);
+    /* A parameter takes no register. */
+    int chunks = (int)div_up(shape->tokens, (size_t)layout::chunk);
+    kernel<<<grid, 32 * chosen.warps, shared_bytes, ctx->compute>>>(out, logsumexp, records->record, *in, chunks);
     records->of_head = shape->batch * chosen.blocks;
     return cuda_launched(ctx, "attention_forward_tensor", error);
 }
