@@ -42,10 +42,18 @@ enum attention_kind {
     ATTENTION_KINDS
 };
 
+enum { ATTENTION_HEAD_DIM_STEP = 8, ATTENTION_MOST_HEAD_DIM = 256 };
+
 struct attention_shape {
     enum attention_kind kind;
-    size_t batch, tokens, heads, head_dim; /* head_dim a multiple of 16, at most 128 */
+    size_t batch, tokens, heads, head_dim; /* attention_head_dim_fits(head_dim) */
 };
+
+/* Head dimensions that both backends do, in both dtypes: the multiples of 8 up to 256. */
+static inline bool attention_head_dim_fits(size_t head_dim)
+{
+    return head_dim > 0 && head_dim % ATTENTION_HEAD_DIM_STEP == 0 && head_dim <= ATTENTION_MOST_HEAD_DIM;
+}
 
 /* What a kind may learn beside the projections, float32; NULL where it does not. The gradients have the same shape. */
 enum attention_extra {

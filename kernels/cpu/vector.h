@@ -70,6 +70,34 @@ ALWAYS_INLINE void vector_store_as(void *x, size_t i, vector value, enum dtype d
 #endif
 }
 
+/* The first half of a vector's numbers alone, and zeros; for rows whose length is an odd multiple of half a vector. */
+enum { HALF_VECTOR = VECTOR_FLOATS / 2 };
+
+ALWAYS_INLINE vector vector_load_half_as(const void *x, size_t i, enum dtype dtype)
+{
+    float numbers[VECTOR_FLOATS] = {0};
+    uint16_t halves[VECTOR_FLOATS] = {0};
+    if (dtype == DTYPE_FLOAT32) {
+        memcpy(numbers, (const float *)x + i, HALF_VECTOR * sizeof *numbers);
+        return vector_load_as(numbers, 0, DTYPE_FLOAT32);
+    }
+    memcpy(halves, (const uint16_t *)x + i, HALF_VECTOR * sizeof *halves);
+    return vector_load_as(halves, 0, DTYPE_BFLOAT16);
+}
+
+ALWAYS_INLINE void vector_store_half_as(void *x, size_t i, vector value, enum dtype dtype)
+{
+    float numbers[VECTOR_FLOATS];
+    uint16_t halves[VECTOR_FLOATS];
+    if (dtype == DTYPE_FLOAT32) {
+        vector_store_as(numbers, 0, value, DTYPE_FLOAT32);
+        memcpy((float *)x + i, numbers, HALF_VECTOR * sizeof *numbers);
+    } else {
+        vector_store_as(halves, 0, value, DTYPE_BFLOAT16);
+        memcpy((uint16_t *)x + i, halves, HALF_VECTOR * sizeof *halves);
+    }
+}
+
 ALWAYS_INLINE vector vector_broadcast(float x)
 {
 #ifdef __AVX512F__

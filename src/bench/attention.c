@@ -41,7 +41,7 @@ static const struct command_option options[] = {
     {"batch", "B", "Images a rank [8]", command_line_count, INTO(shape.batch)},
     {"heads", "H", "[3]", command_line_count, INTO(shape.heads)},
     {"tokens", "N", "[197]", command_line_count, INTO(shape.tokens)},
-    {"head-dim", "D", "A multiple of 16, at most 128 [64]", command_line_count, INTO(shape.head_dim)},
+    {"head-dim", "D", "A multiple of 8, at most 256 [64]", command_line_count, INTO(shape.head_dim)},
     BENCH_PRECISION,
     {"backward", NULL, "Time the backward pass instead of the forward one", command_line_flag, INTO(backward)},
     {"statistics", NULL, "The forward pass takes the statistics of a logged step", command_line_flag, INTO(statistics)},
@@ -148,8 +148,9 @@ static bool open_bench(struct bench *bench, const struct comm *comm, struct erro
                                          .heads = shape->heads,
                                          .classes = 1,
                                          .kind = shape->kind};
-    if (shape->head_dim % 16 || shape->head_dim > 128)
-        return error_input(error, "--head-dim: %zu is not a multiple of 16 up to 128", shape->head_dim);
+    if (!attention_head_dim_fits(shape->head_dim))
+        return error_input(error, "--head-dim: %zu is not a multiple of %d up to %d", shape->head_dim,
+                           ATTENTION_HEAD_DIM_STEP, ATTENTION_MOST_HEAD_DIM);
     if (!device_choose(&bench->kernels, &context.device, arguments->device, comm, error) ||
         !bench->kernels->open(&bench->ctx, &context, error))
         return false;

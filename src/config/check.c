@@ -54,11 +54,11 @@ bool config_check_model(const struct config_reading *reading)
     long long image = config->model.image_size, patch = config->model.patch_size;
     if (dim % heads != 0)
         return config_refuse(reading, "model.heads", "%lld heads do not divide model.dim %lld", heads, dim);
-    if (dim / heads % 16 != 0 || dim / heads > 128)
+    if (!attention_head_dim_fits((size_t)(dim / heads)))
         return config_refuse(reading, "model.heads",
                              "model.dim %lld over %lld heads gives a head dimension of %lld; it must be a multiple of "
-                             "16 and at most 128",
-                             dim, heads, dim / heads);
+                             "%d and at most %d",
+                             dim, heads, dim / heads, ATTENTION_HEAD_DIM_STEP, ATTENTION_MOST_HEAD_DIM);
     if (image % patch != 0)
         return config_refuse(reading, "model.image_size", "%lld is not a multiple of model.patch_size %lld", image,
                              patch);

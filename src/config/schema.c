@@ -29,7 +29,7 @@ const struct config_key config_keys[] = {
     {"model.patch_size", INTEGER(model.patch_size), .minimum = 1, .maximum = 1024, .unit = "pixels",
      .meaning = "side of a patch; without a preset 16"},
     {"model.dim", INTEGER(model.dim), .minimum = 16, .maximum = 65536, .unit = "",
-     .meaning = "width of a token; dim / heads is a multiple of 16 and at most 128"},
+     .meaning = "width of a token; dim / heads is a multiple of 8 and at most 256"},
     {"model.depth", INTEGER(model.depth), .minimum = 1, .maximum = 1024, .unit = "blocks",
      .meaning = "transformer blocks"},
     {"model.heads", INTEGER(model.heads), .minimum = 1, .maximum = 4096, .unit = "",

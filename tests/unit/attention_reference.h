@@ -10,7 +10,7 @@
 
 #include "kernels/attention_kinds.h"
 
-enum { REFERENCE_HEAD_DIM = 128, REFERENCE_HEADS = 16 };
+enum { REFERENCE_HEAD_DIM = 256, REFERENCE_HEADS = 16 };
 
 /* Learned extras, or their gradients; what the kind has not is not read. For qknorm_ds the weights are the scales. */
 struct reference_extras {

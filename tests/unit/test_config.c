@@ -217,8 +217,10 @@ static void relations_between_keys_are_checked(void **state)
     (void)state;
 #define REST "data: {train: a.h5}\ntrain: {epochs: 3}\n"
     refused("model: {preset: vit_tiny,\n  heads: 5}\n" REST, "run.yaml:2: model.heads: 5 heads do not divide", "192");
-    refused("model: {dim: 24, depth: 1, heads: 1}\n" REST, "model.heads", "head dimension of 24");
-    refused("model: {dim: 256, depth: 1, heads: 1}\n" REST, "model.heads", "at most 128");
+    refused("model: {dim: 16, depth: 1, heads: 4}\n" REST, "model.heads", "head dimension of 4;");
+    refused("model: {dim: 24, depth: 1, heads: 2}\n" REST, "model.heads", "head dimension of 12;");
+    refused("model: {dim: 264, depth: 1, heads: 1}\n" REST, "model.heads", "head dimension of 264;");
+    refused("model: {dim: 512, depth: 1, heads: 1}\n" REST, "model.heads", "at most 256");
     refused("model: {preset: vit_tiny, image_size: 225}\n" REST, "model.image_size: 225 is not a multiple", "16");
     refused("model: {preset: vit_huge, image_size: 225}\n" REST, "model.image_size: 225 is not a multiple", "14");
     refused("model: {preset: vit_giant}\n" REST, "model.preset: 'vit_giant' is not known (vit_tiny", "");

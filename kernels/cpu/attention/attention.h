@@ -17,7 +17,9 @@
  *   operand   cells                      rows of a matrix                               the sum is over
  *   blocks    [block][n][BLOCK_STRIDE]   transposed, in blocks of BLOCK_ROWS or fewer   head_dim
  *   panel     [n][PANEL]                 PANEL of them transposed, missing ones zero    head_dim
- *   steps     [n][head_dim]              as they are; bfloat16: two rows interleaved    rows
+ *   steps     [n][width]                 as they are; bfloat16: two rows interleaved    rows
+ *
+ * `width` is attention_width(head_dim).
  */
 #ifndef QUEST_KERNELS_CPU_ATTENTION_ATTENTION_H
 #define QUEST_KERNELS_CPU_ATTENTION_ATTENTION_H
@@ -28,9 +30,15 @@
 
 enum {
     PANEL = 2 * VECTOR_FLOATS,
-    BLOCK_STRIDE = 16, /* cells between steps of a block: a cache line, and a row of the transposition */
-    MAXIMUM_HEAD_DIM = 128
+    BLOCK_STRIDE = 16 /* cells between steps of a block: a cache line, and a row of the transposition */
 };
+
+/* Numbers from one row of scratch to the next: a head_dim that is an odd multiple of 8 is filled up to whole vectors.
+ * Products skip what is filled up wherever they can. */
+ALWAYS_INLINE size_t attention_width(size_t head_dim)
+{
+    return (head_dim + 15) / 16 * 16;
+}
 
 /* Rows of T, one a token, `stride` numbers apart. */
 struct rows {
@@ -65,14 +73,14 @@ static inline size_t block_begin(size_t rows, size_t block)
 
 /* ---- pack.c: operands of the products ---- */
 
-/* Blocks of all `count` rows: cells [blocks_of(count)][cells][BLOCK_STRIDE]. */
+/* Blocks of all `count` rows: cells [blocks_of(count)][cells_of(width)][BLOCK_STRIDE]. */
 void attention_pack_blocks(float *blocks, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
-/* Panel of rows first..: cells [cells][PANEL]. `count` rows exist from `first` on; the others are zero. */
+/* Panel of rows first..: cells [cells_of(width)][PANEL]. `count` rows exist from `first` on; the others are zero. */
 void attention_pack_panel(float *panel, struct rows rows, size_t first, size_t count, size_t head_dim,
                           enum dtype dtype);
-/* Steps of all `count` rows: cells [cells_of(count)][head_dim]. */
+/* Steps of all `count` rows: cells [cells_of(count)][width]; zero where they are filled up. */
 void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
-/* rows [PANEL][head_dim] = the transposed columns [head_dim][PANEL]. */
+/* rows [PANEL][width] = the transposed columns [width][PANEL]. */
 void attention_unpack_panel(float *rows, const float *columns, size_t head_dim);
 
 /* Asks for `count` rows from `first` on in the second-level cache: of the next task, while this one multiplies. Its
@@ -87,7 +95,7 @@ void attention_scores(float *out, const float *blocks, const float *panel, size_
 /* out [head_dim][PANEL] = sum over keys of steps[key][:] * weights[key][PANEL] (cells). */
 void attention_mix(float *out, const float *steps, const float *weights, size_t keys, size_t lanes, size_t head_dim,
                    enum dtype dtype);
-/* out [keys][head_dim] (+)= sum over `queries` of weights * steps[query][:]. The weights of a tile are cells
+/* out [keys][width] (+)= sum over `queries` of weights * steps[query][:]. The weights of a tile are cells
  * [panel][keys][PANEL / (1 or 2)], the steps begin with the tile's first query. */
 void attention_collect(float *out, const float *weights, const float *steps, size_t keys, size_t queries,
                        size_t head_dim, bool accumulate, enum dtype dtype);
@@ -106,7 +114,7 @@ struct side {
 
 /* Gradients of the learned extras from one task. */
 struct attention_extras {
-    float of_channel[EXTRA_SCALE][MAXIMUM_HEAD_DIM]; /* all but the last extra */
+    float of_channel[EXTRA_SCALE][ATTENTION_MOST_HEAD_DIM]; /* all but the last extra */
     double scale;
 };
 
@@ -119,7 +127,7 @@ float attention_logit_scale(const struct attention_shape *shape, const struct at
 /* dots [count] = a row . b row; norms [count] = |row|. */
 void attention_row_dots(float *dots, struct rows a, struct rows b, size_t count, size_t head_dim, enum dtype dtype);
 void attention_row_norms(float *norms, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
-/* factors [count], and where the side changes rows (weight, bias or LayerNorm), `copy` T [count][head_dim] gets the
+/* factors [count], and where the side changes rows (weight, bias or LayerNorm), `copy` T [count][width] gets the
  * new ones; returns the rows that enter the product. */
 struct rows attention_normalise(float *factors, void *copy, struct side side, struct rows rows, size_t count,
                                 size_t head_dim, enum dtype dtype);
@@ -128,7 +136,7 @@ struct side_gradients {
     unsigned char *rows;
     float *weight, *bias;
 };
-/* product_gradient [count][head_dim], times `scale`, is the gradient of the rows that entered the product, with the
+/* product_gradient [count][width], times `scale`, is the gradient of the rows that entered the product, with the
  * factors as constants. */
 void attention_normalise_backward(struct side_gradients to, const float *product_gradient, float scale,
                                   struct side side, struct rows rows, size_t count, size_t head_dim, enum dtype dtype);
@@ -187,15 +195,15 @@ struct attention_scratch {
     float *key_blocks, *value_blocks;        /* blocks of all keys */
     float *key_steps, *value_steps;          /* steps of all keys */
     float *query_steps, *out_gradient_steps; /* steps of all queries */
-    float *query_panel, *out_gradient_panel; /* [head_dim][PANEL] */
+    float *query_panel, *out_gradient_panel; /* [width][PANEL] */
     float *scores, *score_gradients;         /* float [tokens][PANEL]; float32: [tile][tokens][PANEL] */
     float *probabilities, *gradients;        /* the tile's: those, or bfloat16 [tile][tokens][PANEL / 2] */
     float *key_pairs;                        /* bfloat16 only: [cells_of(tokens)][PANEL] */
-    float *columns, *panel_rows;             /* float [head_dim][PANEL] and its transpose */
-    float *key_gradients, *value_gradients;  /* float [tokens][head_dim] */
+    float *columns, *panel_rows;             /* float [width][PANEL] and its transpose */
+    float *key_gradients, *value_gradients;  /* float [tokens][width] */
     float *query_factors, *key_factors;      /* float [tokens] */
     float *delta;                            /* float [tokens], backward; norms with statistics */
-    void *query_copy, *key_copy;             /* T [tokens][head_dim] */
+    void *query_copy, *key_copy;             /* T [tokens][width] */
 };
 
 /* The workspace of one call: a thread's scratch each, then the tasks' results, [batch * heads] each. */

@@ -55,13 +55,13 @@ static void gather_lanes(struct panel_lanes *of, const struct head *head, const 
 static void finish_queries(const struct head *head, const struct attention_scratch *scratch, size_t first,
                            size_t queries, const struct attention_shape *shape, enum dtype dtype)
 {
-    size_t head_dim = shape->head_dim, from = first * head->raw_query.stride;
+    size_t head_dim = shape->head_dim, width = attention_width(head_dim), from = first * head->raw_query.stride;
     struct rows rows = {const_at(head->raw_query.data, from, dtype), head->raw_query.stride};
     attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
     if (attention_learns(shape->kind, EXTRA_SCALE))
         for (size_t lane = 0; lane < queries; lane++)
             head->extras->scale += attention_scale_gradient(
-                scratch->panel_rows + lane * head_dim, const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
+                scratch->panel_rows + lane * width, const_at(rows.data, lane * rows.stride, dtype), head_dim, dtype);
     struct side_gradients to = {at(head->query_gradient, from, dtype), head->extras->of_channel[EXTRA_Q_WEIGHT],
                                 head->extras->of_channel[EXTRA_Q_BIAS]};
     attention_normalise_backward(to, scratch->panel_rows, head->logit_scale, head->query_side, rows, queries, head_dim,
@@ -131,7 +131,7 @@ static void backward_panels(const struct backward *call, const struct head *head
     size_t tokens = shape->tokens, head_dim = shape->head_dim, tile = attention_tile_panels(tokens) * PANEL;
     for (size_t begin = 0; begin < tokens; begin += tile) {
         size_t end = begin + tile < tokens ? begin + tile : tokens;
-        size_t steps = cells_of(begin, dtype) * head_dim; /* of the queries before the tile */
+        size_t steps = cells_of(begin, dtype) * attention_width(head_dim); /* of the queries before the tile */
         for (size_t first = begin; first < end; first += PANEL) {
             prefetch_next(call, head->task, first);
             backward_panel(head, scratch, (first - begin) / PANEL, first, shape, dtype);

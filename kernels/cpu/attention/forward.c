@@ -29,13 +29,16 @@ struct head {
 static void write_panel(const struct head *head, const struct attention_scratch *scratch, const struct panel_sums *sums,
                         size_t first, size_t queries, size_t head_dim, enum dtype dtype)
 {
+    size_t width = attention_width(head_dim), whole = head_dim - head_dim % VECTOR_FLOATS;
     attention_unpack_panel(scratch->panel_rows, scratch->columns, head_dim);
     for (size_t lane = 0; lane < queries; lane++) {
         float share = 1 / sums->sum[lane];
-        const float *row = scratch->panel_rows + lane * head_dim;
+        const float *row = scratch->panel_rows + lane * width;
         void *out = at(head->out, (first + lane) * head->out_stride, dtype);
-        for (size_t i = 0; i < head_dim; i += VECTOR_FLOATS)
+        for (size_t i = 0; i < whole; i += VECTOR_FLOATS)
             vector_store_as(out, i, vector_load(row + i) * share, dtype);
+        if (whole < head_dim)
+            vector_store_half_as(out, whole, vector_load(row + whole) * share, dtype);
         head->logsumexp[first + lane] = sums->maximum[lane] + logf(sums->sum[lane]);
     }
 }

@@ -25,67 +25,83 @@ float attention_logit_scale(const struct attention_shape *shape, const struct at
     return attention_learns(shape->kind, EXTRA_SCALE) ? scale * parameters->extra[EXTRA_SCALE][head] : scale;
 }
 
-/* A row as vectors; `count` of them are in use. */
+/* A row as vectors; vectors_of(head_dim) of them are in use, the last of them half where that is no whole number. Its
+ * other half is zero whenever a row is summed. */
 struct row {
-    vector of[MAXIMUM_HEAD_DIM / VECTOR_FLOATS];
+    vector of[ATTENTION_MOST_HEAD_DIM / VECTOR_FLOATS];
 };
 
-ALWAYS_INLINE void load_row(struct row *row, const void *x, size_t count, enum dtype dtype)
+ALWAYS_INLINE size_t vectors_of(size_t head_dim)
 {
-    for (size_t i = 0; i < count; i++)
+    return (head_dim + HALF_VECTOR) / VECTOR_FLOATS;
+}
+
+ALWAYS_INLINE void load_row(struct row *row, const void *x, size_t head_dim, enum dtype dtype)
+{
+    size_t whole = head_dim / VECTOR_FLOATS;
+    for (size_t i = 0; i < whole; i++)
         row->of[i] = vector_load_as(x, i * VECTOR_FLOATS, dtype);
+    if (head_dim % VECTOR_FLOATS)
+        row->of[whole] = vector_load_half_as(x, whole * VECTOR_FLOATS, dtype);
 }
 
-ALWAYS_INLINE void store_row(void *x, const struct row *row, size_t count, enum dtype dtype)
+ALWAYS_INLINE void store_row(void *x, const struct row *row, size_t head_dim, enum dtype dtype)
 {
-    for (size_t i = 0; i < count; i++)
+    size_t whole = head_dim / VECTOR_FLOATS;
+    for (size_t i = 0; i < whole; i++)
         vector_store_as(x, i * VECTOR_FLOATS, row->of[i], dtype);
+    if (head_dim % VECTOR_FLOATS)
+        vector_store_half_as(x, whole * VECTOR_FLOATS, row->of[whole], dtype);
 }
 
-ALWAYS_INLINE float dot(const struct row *a, const struct row *b, size_t count)
+ALWAYS_INLINE float dot(const struct row *a, const struct row *b, size_t head_dim)
 {
     vector sum = {0};
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < vectors_of(head_dim); i++)
         sum = vector_multiply_add(a->of[i], b->of[i], sum);
     return vector_sum(sum);
 }
 
-ALWAYS_INLINE float mean_of(const struct row *row, size_t count)
+ALWAYS_INLINE float mean_of(const struct row *row, size_t head_dim)
 {
     vector sum = {0};
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < vectors_of(head_dim); i++)
         sum += row->of[i];
-    return vector_sum(sum) / (float)(count * VECTOR_FLOATS);
+    return vector_sum(sum) / (float)head_dim;
 }
 
 /* row = (row - mean) * rstd; returns rstd. */
-ALWAYS_INLINE float standardise(struct row *row, size_t count)
+ALWAYS_INLINE float standardise(struct row *row, size_t head_dim)
 {
-    float mean = mean_of(row, count);
-    for (size_t i = 0; i < count; i++)
+    size_t vectors = vectors_of(head_dim);
+    float mean = mean_of(row, head_dim);
+    for (size_t i = 0; i < vectors; i++)
         row->of[i] -= mean;
-    float rstd = 1 / sqrtf(dot(row, row, count) / (float)(count * VECTOR_FLOATS) + LAYERNORM_EPS);
-    for (size_t i = 0; i < count; i++)
+    if (head_dim % VECTOR_FLOATS)
+        row->of[vectors - 1] = vector_load_half_as(&row->of[vectors - 1], 0, DTYPE_FLOAT32);
+    float rstd = 1 / sqrtf(dot(row, row, head_dim) / (float)head_dim + LAYERNORM_EPS);
+    for (size_t i = 0; i < vectors; i++)
         row->of[i] *= rstd;
     return rstd;
 }
 
-ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t count, enum dtype dtype)
+ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t head_dim,
+                            enum dtype dtype)
 {
     for (size_t i = 0; i < rows; i++) {
         struct row left, right;
-        load_row(&left, const_at(a.data, i * a.stride, dtype), count, dtype);
-        load_row(&right, const_at(b.data, i * b.stride, dtype), count, dtype);
-        dots[i] = dot(&left, &right, count);
+        load_row(&left, const_at(a.data, i * a.stride, dtype), head_dim, dtype);
+        load_row(&right, const_at(b.data, i * b.stride, dtype), head_dim, dtype);
+        dots[i] = dot(&left, &right, head_dim);
     }
 }
 
 void attention_row_dots(float *dots, struct rows a, struct rows b, size_t count, size_t head_dim, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32)
-        row_dots(dots, a, b, count, head_dim / VECTOR_FLOATS, DTYPE_FLOAT32);
+        row_dots(dots, a, b, count, head_dim, DTYPE_FLOAT32);
     else
-        row_dots(dots, a, b, count, head_dim / VECTOR_FLOATS, DTYPE_BFLOAT16);
+        row_dots(dots, a, b, count, head_dim, DTYPE_BFLOAT16);
 }
 
 void attention_row_norms(float *norms, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
@@ -99,19 +115,19 @@ void attention_row_norms(float *norms, struct rows rows, size_t count, size_t he
 ALWAYS_INLINE void transform_rows(void *copy, struct side side, struct rows rows, size_t count, size_t head_dim,
                                   enum dtype dtype)
 {
-    size_t vectors = head_dim / VECTOR_FLOATS;
+    size_t width = attention_width(head_dim);
     struct row weight, bias = {0};
-    load_row(&weight, side.weight, vectors, DTYPE_FLOAT32);
+    load_row(&weight, side.weight, head_dim, DTYPE_FLOAT32);
     if (side.bias)
-        load_row(&bias, side.bias, vectors, DTYPE_FLOAT32);
+        load_row(&bias, side.bias, head_dim, DTYPE_FLOAT32);
     for (size_t i = 0; i < count; i++) {
         struct row row;
-        load_row(&row, const_at(rows.data, i * rows.stride, dtype), vectors, dtype);
+        load_row(&row, const_at(rows.data, i * rows.stride, dtype), head_dim, dtype);
         if (side.norm == NORM_LAYER)
-            standardise(&row, vectors);
-        for (size_t j = 0; j < vectors; j++)
+            standardise(&row, head_dim);
+        for (size_t j = 0; j < vectors_of(head_dim); j++)
             row.of[j] = vector_multiply_add(row.of[j], weight.of[j], bias.of[j]);
-        store_row(at(copy, i * head_dim, dtype), &row, vectors, dtype);
+        store_row(at(copy, i * width, dtype), &row, head_dim, dtype);
     }
 }
 
@@ -128,19 +144,19 @@ struct rows attention_normalise(float *factors, void *copy, struct side side, st
         transform_rows(copy, side, rows, count, head_dim, DTYPE_FLOAT32);
     else
         transform_rows(copy, side, rows, count, head_dim, DTYPE_BFLOAT16);
-    return (struct rows){copy, head_dim};
+    return (struct rows){copy, attention_width(head_dim)};
 }
 
-ALWAYS_INLINE void add_to(float *sum, const struct row *row, size_t count)
+ALWAYS_INLINE void add_to(float *sum, const struct row *row, size_t head_dim)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < vectors_of(head_dim); i++)
         vector_store(sum + i * VECTOR_FLOATS, vector_load(sum + i * VECTOR_FLOATS) + row->of[i]);
 }
 
 /* sum += a * b, number by number. */
-ALWAYS_INLINE void add_products_to(float *sum, const struct row *a, const struct row *b, size_t count)
+ALWAYS_INLINE void add_products_to(float *sum, const struct row *a, const struct row *b, size_t head_dim)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < vectors_of(head_dim); i++)
         vector_store(sum + i * VECTOR_FLOATS,
                      vector_multiply_add(a->of[i], b->of[i], vector_load(sum + i * VECTOR_FLOATS)));
 }
@@ -148,57 +164,59 @@ ALWAYS_INLINE void add_products_to(float *sum, const struct row *a, const struct
 /* Through u = weight * x, y = u / |x|: with g the gradient of u at constant |x|,
  *   dx = weight * g - x (g . u) / |x|^2,  and without the second term where |x| was clamped. */
 ALWAYS_INLINE void unit_backward(struct row *gradient, float *weight_gradient, const struct row *x, struct side side,
-                                 size_t count)
+                                 size_t head_dim)
 {
-    float norm = sqrtf(dot(x, x, count));
+    size_t vectors = vectors_of(head_dim);
+    float norm = sqrtf(dot(x, x, head_dim));
     if (side.weight) {
         struct row weight;
-        load_row(&weight, side.weight, count, DTYPE_FLOAT32);
-        add_products_to(weight_gradient, gradient, x, count);
-        for (size_t i = 0; i < count; i++)
+        load_row(&weight, side.weight, head_dim, DTYPE_FLOAT32);
+        add_products_to(weight_gradient, gradient, x, head_dim);
+        for (size_t i = 0; i < vectors; i++)
             gradient->of[i] *= weight.of[i];
     }
     if (norm <= SMALLEST_NORM)
         return;
-    float radial = dot(gradient, x, count) / norm / norm;
-    for (size_t i = 0; i < count; i++)
+    float radial = dot(gradient, x, head_dim) / norm / norm;
+    for (size_t i = 0; i < vectors; i++)
         gradient->of[i] -= x->of[i] * radial;
 }
 
 /* Through u = weight * z + bias, z = (x - mean) * rstd: with g = weight * du,
  *   dx = rstd * (g - mean(g) - z mean(g z)). */
 ALWAYS_INLINE void layernorm_backward(struct row *gradient, float *weight_gradient, float *bias_gradient, struct row *x,
-                                      struct side side, size_t count)
+                                      struct side side, size_t head_dim)
 {
+    size_t vectors = vectors_of(head_dim);
     struct row weight;
-    float rstd = standardise(x, count);
-    load_row(&weight, side.weight, count, DTYPE_FLOAT32);
-    add_products_to(weight_gradient, gradient, x, count);
-    add_to(bias_gradient, gradient, count);
-    for (size_t i = 0; i < count; i++)
+    float rstd = standardise(x, head_dim);
+    load_row(&weight, side.weight, head_dim, DTYPE_FLOAT32);
+    add_products_to(weight_gradient, gradient, x, head_dim);
+    add_to(bias_gradient, gradient, head_dim);
+    for (size_t i = 0; i < vectors; i++)
         gradient->of[i] *= weight.of[i];
-    float mean = mean_of(gradient, count);
-    float along = dot(gradient, x, count) / (float)(count * VECTOR_FLOATS);
-    for (size_t i = 0; i < count; i++)
+    float mean = mean_of(gradient, head_dim);
+    float along = dot(gradient, x, head_dim) / (float)head_dim;
+    for (size_t i = 0; i < vectors; i++)
         gradient->of[i] = (gradient->of[i] - mean - x->of[i] * along) * rstd;
 }
 
 ALWAYS_INLINE void backward_rows(struct side_gradients to, const float *product_gradient, float scale, struct side side,
                                  struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
 {
-    size_t vectors = head_dim / VECTOR_FLOATS;
+    size_t width = attention_width(head_dim);
     for (size_t i = 0; i < count; i++) {
         struct row row_gradient, x;
-        load_row(&row_gradient, product_gradient + i * head_dim, vectors, DTYPE_FLOAT32);
-        for (size_t j = 0; j < vectors; j++)
+        load_row(&row_gradient, product_gradient + i * width, head_dim, DTYPE_FLOAT32);
+        for (size_t j = 0; j < vectors_of(head_dim); j++)
             row_gradient.of[j] *= scale;
         if (side.norm != NORM_NONE)
-            load_row(&x, const_at(rows.data, i * rows.stride, dtype), vectors, dtype);
+            load_row(&x, const_at(rows.data, i * rows.stride, dtype), head_dim, dtype);
         if (side.norm == NORM_UNIT)
-            unit_backward(&row_gradient, to.weight, &x, side, vectors);
+            unit_backward(&row_gradient, to.weight, &x, side, head_dim);
         else if (side.norm == NORM_LAYER)
-            layernorm_backward(&row_gradient, to.weight, to.bias, &x, side, vectors);
-        store_row(at(to.rows, i * rows.stride, dtype), &row_gradient, vectors, dtype);
+            layernorm_backward(&row_gradient, to.weight, to.bias, &x, side, head_dim);
+        store_row(at(to.rows, i * rows.stride, dtype), &row_gradient, head_dim, dtype);
     }
 }
 

@@ -40,24 +40,41 @@ static void transpose_tile(float *out, size_t out_stride, const float *const row
 }
 #endif
 
-/* out [cells][out_stride] = up to TILE_ROWS rows transposed; the columns of rows that do not exist become zero. */
+/* The same for the last `count` cells of rows, fewer than TILE_CELLS; then zeros. */
+static __attribute__((noinline)) void transpose_rest(float *out, size_t out_stride, const float *const rows[TILE_ROWS],
+                                                     size_t first, size_t count)
+{
+    float filled[TILE_ROWS][TILE_CELLS] = {{0}};
+    const float *of_filled[TILE_ROWS];
+    for (size_t i = 0; i < TILE_ROWS; i++) {
+        memcpy(filled[i], rows[i] + first, count * sizeof(float));
+        of_filled[i] = filled[i];
+    }
+    transpose_tile(out, out_stride, of_filled, 0);
+}
+
+/* out [cells][out_stride] = up to TILE_ROWS rows transposed; the columns of rows that do not exist become zero, and so
+ * do cells after the last one, up to a multiple of TILE_CELLS. */
 static void transpose_rows(float *out, size_t out_stride, struct rows rows, size_t first, size_t count, size_t cells,
                            enum dtype dtype)
 {
-    static const float zeros[MAXIMUM_HEAD_DIM];
+    static const float zeros[ATTENTION_MOST_HEAD_DIM];
     const float *row[TILE_ROWS];
+    size_t whole = cells - cells % TILE_CELLS, rest = cells % TILE_CELLS;
     for (size_t i = 0; i < TILE_ROWS; i++)
         row[i] = i < count ? const_at(rows.data, (first + i) * rows.stride, dtype) : zeros;
-    for (size_t first_cell = 0; first_cell < cells; first_cell += TILE_CELLS)
+    for (size_t first_cell = 0; first_cell < whole; first_cell += TILE_CELLS)
         transpose_tile(out + first_cell * out_stride, out_stride, row, first_cell);
+    if (rest)
+        transpose_rest(out + whole * out_stride, out_stride, row, whole, rest);
 }
 
 void attention_pack_blocks(float *blocks, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
 {
-    size_t cells = cells_of(head_dim, dtype);
+    size_t cells = cells_of(head_dim, dtype), block_cells = cells_of(attention_width(head_dim), dtype) * BLOCK_STRIDE;
     for (size_t i = 0; i < blocks_of(count); i++) {
         size_t begin = block_begin(count, i), end = block_begin(count, i + 1);
-        transpose_rows(blocks + i * cells * BLOCK_STRIDE, BLOCK_STRIDE, rows, begin, end - begin, cells, dtype);
+        transpose_rows(blocks + i * block_cells, BLOCK_STRIDE, rows, begin, end - begin, cells, dtype);
     }
 }
 
@@ -69,16 +86,27 @@ void attention_pack_panel(float *panel, struct rows rows, size_t first, size_t c
     }
 }
 
+static void pack_steps_float32(float *steps, struct rows rows, size_t count, size_t head_dim)
+{
+    size_t width = attention_width(head_dim), whole = head_dim - head_dim % VECTOR_FLOATS;
+    for (size_t i = 0; i < count; i++, steps += width) {
+        const float *row = (const float *)rows.data + i * rows.stride;
+        for (size_t j = 0; j < whole; j += VECTOR_FLOATS)
+            vector_store(steps + j, vector_load(row + j));
+        if (whole < head_dim)
+            vector_store(steps + whole, vector_load_half_as(row, whole, DTYPE_FLOAT32));
+    }
+}
+
 void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t head_dim, enum dtype dtype)
 {
     if (dtype == DTYPE_FLOAT32) {
-        for (size_t i = 0; i < count; i++)
-            for (size_t j = 0; j < head_dim; j += VECTOR_FLOATS)
-                vector_store(steps + i * head_dim + j, vector_load((const float *)rows.data + i * rows.stride + j));
+        pack_steps_float32(steps, rows, count, head_dim);
         return;
     }
+    size_t width = attention_width(head_dim);
     uint32_t *pairs = (uint32_t *)steps;
-    for (size_t i = 0; i < count; i += 2, pairs += head_dim) {
+    for (size_t i = 0; i < count; i += 2, pairs += width) {
         const uint16_t *even = (const uint16_t *)rows.data + i * rows.stride;
         const uint16_t *odd = even + rows.stride;
         if (i + 1 < count)
@@ -87,14 +115,17 @@ void attention_pack_steps(float *steps, struct rows rows, size_t count, size_t h
         else
             for (size_t j = 0; j < head_dim; j++)
                 pairs[j] = even[j];
+        for (size_t j = head_dim; j < width; j++)
+            pairs[j] = 0;
     }
 }
 
 void attention_unpack_panel(float *rows, const float *columns, size_t head_dim)
 {
     struct rows of_columns = {columns, PANEL};
+    size_t width = attention_width(head_dim);
     for (size_t i = 0; i < head_dim; i += TILE_ROWS)
-        transpose_rows(rows + i, head_dim, of_columns, i, TILE_ROWS, PANEL, DTYPE_FLOAT32);
+        transpose_rows(rows + i, width, of_columns, i, TILE_ROWS, PANEL, DTYPE_FLOAT32);
 }
 
 void attention_prefetch(struct rows rows, size_t first, size_t count, size_t head_dim, enum dtype dtype)

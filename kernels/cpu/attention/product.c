@@ -119,11 +119,12 @@ void attention_scores(float *out, const float *blocks, const float *panel, size_
                       enum dtype dtype)
 {
     size_t steps = cells_of(head_dim, dtype), count = blocks_of(keys);
+    size_t block_cells = cells_of(attention_width(head_dim), dtype) * BLOCK_STRIDE;
     for (size_t i = 0; i < count; i++) {
         size_t begin = block_begin(keys, i), end = block_begin(keys, i + 1);
         struct block block = {.c = out + begin * PANEL,
                               .c_stride = PANEL,
-                              .a = blocks + i * steps * BLOCK_STRIDE,
+                              .a = blocks + i * block_cells,
                               .a_step = BLOCK_STRIDE,
                               .b = panel,
                               .b_step = PANEL,
@@ -142,7 +143,7 @@ void attention_mix(float *out, const float *steps, const float *weights, size_t 
         struct block block = {.c = out + begin * PANEL,
                               .c_stride = PANEL,
                               .a = steps + begin,
-                              .a_step = head_dim,
+                              .a_step = attention_width(head_dim),
                               .b = weights,
                               .b_step = PANEL,
                               .steps = cells_of(keys, dtype),
@@ -154,18 +155,18 @@ void attention_mix(float *out, const float *steps, const float *weights, size_t 
 void attention_collect(float *out, const float *weights, const float *steps, size_t keys, size_t queries,
                        size_t head_dim, bool accumulate, enum dtype dtype)
 {
-    size_t count = blocks_of(keys), panel_steps = cells_of(PANEL, dtype);
+    size_t count = blocks_of(keys), panel_steps = cells_of(PANEL, dtype), width = attention_width(head_dim);
     for (size_t column = 0; column < head_dim; column += PANEL) {
-        size_t lanes = head_dim - column < PANEL ? VECTOR_FLOATS : PANEL;
+        size_t lanes = head_dim - column <= VECTOR_FLOATS ? VECTOR_FLOATS : PANEL;
         for (size_t i = 0; i < count; i++) {
             size_t begin = block_begin(keys, i), end = block_begin(keys, i + 1);
-            struct block block = {.c = out + begin * head_dim + column,
-                                  .c_stride = head_dim,
+            struct block block = {.c = out + begin * width + column,
+                                  .c_stride = width,
                                   .a = weights + begin * panel_steps,
                                   .a_step = 1,
                                   .a_segment = keys * panel_steps,
                                   .b = steps + column,
-                                  .b_step = head_dim,
+                                  .b_step = width,
                                   .steps = cells_of(queries, dtype),
                                   .segment_steps = panel_steps,
                                   .accumulate = accumulate};

@@ -25,15 +25,15 @@ static void *take(unsigned char *base, size_t *used, size_t bytes)
 static size_t lay_out(struct attention_scratch *scratch, unsigned char *base, size_t tokens, size_t head_dim,
                       enum dtype dtype)
 {
-    size_t used = 0, number = sizeof(float), tile = attention_tile_panels(tokens);
-    size_t blocks_bytes = blocks_of(tokens) * cells_of(head_dim, dtype) * BLOCK_STRIDE * number;
-    size_t steps_bytes = cells_of(tokens, dtype) * head_dim * number;
-    size_t panel_bytes = head_dim * PANEL * number;
+    size_t used = 0, number = sizeof(float), tile = attention_tile_panels(tokens), width = attention_width(head_dim);
+    size_t blocks_bytes = blocks_of(tokens) * cells_of(width, dtype) * BLOCK_STRIDE * number;
+    size_t steps_bytes = cells_of(tokens, dtype) * width * number;
+    size_t panel_bytes = width * PANEL * number;
     bool wide = dtype == DTYPE_FLOAT32;
     size_t scores_bytes = (wide ? tile : 1) * tokens * PANEL * number;
     size_t rounded_bytes = wide ? 0 : tile * tokens * PANEL / 2 * number;
     size_t pairs_bytes = wide ? 0 : cells_of(tokens, dtype) * PANEL * number;
-    size_t rows_bytes = tokens * head_dim * number;
+    size_t rows_bytes = tokens * width * number;
     size_t factors_bytes = tokens * number;
     scratch->key_blocks = take(base, &used, blocks_bytes);
     scratch->value_blocks = take(base, &used, blocks_bytes);
@@ -86,9 +86,9 @@ size_t cpu_attention_workspace_bytes(const struct context_options *options)
 bool attention_workspace_open(struct attention_workspace *workspace, const struct context *ctx,
                               const struct attention_shape *shape, struct error *error)
 {
-    if (shape->head_dim == 0 || shape->head_dim % 16 || shape->head_dim > MAXIMUM_HEAD_DIM)
-        return error_input(error, "attention: a head dimension of %zu; multiples of 16 up to %d are possible",
-                           shape->head_dim, MAXIMUM_HEAD_DIM);
+    if (!attention_head_dim_fits(shape->head_dim))
+        return error_input(error, "attention: a head dimension of %zu; multiples of 8 up to %d are possible",
+                           shape->head_dim, ATTENTION_MOST_HEAD_DIM);
     size_t bytes = lay_out_workspace(workspace, ctx->workspace, shape->batch * shape->heads, shape->tokens,
                                      shape->head_dim, ctx->threads, ctx->dtype);
     if (bytes > ctx->workspace_bytes)
