@@ -15,15 +15,21 @@ struct scratch {
     size_t bytes;
 };
 
-/* Whether queries and keys are transformed before the kernels see them. The bfloat16 kernels normalise QUEST's keys
- * themselves, in float32; the float32 ones are kept simple. */
-static bool is_prepared(enum attention_kind kind, enum dtype dtype)
+static bool is_wide(const struct attention_shape *shape, enum dtype dtype)
 {
-    const struct attention_kind_row *row = &attention_kinds[kind];
+    return dtype == DTYPE_BFLOAT16 && shape->head_dim > ATTENTION_NARROW;
+}
+
+/* Whether queries and keys are transformed before the kernels see them. The bfloat16 kernels up to a head_dim of 128
+ * normalise QUEST's keys themselves, in float32; the others are kept simple. */
+static bool is_prepared(const struct attention_shape *shape, enum dtype dtype)
+{
+    const struct attention_kind_row *row = &attention_kinds[shape->kind];
+    bool normalises_keys = dtype == DTYPE_BFLOAT16 && !is_wide(shape, dtype);
     for (int extra = 0; extra < ATTENTION_EXTRAS; extra++)
-        if (attention_learns(kind, (enum attention_extra)extra))
+        if (attention_learns(shape->kind, (enum attention_extra)extra))
             return true;
-    return row->query != NORM_NONE || !(row->key == NORM_NONE || (row->key == NORM_UNIT && dtype == DTYPE_BFLOAT16));
+    return row->query != NORM_NONE || !(row->key == NORM_NONE || (row->key == NORM_UNIT && normalises_keys));
 }
 
 static void *cut(uint8_t *base, size_t *used, size_t bytes)
@@ -38,15 +44,16 @@ static struct scratch lay_out(uint8_t *base, const struct attention_shape *shape
 {
     struct scratch scratch = {};
     size_t vectors = shape->batch * shape->heads * shape->tokens, sequences = shape->batch * shape->heads;
-    if (is_prepared(shape->kind, dtype)) {
-        scratch.prepared = cut(base, &scratch.bytes, 2 * vectors * shape->head_dim * dtype_bytes(dtype));
+    if (is_prepared(shape, dtype) || is_wide(shape, dtype))
         scratch.norms = (attention_record *)cut(base, &scratch.bytes, sequences * sizeof(attention_record));
+    if (is_prepared(shape, dtype)) {
+        scratch.prepared = cut(base, &scratch.bytes, 2 * vectors * shape->head_dim * dtype_bytes(dtype));
         scratch.partials = (float *)cut(base, &scratch.bytes, sequences * 4 * shape->head_dim * sizeof(float));
     }
     size_t records = sequences * div_up(shape->tokens, ATTENTION_LEAST_BLOCK);
     scratch.records = (attention_record *)cut(base, &scratch.bytes, records * sizeof(attention_record));
     scratch.delta = (float *)cut(base, &scratch.bytes, vectors * sizeof(float));
-    if (dtype == DTYPE_BFLOAT16) {
+    if (dtype == DTYPE_BFLOAT16 && !is_wide(shape, dtype)) {
         struct attention_backward_scratch backward = attention_backward_scratch_bf16(shape);
         scratch.dq_partials = (float4 *)cut(base, &scratch.bytes, backward.partials * sizeof(float));
         scratch.turns = (unsigned *)cut(base, &scratch.bytes, backward.turns * sizeof(unsigned));
@@ -65,6 +72,9 @@ size_t cuda_attention_workspace_bytes(const struct context_options *options)
 static bool take_scratch(struct scratch *scratch, struct context *ctx, const struct attention_shape *shape,
                          const char *op, struct error *error)
 {
+    if (!attention_head_dim_fits(shape->head_dim))
+        return error_input(error, "%s: a head dimension of %zu; multiples of %d up to %d are possible", op,
+                           shape->head_dim, ATTENTION_HEAD_DIM_STEP, ATTENTION_MOST_HEAD_DIM);
     /* The kernels count elements in 32 bits, and form addresses of up to 255 rows past the end that they do not use. */
     size_t row = 3 * shape->heads * shape->head_dim, elements = shape->batch * shape->tokens * row;
     if (256 * row > INT32_MAX || elements > INT32_MAX - 256 * row)
@@ -124,19 +134,21 @@ bool cuda_attention_forward(struct context *ctx, void *out, float *logsumexp, co
         return false;
     struct attention_record_list records = {statistics ? scratch.records : NULL, 0};
     struct attention_record_list norms = {statistics ? scratch.norms : NULL, 0};
-    if (scratch.prepared && !attention_prepare(ctx, scratch.prepared, &norms, qkv, parameters, shape, error))
+    if ((scratch.prepared || norms.record) &&
+        !attention_prepare(ctx, scratch.prepared, &norms, qkv, parameters, shape, error))
         return false;
     bool done;
     if (ctx->dtype == DTYPE_BFLOAT16) {
         attention_operands<bfloat16> operands = operands_of<bfloat16>(qkv, scratch.prepared, shape);
-        done = attention_forward_bf16(ctx, (bfloat16 *)out, logsumexp, &records, &operands, shape, error);
+        auto forward = is_wide(shape, ctx->dtype) ? attention_forward_wide : attention_forward_bf16;
+        done = forward(ctx, (bfloat16 *)out, logsumexp, &records, &operands, shape, error);
     } else {
         attention_operands<float> operands = operands_of<float>(qkv, scratch.prepared, shape);
         done = attention_forward_float32(ctx, (float *)out, logsumexp, &records, &operands, shape, error);
     }
     if (!done || !statistics)
         return done;
-    return attention_combine_statistics(ctx, statistics, scratch.prepared ? &norms : &records, &records, shape->heads,
+    return attention_combine_statistics(ctx, statistics, norms.record ? &norms : &records, &records, shape->heads,
                                         error);
 }
 
@@ -154,7 +166,8 @@ bool cuda_attention_backward(struct context *ctx, const struct attention_backwar
         attention_operands<bfloat16> operands = operands_of<bfloat16>(op->qkv, scratch.prepared, shape);
         attention_derivatives<bfloat16> derivatives =
             derivatives_of<bfloat16>(op->qkv_gradient, op->out_gradient, op->out, op->logsumexp, &scratch, shape);
-        done = attention_backward_bf16(ctx, &operands, &derivatives, shape, error);
+        auto backward = is_wide(shape, ctx->dtype) ? attention_backward_wide : attention_backward_bf16;
+        done = backward(ctx, &operands, &derivatives, shape, error);
     } else {
         attention_operands<float> operands = operands_of<float>(op->qkv, scratch.prepared, shape);
         attention_derivatives<float> derivatives =

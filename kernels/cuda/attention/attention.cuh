@@ -9,12 +9,13 @@
  *   backward_fused_sm80.cu    dQ, dK and dV at once, head_dim up to 64
  *   backward_keys_sm80.cu     dK and dV above
  *   backward_queries_sm80.cu  dQ above
+ *   wide_*_sm80.cu            bfloat16 where head_dim is more than 128, both ways
  *   float32.cu                float32, both ways
  *   cls_forward.cu, cls_backward.cu, cls.cuh: the two ops of the CLS query, in both types
  *
  * Every kernel sees logits of one form, scale * q.k * (normalise_keys ? 1 / max(|k|, 1e-6) : 1). `standard` and, in
- * bfloat16, `quest` are of it and read Q and K where the projection left them. For the other kinds attention_prepare
- * writes transformed queries and keys first. */
+ * bfloat16 up to a head_dim of 128, `quest` are of it and read Q and K where the projection left them. For the others
+ * attention_prepare writes transformed queries and keys first. */
 #ifndef QUEST_KERNELS_CUDA_ATTENTION_ATTENTION_CUH
 #define QUEST_KERNELS_CUDA_ATTENTION_ATTENTION_CUH
 
@@ -48,7 +49,7 @@ struct attention_record_list {
 };
 
 /* Which transform a kind applies to queries and keys, and back: writes T [batch, tokens, 2, heads, head_dim], and the
- * norms of the rows as they came. */
+ * norms of the rows as they came. Either may be NULL. */
 bool attention_prepare(struct context *ctx, void *prepared, struct attention_record_list *norms, const void *qkv,
                        const struct attention_parameters *parameters, const struct attention_shape *shape,
                        struct error *error);
@@ -71,6 +72,11 @@ bool attention_combine_statistics(struct context *ctx, double *statistics, const
 constexpr int ATTENTION_LEAST_BLOCK = 8;
 
 bool attention_forward_bf16(struct context *ctx, bfloat16 *out, float *logsumexp, struct attention_record_list *records,
+                            const attention_operands<bfloat16> *operands, const struct attention_shape *shape,
+                            struct error *error);
+/* The same for a head_dim above ATTENTION_NARROW; they do not normalise keys, and their records have no norms. */
+constexpr size_t ATTENTION_NARROW = 128;
+bool attention_forward_wide(struct context *ctx, bfloat16 *out, float *logsumexp, struct attention_record_list *records,
                             const attention_operands<bfloat16> *operands, const struct attention_shape *shape,
                             struct error *error);
 bool attention_forward_float32(struct context *ctx, float *out, float *logsumexp, struct attention_record_list *records,
@@ -96,6 +102,9 @@ struct attention_backward_scratch {
 struct attention_backward_scratch attention_backward_scratch_bf16(const struct attention_shape *shape);
 
 bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloat16> *operands,
+                             const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
+                             struct error *error);
+bool attention_backward_wide(struct context *ctx, const attention_operands<bfloat16> *operands,
                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                              struct error *error);
 bool attention_backward_float32(struct context *ctx, const attention_operands<float> *operands,

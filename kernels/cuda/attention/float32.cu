@@ -2,15 +2,15 @@
  *
  * Three kernels of one shape. A warp owns one row (a query; in the kernel for dK and dV a key) and meets the rows of
  * the other side 32 at a time, which the block's 8 warps share in shared memory; lane l takes the products with row l,
- * then holds elements l, l + 32, ... of the result while the 32 rows are summed. Any head_dim up to 128, any number of
- * tokens. A head with N tokens and d = head_dim reads 2 N d * 4 bytes for each 8 rows; 4 N N d FLOP forward, 14 N N d
- * backward.
+ * then holds elements l, l + 32, ... of the result while the 32 rows are summed: 4 of them, or 8 where head_dim > 128.
+ * Any number of tokens. A head with N tokens and d = head_dim reads 2 N d * 4 bytes for each 8 rows; 4 N N d FLOP
+ * forward, 14 N N d backward.
  *
  *   shared memory:  left [32][d + 1], right [32][d + 1] of the other side; first [8][d], second [8][d] of the warps'
  * rows (d + 1: lanes that read one column of 32 rows meet 32 banks) */
 #include "kernels/cuda/attention/records.cuh"
 
-constexpr int ROW_WARPS = 8, OTHER_ROWS = 32, ROW_ELEMENTS = 4; /* head_dim <= 128 */
+constexpr int ROW_WARPS = 8, OTHER_ROWS = 32;
 
 static_assert(ROW_WARPS >= ATTENTION_LEAST_BLOCK, "more records than there is room for");
 
@@ -51,13 +51,14 @@ static __device__ __forceinline__ float dot_row(const float *own, const float *o
 }
 
 /* sum[i] += weight of lane r * rows[r][lane + 32 i], over the 32 rows. */
-static __device__ __forceinline__ void add_rows(float (&sum)[ROW_ELEMENTS], float weight, const float *rows, int stride,
+template <int ELEMENTS>
+static __device__ __forceinline__ void add_rows(float (&sum)[ELEMENTS], float weight, const float *rows, int stride,
                                                 int head_dim, int lane)
 {
     for (int row = 0; row < OTHER_ROWS; row++) {
         float w = __shfl_sync(0xffffffffu, weight, row);
 #pragma unroll
-        for (int i = 0; i < ROW_ELEMENTS; i++)
+        for (int i = 0; i < ELEMENTS; i++)
             if (lane + 32 * i < head_dim)
                 sum[i] += w * rows[row * stride + lane + 32 * i];
     }
@@ -70,15 +71,17 @@ static __device__ __forceinline__ void load_own(float *to, const float *from, fl
         to[d] = from[d] * scale;
 }
 
-static __device__ __forceinline__ void store_own(float *to, const float (&row)[ROW_ELEMENTS], float scale, int head_dim,
+template <int ELEMENTS>
+static __device__ __forceinline__ void store_own(float *to, const float (&row)[ELEMENTS], float scale, int head_dim,
                                                  int lane)
 {
 #pragma unroll
-    for (int i = 0; i < ROW_ELEMENTS; i++)
+    for (int i = 0; i < ELEMENTS; i++)
         if (lane + 32 * i < head_dim)
             to[lane + 32 * i] = row[i] * scale;
 }
 
+template <int ELEMENTS>
 __global__ void __launch_bounds__(32 * ROW_WARPS)
     attention_forward_rows(float *out, float *logsumexp, attention_record *records, attention_operands<float> in,
                            int head_dim)
@@ -93,7 +96,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
     const float *value = in.value + image_rows * in.value_row + head * head_dim;
     load_own(tile.first + warp * head_dim, query, in.scale, head_dim, lane);
 
-    float sum[ROW_ELEMENTS] = {}, total = 0, weighted = 0, top = -INFINITY, key_square = 0;
+    float sum[ELEMENTS] = {}, total = 0, weighted = 0, top = -INFINITY, key_square = 0;
     norm_summary queries, keys;
     for (int at = 0; at < in.tokens; at += OTHER_ROWS) {
         __syncthreads();
@@ -109,7 +112,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
         weighted = weighted * shrink + (inside ? exponential * logit : 0);
         top = reference;
 #pragma unroll
-        for (int i = 0; i < ROW_ELEMENTS; i++)
+        for (int i = 0; i < ELEMENTS; i++)
             sum[i] *= shrink;
         add_rows(sum, exponential, tile.right, tile.stride, head_dim, lane);
         if (records && blockIdx.x == 0 && warp == 0) {
@@ -136,6 +139,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
 }
 
 /* Writes dQ and delta, which attention_backward_key_rows reads. */
+template <int ELEMENTS>
 __global__ void __launch_bounds__(32 * ROW_WARPS)
     attention_backward_query_rows(attention_operands<float> in, attention_derivatives<float> derivatives, int head_dim)
 {
@@ -155,7 +159,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
         delta += derivatives.out_gradient[out_row + d] * derivatives.out[out_row + d];
     delta = warp_sum(delta);
 
-    float sum[ROW_ELEMENTS] = {};
+    float sum[ELEMENTS] = {};
     for (int at = 0; at < in.tokens; at += OTHER_ROWS) {
         __syncthreads();
         load_other(tile.left, tile.stride, key, in.row, at, in.tokens, head_dim);
@@ -174,6 +178,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
     }
 }
 
+template <int ELEMENTS>
 __global__ void __launch_bounds__(32 * ROW_WARPS)
     attention_backward_key_rows(attention_operands<float> in, attention_derivatives<float> derivatives, int head_dim)
 {
@@ -188,7 +193,7 @@ __global__ void __launch_bounds__(32 * ROW_WARPS)
     load_own(key, in.key + (image_rows + own) * in.row + head * head_dim, in.scale, head_dim, lane);
     load_own(value, in.value + (image_rows + own) * in.value_row + head * head_dim, 1, head_dim, lane);
 
-    float key_sum[ROW_ELEMENTS] = {}, value_sum[ROW_ELEMENTS] = {};
+    float key_sum[ELEMENTS] = {}, value_sum[ELEMENTS] = {};
     for (int at = 0; at < in.tokens; at += OTHER_ROWS) {
         __syncthreads();
         load_other(tile.left, tile.stride, query, in.row, at, in.tokens, head_dim);
@@ -218,14 +223,30 @@ static dim3 grid_of(const struct attention_shape *shape)
     return dim3(div_up(shape->tokens, ROW_WARPS), shape->heads, shape->batch);
 }
 
+/* Whether a lane holds 8 elements of a row instead of 4. */
+static bool is_long(const struct attention_shape *shape)
+{
+    return shape->head_dim > 4 * 32;
+}
+
+/* Up to 82 KiB, at head_dim 256; what is more than 48 has to be asked for. */
+template <typename K> static bool allow_shared(K kernel, size_t bytes, struct error *error)
+{
+    return CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), error);
+}
+
 bool attention_forward_float32(struct context *ctx, float *out, float *logsumexp, struct attention_record_list *records,
                                const attention_operands<float> *in, const struct attention_shape *shape,
                                struct error *error)
 {
     dim3 grid = grid_of(shape);
+    size_t shared_bytes = tile_bytes(shape->head_dim);
+    auto kernel = is_long(shape) ? attention_forward_rows<8> : attention_forward_rows<4>;
     records->of_head = shape->batch * grid.x;
-    attention_forward_rows<<<grid, 32 * ROW_WARPS, tile_bytes(shape->head_dim), ctx->compute>>>(
-        out, logsumexp, records->record, *in, (int)shape->head_dim);
+    if (!allow_shared(kernel, shared_bytes, error))
+        return false;
+    kernel<<<grid, 32 * ROW_WARPS, shared_bytes, ctx->compute>>>(out, logsumexp, records->record, *in,
+                                                                 (int)shape->head_dim);
     return cuda_launched(ctx, "attention_forward_rows", error);
 }
 
@@ -233,11 +254,14 @@ bool attention_backward_float32(struct context *ctx, const attention_operands<fl
                                 const attention_derivatives<float> *derivatives, const struct attention_shape *shape,
                                 struct error *error)
 {
-    attention_backward_query_rows<<<grid_of(shape), 32 * ROW_WARPS, tile_bytes(shape->head_dim), ctx->compute>>>(
-        *in, *derivatives, (int)shape->head_dim);
+    size_t shared_bytes = tile_bytes(shape->head_dim);
+    auto queries = is_long(shape) ? attention_backward_query_rows<8> : attention_backward_query_rows<4>;
+    auto keys = is_long(shape) ? attention_backward_key_rows<8> : attention_backward_key_rows<4>;
+    if (!allow_shared(queries, shared_bytes, error) || !allow_shared(keys, shared_bytes, error))
+        return false;
+    queries<<<grid_of(shape), 32 * ROW_WARPS, shared_bytes, ctx->compute>>>(*in, *derivatives, (int)shape->head_dim);
     if (!cuda_launched(ctx, "attention_backward_query_rows", error))
         return false;
-    attention_backward_key_rows<<<grid_of(shape), 32 * ROW_WARPS, tile_bytes(shape->head_dim), ctx->compute>>>(
-        *in, *derivatives, (int)shape->head_dim);
+    keys<<<grid_of(shape), 32 * ROW_WARPS, shared_bytes, ctx->compute>>>(*in, *derivatives, (int)shape->head_dim);
     return cuda_launched(ctx, "attention_backward_key_rows", error);
 }

@@ -15,69 +15,73 @@
  * of its warps, then over the blocks in order: the bits are always the same. |x| is at least 1e-6. */
 #include "kernels/cuda/attention/prepare.cuh"
 
-enum { LANE_ELEMENTS = 4 /* head_dim <= 128 */ };
-
-/* One row, spread over a warp. */
-struct row_elements {
-    float value[LANE_ELEMENTS];
+/* One row, spread over a warp: 4 elements a lane, or 8 where head_dim > 128. */
+template <int ELEMENTS> struct row_elements {
+    float value[ELEMENTS];
 };
 
-template <typename T> static __device__ __forceinline__ row_elements load_row(const T *x, int head_dim, int lane)
+template <int ELEMENTS, typename T>
+static __device__ __forceinline__ row_elements<ELEMENTS> load_row(const T *x, int head_dim, int lane)
 {
-    row_elements row = {};
+    row_elements<ELEMENTS> row = {};
 #pragma unroll
-    for (int i = 0; i < LANE_ELEMENTS; i++)
+    for (int i = 0; i < ELEMENTS; i++)
         if (lane + 32 * i < head_dim)
             row.value[i] = to_float(x[lane + 32 * i]);
     return row;
 }
 
-template <typename T>
-static __device__ __forceinline__ void store_row(T *x, const row_elements &row, int head_dim, int lane)
+template <int ELEMENTS, typename T>
+static __device__ __forceinline__ void store_row(T *x, const row_elements<ELEMENTS> &row, int head_dim, int lane)
 {
 #pragma unroll
-    for (int i = 0; i < LANE_ELEMENTS; i++)
+    for (int i = 0; i < ELEMENTS; i++)
         if (lane + 32 * i < head_dim)
             x[lane + 32 * i] = from_float<T>(row.value[i]);
 }
 
-static __device__ __forceinline__ float dot(const row_elements &a, const row_elements &b)
+template <int ELEMENTS>
+static __device__ __forceinline__ float dot(const row_elements<ELEMENTS> &a, const row_elements<ELEMENTS> &b)
 {
     float sum = 0;
 #pragma unroll
-    for (int i = 0; i < LANE_ELEMENTS; i++)
+    for (int i = 0; i < ELEMENTS; i++)
         sum += a.value[i] * b.value[i];
     return warp_sum(sum);
 }
 
 /* x becomes its normalised form; returns the factor that did it. `square` is |x|^2. */
-static __device__ float normalise(row_elements &x, float square, enum attention_norm how, int head_dim, int lane)
+template <int ELEMENTS>
+static __device__ float normalise(row_elements<ELEMENTS> &x, float square, enum attention_norm how, int head_dim,
+                                  int lane)
 {
     float mean = 0, factor = 1;
     if (how == NORM_UNIT)
         factor = 1 / fmaxf(sqrtf(square), SMALLEST_NORM);
     if (how == NORM_LAYER) {
-        row_elements one = {{1, 1, 1, 1}};
-        mean = dot(x, one) / head_dim;
-        for (int i = 0; i < LANE_ELEMENTS; i++)
+        float sum = 0;
+        for (int i = 0; i < ELEMENTS; i++)
+            sum += x.value[i];
+        mean = warp_sum(sum) / head_dim;
+        for (int i = 0; i < ELEMENTS; i++)
             x.value[i] -= lane + 32 * i < head_dim ? mean : 0;
         factor = 1 / sqrtf(dot(x, x) / head_dim + LAYERNORM_EPSILON);
     }
-    for (int i = 0; i < LANE_ELEMENTS; i++)
+    for (int i = 0; i < ELEMENTS; i++)
         x.value[i] *= factor;
     return factor;
 }
 
 /* gradient is in: d x-hat, out: d x, packed as qkv. partials [heads][batch][4][head_dim]: of the weights and biases of
  * queries, then of keys, as if every weight were [head_dim]. */
-template <typename T>
+template <int ELEMENTS, typename T>
 __global__ void __launch_bounds__(32 * PREPARE_WARPS)
     attention_backward_finish(T *gradient, float *partials, const T *qkv, transforms transform, int tokens,
                               int head_dim)
 {
-    __shared__ float sums[PREPARE_WARPS][4][32 * LANE_ELEMENTS];
+    __shared__ float sums[PREPARE_WARPS][4][32 * ELEMENTS];
     int head = blockIdx.x, heads = gridDim.x, image = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    row_elements learned[4] = {};
+    row_elements<ELEMENTS> learned[4] = {};
     for (int token = warp; token < tokens; token += PREPARE_WARPS) {
         size_t row = (size_t)image * tokens + token;
 #pragma unroll
@@ -86,10 +90,11 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
             if (side.norm == NORM_NONE)
                 continue;
             size_t at = ((row * 3 + which) * heads + head) * head_dim;
-            row_elements x = load_row(qkv + at, head_dim, lane), dx = load_row(gradient + at, head_dim, lane);
+            row_elements<ELEMENTS> x = load_row<ELEMENTS>(qkv + at, head_dim, lane);
+            row_elements<ELEMENTS> dx = load_row<ELEMENTS>(gradient + at, head_dim, lane);
             float factor = normalise(x, dot(x, x), side.norm, head_dim, lane), sum = 0;
 #pragma unroll
-            for (int i = 0; i < LANE_ELEMENTS; i++) {
+            for (int i = 0; i < ELEMENTS; i++) {
                 int element = lane + 32 * i;
                 learned[2 * which].value[i] += dx.value[i] * x.value[i];
                 learned[2 * which + 1].value[i] += dx.value[i];
@@ -103,7 +108,7 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
                 mean = warp_sum(sum) / head_dim;
             }
 #pragma unroll
-            for (int i = 0; i < LANE_ELEMENTS; i++)
+            for (int i = 0; i < ELEMENTS; i++)
                 dx.value[i] = (dx.value[i] - mean - x.value[i] * along) * factor;
             store_row(gradient + at, dx, head_dim, lane);
         }
@@ -111,7 +116,7 @@ __global__ void __launch_bounds__(32 * PREPARE_WARPS)
 #pragma unroll
     for (int which = 0; which < 4; which++)
 #pragma unroll
-        for (int i = 0; i < LANE_ELEMENTS; i++)
+        for (int i = 0; i < ELEMENTS; i++)
             sums[warp][which][lane + 32 * i] = learned[which].value[i];
     __syncthreads();
     float *block = partials + ((size_t)head * gridDim.y + image) * 4 * head_dim;
@@ -171,12 +176,13 @@ bool attention_finish_gradient(struct context *ctx, void *qkv_gradient, const st
     dim3 grid(shape->heads, shape->batch);
     transforms transform = transforms_of(shape->kind, parameters);
     int tokens = (int)shape->tokens, head_dim = (int)shape->head_dim;
-    if (ctx->dtype == DTYPE_BFLOAT16)
-        attention_backward_finish<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
-            (bfloat16 *)qkv_gradient, partials, (const bfloat16 *)qkv, transform, tokens, head_dim);
-    else
-        attention_backward_finish<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>(
-            (float *)qkv_gradient, partials, (const float *)qkv, transform, tokens, head_dim);
+    with_type(ctx->dtype, [&](auto number) {
+        typedef decltype(number) T;
+        auto kernel = head_dim > 4 * 32 ? attention_backward_finish<8, T> : attention_backward_finish<4, T>;
+        kernel<<<grid, 32 * PREPARE_WARPS, 0, ctx->compute>>>((T *)qkv_gradient, partials, (const T *)qkv, transform,
+                                                              tokens, head_dim);
+        return true;
+    });
     return cuda_launched(ctx, "attention_backward_finish", error) &&
            attention_add_learned(ctx, gradients, partials, shape, error);
 }
