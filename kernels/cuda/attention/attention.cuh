@@ -111,12 +111,4 @@ bool attention_backward_float32(struct context *ctx, const attention_operands<fl
                                 const attention_derivatives<float> *derivatives, const struct attention_shape *shape,
                                 struct error *error);
 
-static inline bool attention_unsupported(const struct attention_shape *shape, struct error *error)
-{
-    return error_input(error,
-                       "attention in bfloat16 is built for a head_dim of 16, 32, 64, 80, 96 or 128, not %zu; use "
-                       "train.precision: fp32",
-                       shape->head_dim);
-}
-
 #endif

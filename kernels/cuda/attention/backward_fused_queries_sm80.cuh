@@ -141,8 +141,9 @@ template <int D, int CHUNK, int TILES> struct dq_task {
                        make_float4(sum[t][n][0], sum[t][n][1], sum[t][n][2], sum[t][n][3]));
     }
 
-    /* `to` is the first of the rows' columns, `inside` says how many rows there are. */
-    __device__ __forceinline__ void write(bfloat16 *to, int stride, int inside, lane_position at) const
+    /* `to` is the first of the rows' columns, a part of a head's; `inside` says how many rows there are. */
+    template <int HEAD_DIM>
+    __device__ __forceinline__ void write(bfloat16 *to, int stride, int inside, uint32_t part, lane_position at) const
     {
 #pragma unroll
         for (int t = 0; t < TILES; t++)
@@ -152,7 +153,8 @@ template <int D, int CHUNK, int TILES> struct dq_task {
 #pragma unroll
                 for (int l = 0; l < loads; l++)
                     write_halves(to + row * stride + l * 16, pack_bf16(sum[t][2 * l][2 * i], sum[t][2 * l][2 * i + 1]),
-                                 pack_bf16(sum[t][2 * l + 1][2 * i], sum[t][2 * l + 1][2 * i + 1]), row < inside, at);
+                                 pack_bf16(sum[t][2 * l + 1][2 * i], sum[t][2 * l + 1][2 * i + 1]),
+                                 row < inside && is_of_head<HEAD_DIM>(part * (columns / 8) + l * 2 + at.pair % 2), at);
             }
     }
 };
@@ -168,10 +170,11 @@ struct dq_work {
 };
 
 /* One task: TILES x 16 queries from number 32 pair on, a part of their columns. */
-template <int D, int CHUNK, int TILES>
+template <int HEAD_DIM, int CHUNK, int TILES>
 static __device__ __forceinline__ void query_gradient(const dq_work &work, uint32_t pair, uint32_t part,
                                                       lane_position at)
 {
+    constexpr int D = padded<HEAD_DIM>;
     dq_task<D, CHUNK, TILES> task;
     float4 *partials = work.partials + (pair * (D / task.columns) + part) * (4 * task.loads * 32) + at.lane;
 #pragma unroll
@@ -186,17 +189,18 @@ static __device__ __forceinline__ void query_gradient(const dq_work &work, uint3
         task.start(partials);
     task.multiply_all(work.key_tiles);
     if (work.last)
-        task.write(work.to + (pair * 32 * work.stride + part * task.columns), work.stride, work.inside - 32 * (int)pair,
-                   at);
+        task.template write<HEAD_DIM>(work.to + (pair * 32 * work.stride + part * task.columns), work.stride,
+                                      work.inside - 32 * (int)pair, part, at);
     else
         task.keep(partials);
 }
 
 /* dQ of a chunk that has met the keys: 32 queries and a part of the columns a warp. */
-template <int D, int CHUNK, bool SINGLE>
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
 static __device__ __forceinline__ void query_gradients(int chunk, const attention_operands<bfloat16> &in,
                                                        const attention_derivatives<bfloat16> &derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     constexpr uint32_t parts = D / dq_task<D, CHUNK, 2>::columns;
     fused_place<D, CHUNK, SINGLE> place;
     lane_position at = place.at;
@@ -204,7 +208,7 @@ static __device__ __forceinline__ void query_gradients(int chunk, const attentio
     uint32_t warps = place.warps, task = warps - 1 - place.warp, tasks = (uint32_t)min(CHUNK, inside + 31) / 32 * parts;
     if (task >= tasks)
         return;
-    uint32_t to = (place.image() * in.tokens + first) * stride + place.head() * D;
+    uint32_t to = (place.image() * in.tokens + first) * stride + place.head() * HEAD_DIM;
     dq_work work = {derivatives.query_gradient + to,
                     stride,
                     inside,
@@ -229,9 +233,9 @@ static __device__ __forceinline__ void query_gradients(int chunk, const attentio
     for (; task < tasks; task += warps) {
         uint32_t pair = task / parts, part = task % parts;
         if (inside - (int)pair * 32 > 16)
-            query_gradient<D, CHUNK, 2>(work, pair, part, at);
+            query_gradient<HEAD_DIM, CHUNK, 2>(work, pair, part, at);
         else
-            query_gradient<D, CHUNK, 1>(work, pair, part, at);
+            query_gradient<HEAD_DIM, CHUNK, 1>(work, pair, part, at);
     }
     if (!SINGLE && !work.last)
         pass_turn(turn, chunk + 1, at.lane);

@@ -178,14 +178,16 @@ static __device__ __forceinline__ void meet_chunk(fused_keys<D> &own, int chunk,
 }
 
 /* dK and dV of a tile of the warp to memory, by way of the rows of its keys. */
-template <int D, int CHUNK, bool SINGLE>
-static __device__ __forceinline__ void finish_tile(fused_keys<D> &own, int t, const attention_operands<bfloat16> &in,
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
+static __device__ __forceinline__ void finish_tile(fused_keys<padded<HEAD_DIM>> &own, int t,
+                                                   const attention_operands<bfloat16> &in,
                                                    const attention_derivatives<bfloat16> &derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     fused_place<D, CHUNK, SINGLE> place;
     uint8_t *keys = place.own_keys() + t * fused_layout<D, CHUNK>::tile_bytes;
     int first = place.first_key + t * 16, inside = in.tokens - first, stride = derivatives.gradient_row;
-    uint32_t to = (place.image() * in.tokens + first) * stride + place.head() * D;
+    uint32_t to = (place.image() * in.tokens + first) * stride + place.head() * HEAD_DIM;
     const float2 *columns = place.own_columns() + t * 16 + place.at.group;
     float factors[2] = {columns[0].x, columns[8].x};
     if (in.normalise_keys)
@@ -201,23 +203,24 @@ static __device__ __forceinline__ void finish_tile(fused_keys<D> &own, int t, co
                 own.key_gradient[t][j][2 * i] = own.key_gradient[t][j][2 * i + 1] = 0;
         }
     }
-    write_gradient<D>(derivatives.key_gradient + to, stride, own.key_gradient[t], 1, keys, inside, place.at);
-    write_gradient<D>(derivatives.value_gradient + to, stride, own.value_gradient[t], 1, keys, inside, place.at);
+    write_gradient<HEAD_DIM>(derivatives.key_gradient + to, stride, own.key_gradient[t], 1, keys, inside, place.at);
+    write_gradient<HEAD_DIM>(derivatives.value_gradient + to, stride, own.value_gradient[t], 1, keys, inside, place.at);
 }
 
-template <int D, int CHUNK, bool SINGLE>
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
 __global__ void __launch_bounds__(32 * FUSED_WARPS)
     attention_backward_fused_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef fused_layout<D, CHUNK> layout;
     if (!SINGLE)
         take_part(derivatives.turns);
     fused_place<D, CHUNK, SINGLE> place;
     int chunks = (in.tokens + CHUNK - 1) / CHUNK;
     uint32_t own_values = place.slopes(0) + place.warp * layout::own_bytes;
-    copy_own<D, CHUNK, SINGLE>(own_values, in);
+    copy_own<HEAD_DIM, CHUNK, SINGLE>(own_values, in);
     copy_commit();
-    copy_chunk<D, CHUNK, SINGLE>(0, in, derivatives);
+    copy_chunk<HEAD_DIM, CHUNK, SINGLE>(0, in, derivatives);
     copy_commit();
     copy_wait<1>();
     __syncwarp();
@@ -232,10 +235,10 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS)
             take_rows<D, CHUNK, SINGLE>(chunk, in.tokens);
         __syncthreads();
         if (chunk + 1 < chunks)
-            copy_chunk<D, CHUNK, SINGLE>(chunk + 1, in, derivatives);
+            copy_chunk<HEAD_DIM, CHUNK, SINGLE>(chunk + 1, in, derivatives);
         copy_commit();
         if (chunk > 0)
-            query_gradients<D, CHUNK, SINGLE>(chunk - 1, in, derivatives);
+            query_gradients<HEAD_DIM, CHUNK, SINGLE>(chunk - 1, in, derivatives);
         if (chunk == chunks || place.first_key >= in.tokens)
             continue;
         if (place.first_key + 16 < in.tokens)
@@ -247,19 +250,19 @@ __global__ void __launch_bounds__(32 * FUSED_WARPS)
 #pragma unroll
     for (int t = 0; t < KEY_TILES; t++)
         if (place.first_key + t * 16 < in.tokens)
-            finish_tile<D, CHUNK, SINGLE>(own, t, in, derivatives);
+            finish_tile<HEAD_DIM, CHUNK, SINGLE>(own, t, in, derivatives);
 }
 
 /* ---- launch ---- */
 
-template <int D, int CHUNK, bool SINGLE>
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
 static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
 {
-    int warps = (int)fused_warps(shape->tokens), shared_bytes = fused_layout<D, CHUNK>::bytes(warps);
+    int warps = (int)fused_warps(shape->tokens), shared_bytes = fused_layout<padded<HEAD_DIM>, CHUNK>::bytes(warps);
     dim3 grid(fused_blocks(shape->tokens), shape->heads, shape->batch);
-    auto kernel = attention_backward_fused_tensor<D, CHUNK, SINGLE>;
+    auto kernel = attention_backward_fused_tensor<HEAD_DIM, CHUNK, SINGLE>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
         return false;
     kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
@@ -267,29 +270,23 @@ static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
 }
 
 /* sm_86, 89 and 120 have 99 KiB of shared memory a block. */
-template <int D>
+template <int HEAD_DIM>
 static bool launch_fitting(struct context *ctx, const attention_operands<bfloat16> *in,
                            const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                            struct error *error)
 {
+    constexpr int D = padded<HEAD_DIM>;
     bool single = fused_blocks(shape->tokens) == 1;
     if (D > 16 && (size_t)fused_layout<D, 64>::bytes(FUSED_WARPS) > ctx->properties.shared_bytes_per_block)
-        return (single ? launch<D, 32, true> : launch<D, 32, false>)(ctx, in, derivatives, shape, error);
-    return (single ? launch<D, 64, true> : launch<D, 64, false>)(ctx, in, derivatives, shape, error);
+        return (single ? launch<HEAD_DIM, 32, true> : launch<HEAD_DIM, 32, false>)(ctx, in, derivatives, shape, error);
+    return (single ? launch<HEAD_DIM, 64, true> : launch<HEAD_DIM, 64, false>)(ctx, in, derivatives, shape, error);
 }
 
 bool attention_backward_fused(struct context *ctx, const attention_operands<bfloat16> *in,
                               const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                               struct error *error)
 {
-    switch (shape->head_dim) {
-    case 16:
-        return launch_fitting<16>(ctx, in, derivatives, shape, error);
-    case 32:
-        return launch_fitting<32>(ctx, in, derivatives, shape, error);
-    case 64:
-        return launch_fitting<64>(ctx, in, derivatives, shape, error);
-    default:
-        return attention_unsupported(shape, error);
-    }
+    return with_head_dim<8, 64>(shape->head_dim, [&](auto head_dim) {
+        return launch_fitting<decltype(head_dim)::value>(ctx, in, derivatives, shape, error);
+    });
 }

@@ -41,14 +41,14 @@ extern __shared__ __align__(128) uint8_t shared[];
 static __shared__ int3 block_head_image;
 
 /* Numbers of the launch that are not remembered, nor what is made of them. */
-enum number_of { THREAD, HEAD, IMAGE };
+enum number_of { OF_THREAD, OF_HEAD, OF_IMAGE };
 
 template <number_of WHICH> static __device__ __forceinline__ uint32_t read_now()
 {
     uint32_t number;
-    if (WHICH == THREAD)
+    if (WHICH == OF_THREAD)
         asm volatile("mov.u32 %0, %%tid.x;" : "=r"(number));
-    else if (WHICH == HEAD)
+    else if (WHICH == OF_HEAD)
         asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(number));
     else
         asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(number));
@@ -65,7 +65,7 @@ template <int D, int CHUNK, bool SINGLE> struct fused_place {
 
     __device__ __forceinline__ fused_place()
     {
-        uint32_t thread = read_now<THREAD>();
+        uint32_t thread = read_now<OF_THREAD>();
         at = {(int)(thread % 32), (int)(thread % 32 / 4), (int)(thread % 4)};
         warp = (int)(thread / 32);
         warps = blockDim.x / 32;
@@ -81,12 +81,12 @@ template <int D, int CHUNK, bool SINGLE> struct fused_place {
     /* Unsigned, like what is made of them: an index of an element has up to 32 bits. */
     static __device__ __forceinline__ uint32_t head()
     {
-        return SINGLE ? read_now<HEAD>() : block_head_image.y;
+        return SINGLE ? read_now<OF_HEAD>() : block_head_image.y;
     }
 
     static __device__ __forceinline__ uint32_t image()
     {
-        return SINGLE ? read_now<IMAGE>() : block_head_image.z;
+        return SINGLE ? read_now<OF_IMAGE>() : block_head_image.z;
     }
 
     /* Of the block, that hold a token. */
@@ -125,10 +125,11 @@ template <int D, int CHUNK, bool SINGLE> struct fused_place {
 /* ---- a chunk of queries arrives ---- */
 
 /* Starts the copy: Q, dO, logsumexp, and O or delta. A warp copies whole tiles. */
-template <int D, int CHUNK, bool SINGLE>
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
 static __device__ __forceinline__ void copy_chunk(int chunk, const attention_operands<bfloat16> &in,
                                                   const attention_derivatives<bfloat16> &derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     fused_place<D, CHUNK, SINGLE> place;
     typedef fused_layout<D, CHUNK> layout;
     int lane = place.at.lane;
@@ -137,13 +138,13 @@ static __device__ __forceinline__ void copy_chunk(int chunk, const attention_ope
         if (inside <= 0)
             break;
         uint32_t to = place.stages + tile * layout::tile_bytes, stage = to + chunk % 2 * 2 * layout::rows_bytes;
-        int column = place.head() * D, width = in.heads * D;
+        int column = place.head() * HEAD_DIM, width = in.heads * HEAD_DIM;
         uint32_t row = place.image() * in.tokens + first, out_at = row * width + column;
         uint32_t known_at = (place.image() * in.heads + place.head()) * in.tokens + first;
-        copy_tile<D>(stage, in.query + (row * in.row + column), in.row, inside, lane);
-        copy_tile<D>(stage + layout::rows_bytes, derivatives.out_gradient + out_at, width, inside, lane);
+        copy_tile<HEAD_DIM>(stage, in.query + (row * in.row + column), in.row, inside, lane);
+        copy_tile<HEAD_DIM>(stage + layout::rows_bytes, derivatives.out_gradient + out_at, width, inside, lane);
         if (SINGLE)
-            copy_tile<D>(to + layout::outs_at, derivatives.out + out_at, width, inside, lane);
+            copy_tile<HEAD_DIM>(to + layout::outs_at, derivatives.out + out_at, width, inside, lane);
         const float *known = SINGLE || lane < 16 ? derivatives.logsumexp : derivatives.delta;
         copy_async_word(place.stages + layout::raw_at + (tile * 32 + lane) * 4, known + known_at + lane % 16,
                         lane % 16 < inside);
@@ -202,19 +203,20 @@ template <int D, int CHUNK, bool SINGLE> static __device__ __forceinline__ void 
 /* ---- the warp's keys ---- */
 
 /* Starts the copy of the warp's keys and values. */
-template <int D, int CHUNK, bool SINGLE>
+template <int HEAD_DIM, int CHUNK, bool SINGLE>
 static __device__ __forceinline__ void copy_own(uint32_t own_values, const attention_operands<bfloat16> &in)
 {
+    constexpr int D = padded<HEAD_DIM>;
     fused_place<D, CHUNK, SINGLE> place;
     uint32_t own_keys = shared_address(place.own_keys());
-    int column = place.head() * D;
+    int column = place.head() * HEAD_DIM;
 #pragma unroll
     for (int t = 0; t < KEY_TILES; t++) {
         uint32_t first = place.image() * in.tokens + place.first_key + t * 16;
         int inside = in.tokens - place.first_key - t * 16, offset = t * fused_layout<D, CHUNK>::tile_bytes;
-        copy_tile<D>(own_keys + offset, in.key + (first * in.row + column), in.row, inside, place.at.lane);
-        copy_tile<D>(own_values + offset, in.value + (first * in.value_row + column), in.value_row, inside,
-                     place.at.lane);
+        copy_tile<HEAD_DIM>(own_keys + offset, in.key + (first * in.row + column), in.row, inside, place.at.lane);
+        copy_tile<HEAD_DIM>(own_values + offset, in.value + (first * in.value_row + column), in.value_row, inside,
+                            place.at.lane);
     }
 }
 

@@ -117,8 +117,8 @@ static __device__ __forceinline__ void load_rows(float *rows, int queries, const
 extern __shared__ __align__(128) uint8_t shared[];
 
 /* Where a thread works. */
-template <int D, int CHUNK> struct keys_place {
-    typedef backward_layout<D, CHUNK> layout;
+template <int HEAD_DIM, int CHUNK> struct keys_place {
+    typedef backward_layout<padded<HEAD_DIM>, CHUNK> layout;
     lane_position at;
     int warp, warps, head, image;
     int first_key; /* of the warp */
@@ -131,9 +131,10 @@ template <int D, int CHUNK> struct keys_place {
     __device__ __forceinline__ keys_place(const attention_operands<bfloat16> &in,
                                           const attention_derivatives<bfloat16> &derivatives)
         : at(lane_of_thread()), warp(threadIdx.x / 32), warps(blockDim.x / 32), head(blockIdx.y), image(blockIdx.z),
-          first_key((blockIdx.x * warps + warp) * 16), width(in.heads * D), image_rows((size_t)image * in.tokens),
-          of_head(((size_t)image * in.heads + head) * in.tokens), query(in.query + image_rows * in.row + head * D),
-          out_gradient(derivatives.out_gradient + image_rows * width + head * D),
+          first_key((blockIdx.x * warps + warp) * 16), width(in.heads * HEAD_DIM),
+          image_rows((size_t)image * in.tokens), of_head(((size_t)image * in.heads + head) * in.tokens),
+          query(in.query + image_rows * in.row + head * HEAD_DIM),
+          out_gradient(derivatives.out_gradient + image_rows * width + head * HEAD_DIM),
           after_keys(shared + warps * layout::own_bytes), own_keys(shared + warp * layout::own_bytes),
           stages(shared_address(after_keys)), own_values(stages + layout::values_at + warp * layout::own_bytes)
     {
@@ -141,21 +142,21 @@ template <int D, int CHUNK> struct keys_place {
 };
 
 /* Starts the copy of a chunk's queries and dO, by all warps of the block, and copies what else is known of them. */
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 static __device__ __forceinline__ void copy_chunk(int chunk, const attention_operands<bfloat16> &in,
                                                   const attention_derivatives<bfloat16> &derivatives,
-                                                  const keys_place<D, CHUNK> &place)
+                                                  const keys_place<HEAD_DIM, CHUNK> &place)
 {
-    typedef backward_layout<D, CHUNK> layout;
+    typedef backward_layout<padded<HEAD_DIM>, CHUNK> layout;
     uint32_t to = place.stages + chunk % 2 * 2 * layout::rows_bytes;
     for (int tile = place.warp; tile < layout::chunk / 16; tile += place.warps) {
         int first = chunk * layout::chunk + tile * 16, inside = in.tokens - first;
         if (inside <= 0)
             break;
         uint32_t rows = to + tile * layout::own_bytes;
-        copy_tile<D>(rows, place.query + first * in.row, in.row, inside, place.at.lane);
-        copy_tile<D>(rows + layout::rows_bytes, place.out_gradient + first * place.width, place.width, inside,
-                     place.at.lane);
+        copy_tile<HEAD_DIM>(rows, place.query + first * in.row, in.row, inside, place.at.lane);
+        copy_tile<HEAD_DIM>(rows + layout::rows_bytes, place.out_gradient + first * place.width, place.width, inside,
+                            place.at.lane);
     }
     load_rows(reinterpret_cast<float *>(place.after_keys + layout::rows_at) + chunk % 2 * layout::chunk * 2,
               layout::chunk, derivatives.logsumexp + place.of_head, derivatives.delta + place.of_head,
@@ -163,21 +164,24 @@ static __device__ __forceinline__ void copy_chunk(int chunk, const attention_ope
 }
 
 /* Starts the copy of the warp's keys and values. */
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 static __device__ __forceinline__ void copy_own(const attention_operands<bfloat16> &in,
-                                                const keys_place<D, CHUNK> &place)
+                                                const keys_place<HEAD_DIM, CHUNK> &place)
 {
     size_t first = place.image_rows + place.first_key;
-    int inside = in.tokens - place.first_key, column = place.head * D;
-    copy_tile<D>(shared_address(place.own_keys), in.key + first * in.row + column, in.row, inside, place.at.lane);
-    copy_tile<D>(place.own_values, in.value + first * in.value_row + column, in.value_row, inside, place.at.lane);
+    int inside = in.tokens - place.first_key, column = place.head * HEAD_DIM;
+    copy_tile<HEAD_DIM>(shared_address(place.own_keys), in.key + first * in.row + column, in.row, inside,
+                        place.at.lane);
+    copy_tile<HEAD_DIM>(place.own_values, in.value + first * in.value_row + column, in.value_row, inside,
+                        place.at.lane);
 }
 
 /* The warp's keys and values, which have arrived, to registers; gradients start from 0. */
-template <int D, int CHUNK>
-static __device__ __forceinline__ void load_own(key_rows<D> &own, const attention_operands<bfloat16> &in,
-                                                const keys_place<D, CHUNK> &place)
+template <int HEAD_DIM, int CHUNK>
+static __device__ __forceinline__ void load_own(key_rows<padded<HEAD_DIM>> &own, const attention_operands<bfloat16> &in,
+                                                const keys_place<HEAD_DIM, CHUNK> &place)
 {
+    constexpr int D = padded<HEAD_DIM>;
     lane_position at = place.at;
     uint32_t keys = shared_address(place.own_keys) + matrix_offset<D>(DOWN, at.lane);
     float squares[2] = {};
@@ -207,10 +211,11 @@ static __device__ __forceinline__ void load_own(key_rows<D> &own, const attentio
 }
 
 /* A chunk that has arrived, 16 queries at a time. */
-template <int D, int CHUNK>
-static __device__ __forceinline__ void meet_chunk(key_rows<D> &own, int chunk, int tokens,
-                                                  const keys_place<D, CHUNK> &place)
+template <int HEAD_DIM, int CHUNK>
+static __device__ __forceinline__ void meet_chunk(key_rows<padded<HEAD_DIM>> &own, int chunk, int tokens,
+                                                  const keys_place<HEAD_DIM, CHUNK> &place)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef backward_layout<D, CHUNK> layout;
     lane_position at = place.at;
     uint32_t keys = shared_address(place.own_keys) + matrix_offset<D>(DOWN, at.lane);
@@ -230,11 +235,12 @@ static __device__ __forceinline__ void meet_chunk(key_rows<D> &own, int chunk, i
 }
 
 /* dK and dV to memory, by way of the rows of the warp's keys. */
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 static __device__ __forceinline__ void
-finish_own(key_rows<D> &own, size_t gradient_at, const attention_operands<bfloat16> &in,
-           const attention_derivatives<bfloat16> &derivatives, const keys_place<D, CHUNK> &place)
+finish_own(key_rows<padded<HEAD_DIM>> &own, size_t gradient_at, const attention_operands<bfloat16> &in,
+           const attention_derivatives<bfloat16> &derivatives, const keys_place<HEAD_DIM, CHUNK> &place)
 {
+    constexpr int D = padded<HEAD_DIM>;
 #pragma unroll
     for (int j = 0; j < D / 8; j++)
 #pragma unroll
@@ -243,20 +249,21 @@ finish_own(key_rows<D> &own, size_t gradient_at, const attention_operands<bfloat
     if (in.normalise_keys)
         remove_along<D>(own.key_gradient, own.factor, place.own_keys, in.scale * LOG2_E, place.at);
     size_t to = gradient_at + (size_t)place.first_key * derivatives.gradient_row;
-    write_gradient<D>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2, place.own_keys,
-                      in.tokens - place.first_key, place.at);
-    write_gradient<D>(derivatives.value_gradient + to, derivatives.gradient_row, own.value_gradient, 1, place.own_keys,
-                      in.tokens - place.first_key, place.at);
+    write_gradient<HEAD_DIM>(derivatives.key_gradient + to, derivatives.gradient_row, own.key_gradient, LN_2,
+                             place.own_keys, in.tokens - place.first_key, place.at);
+    write_gradient<HEAD_DIM>(derivatives.value_gradient + to, derivatives.gradient_row, own.value_gradient, 1,
+                             place.own_keys, in.tokens - place.first_key, place.at);
 }
 
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 __global__ void __launch_bounds__(32 * KEY_WARPS)
     attention_backward_keys_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef backward_layout<D, CHUNK> layout;
-    keys_place<D, CHUNK> place(in, derivatives);
+    keys_place<HEAD_DIM, CHUNK> place(in, derivatives);
     lane_position at = place.at;
-    size_t gradient_at = place.image_rows * derivatives.gradient_row + place.head * D;
+    size_t gradient_at = place.image_rows * derivatives.gradient_row + place.head * HEAD_DIM;
     int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
     copy_own(in, place);
     copy_commit();
@@ -282,7 +289,7 @@ __global__ void __launch_bounds__(32 * KEY_WARPS)
 
 /* ---- launch ---- */
 
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
@@ -290,8 +297,8 @@ static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
     size_t needed = div_up(shape->tokens, 16);
     size_t warps = div_up(needed, div_up(needed, KEY_WARPS));
     dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
-    int shared_bytes = backward_layout<D, CHUNK>::bytes((int)warps);
-    auto kernel = attention_backward_keys_tensor<D, CHUNK>;
+    int shared_bytes = backward_layout<padded<HEAD_DIM>, CHUNK>::bytes((int)warps);
+    auto kernel = attention_backward_keys_tensor<HEAD_DIM, CHUNK>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
         return false;
     kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
@@ -302,14 +309,8 @@ bool attention_backward_keys(struct context *ctx, const attention_operands<bfloa
                              const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                              struct error *error)
 {
-    switch (shape->head_dim) {
-    case 80:
-        return launch<80, 48>(ctx, in, derivatives, shape, error);
-    case 96:
-        return launch<96, 48>(ctx, in, derivatives, shape, error);
-    case 128:
-        return launch<128, 32>(ctx, in, derivatives, shape, error);
-    default:
-        return attention_unsupported(shape, error);
-    }
+    return with_head_dim<72>(shape->head_dim, [&](auto head_dim) {
+        constexpr int HEAD_DIM = decltype(head_dim)::value;
+        return launch < HEAD_DIM, HEAD_DIM <= 96 ? 48 : 32 > (ctx, in, derivatives, shape, error);
+    });
 }

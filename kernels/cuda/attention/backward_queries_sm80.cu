@@ -90,19 +90,21 @@ static __device__ __forceinline__ void load_fragments(uint32_t (&rows)[D / 16][4
         load_matrices(rows[k], matrix_column<D>(tile + matrix_offset<D>(DOWN, lane), k));
 }
 
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 __global__ void __launch_bounds__(32 * QUERY_WARPS)
     attention_backward_queries_tensor(attention_operands<bfloat16> in, attention_derivatives<bfloat16> derivatives)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef query_layout<D, CHUNK> layout;
     extern __shared__ __align__(128) uint8_t shared[];
     lane_position at = lane_of_thread();
     int warp = threadIdx.x / 32, warps = blockDim.x / 32, head = blockIdx.y, image = blockIdx.z;
     int first_query = (blockIdx.x * warps + warp) * 16 * layout::tiles, inside = in.tokens - first_query;
-    int width = in.heads * D, of_head = (image * in.heads + head) * in.tokens;
-    const bfloat16 *query = in.query + ((image * in.tokens + first_query) * in.row + head * D);
-    const bfloat16 *out_gradient = derivatives.out_gradient + ((image * in.tokens + first_query) * width + head * D);
-    typename layout::ring ring(in, shared, image, head);
+    int width = in.heads * HEAD_DIM, of_head = (image * in.heads + head) * in.tokens;
+    const bfloat16 *query = in.query + ((image * in.tokens + first_query) * in.row + head * HEAD_DIM);
+    const bfloat16 *out_gradient =
+        derivatives.out_gradient + ((image * in.tokens + first_query) * width + head * HEAD_DIM);
+    typename layout::ring ring(in, shared, image, head * HEAD_DIM);
     uint8_t *own_rows = shared + layout::ring::bytes + warp * layout::own_bytes;
     uint32_t own = shared_address(own_rows);
     int chunks = (in.tokens + layout::chunk - 1) / layout::chunk;
@@ -110,9 +112,9 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
     query_rows<D> rows[layout::tiles];
 #pragma unroll
     for (int t = 0; t < layout::tiles; t++)
-        copy_tile<D>(own + t * layout::tile_bytes, query + t * 16 * in.row, in.row, inside - t * 16, at.lane);
+        copy_tile<HEAD_DIM>(own + t * layout::tile_bytes, query + t * 16 * in.row, in.row, inside - t * 16, at.lane);
     copy_commit();
-    ring.copy(0, in, at.lane);
+    ring.template copy<HEAD_DIM>(0, in, at.lane);
     copy_commit();
     copy_wait<1>();
     __syncwarp();
@@ -122,10 +124,11 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
     __syncwarp();
 #pragma unroll
     for (int t = 0; t < layout::tiles; t++)
-        copy_tile<D>(own + t * layout::tile_bytes, out_gradient + t * 16 * width, width, inside - t * 16, at.lane);
+        copy_tile<HEAD_DIM>(own + t * layout::tile_bytes, out_gradient + t * 16 * width, width, inside - t * 16,
+                            at.lane);
     copy_commit();
     if (chunks > 1)
-        ring.copy(1, in, at.lane);
+        ring.template copy<HEAD_DIM>(1, in, at.lane);
     copy_commit();
     copy_wait<1>();
     __syncthreads();
@@ -151,7 +154,7 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
         copy_wait<0>();
         __syncthreads();
         if (chunk + 2 < chunks)
-            ring.copy(chunk + 2, in, at.lane);
+            ring.template copy<HEAD_DIM>(chunk + 2, in, at.lane);
         copy_commit();
         if (chunk + 1 < chunks)
             ring.take_columns(chunk + 1, false, in, at);
@@ -171,26 +174,26 @@ __global__ void __launch_bounds__(32 * QUERY_WARPS)
         }
     }
     bfloat16 *to =
-        derivatives.query_gradient + ((image * in.tokens + first_query) * derivatives.gradient_row + head * D);
+        derivatives.query_gradient + ((image * in.tokens + first_query) * derivatives.gradient_row + head * HEAD_DIM);
 #pragma unroll
     for (int t = 0; t < layout::tiles; t++)
-        write_gradient<D>(to + t * 16 * derivatives.gradient_row, derivatives.gradient_row, rows[t].gradient, LN_2,
-                          own_rows + t * layout::tile_bytes, inside - t * 16, at);
+        write_gradient<HEAD_DIM>(to + t * 16 * derivatives.gradient_row, derivatives.gradient_row, rows[t].gradient,
+                                 LN_2, own_rows + t * layout::tile_bytes, inside - t * 16, at);
 }
 
 /* ---- launch ---- */
 
-template <int D, int CHUNK>
+template <int HEAD_DIM, int CHUNK>
 static bool launch(struct context *ctx, const attention_operands<bfloat16> *in,
                    const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                    struct error *error)
 {
-    typedef query_layout<D, CHUNK> layout;
+    typedef query_layout<padded<HEAD_DIM>, CHUNK> layout;
     size_t needed = div_up(shape->tokens, 16 * layout::tiles);
     size_t warps = div_up(needed, div_up(needed, QUERY_WARPS));
     dim3 grid(div_up(needed, warps), shape->heads, shape->batch);
     int shared_bytes = layout::ring::bytes + (int)warps * layout::own_bytes;
-    auto kernel = attention_backward_queries_tensor<D, CHUNK>;
+    auto kernel = attention_backward_queries_tensor<HEAD_DIM, CHUNK>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), error))
         return false;
     kernel<<<grid, 32 * warps, shared_bytes, ctx->compute>>>(*in, *derivatives);
@@ -201,14 +204,7 @@ bool attention_backward_queries(struct context *ctx, const attention_operands<bf
                                 const attention_derivatives<bfloat16> *derivatives, const struct attention_shape *shape,
                                 struct error *error)
 {
-    switch (shape->head_dim) {
-    case 80:
-        return launch<80, 32>(ctx, in, derivatives, shape, error);
-    case 96:
-        return launch<96, 32>(ctx, in, derivatives, shape, error);
-    case 128:
-        return launch<128, 32>(ctx, in, derivatives, shape, error);
-    default:
-        return attention_unsupported(shape, error);
-    }
+    return with_head_dim<72>(shape->head_dim, [&](auto head_dim) {
+        return launch<decltype(head_dim)::value, 32>(ctx, in, derivatives, shape, error);
+    });
 }

@@ -14,7 +14,7 @@ constexpr int DELTA_THREADS = 128, DELTA_LANES = 4;
 
 /* delta[query] = dO . O. Four lanes a query, 16 bytes a lane and step. Reads 4 head_dim bytes a query, writes 4; bound
  * by memory. Also starts the turns of the next kernel, `turn_count` of them, if there are any. */
-template <int D>
+template <int HEAD_DIM>
 __global__ void __launch_bounds__(DELTA_THREADS)
     attention_backward_delta(float *delta, const bfloat16 *out, const bfloat16 *out_gradient, int tokens,
                              unsigned *turns, size_t turn_count)
@@ -26,12 +26,12 @@ __global__ void __launch_bounds__(DELTA_THREADS)
     int token = (blockIdx.x * DELTA_THREADS + threadIdx.x) / DELTA_LANES, lane = threadIdx.x % DELTA_LANES;
     int head = blockIdx.y, heads = gridDim.y, image = blockIdx.z;
     int row = (image * tokens + min(token, tokens - 1)) * heads + head;
-    const uint4 *left = reinterpret_cast<const uint4 *>(out) + row * (D / 8) + lane;
-    const uint4 *right = reinterpret_cast<const uint4 *>(out_gradient) + row * (D / 8) + lane;
+    const uint4 *left = reinterpret_cast<const uint4 *>(out) + row * (HEAD_DIM / 8) + lane;
+    const uint4 *right = reinterpret_cast<const uint4 *>(out_gradient) + row * (HEAD_DIM / 8) + lane;
     float sum = 0;
 #pragma unroll
-    for (int unit = 0; unit < D / 8; unit += DELTA_LANES) {
-        if (D % 32 && unit + lane >= D / 8)
+    for (int unit = 0; unit < HEAD_DIM / 8; unit += DELTA_LANES) {
+        if (HEAD_DIM % 32 && unit + lane >= HEAD_DIM / 8)
             break;
         uint4 a = left[unit], b = right[unit];
         sum = add_products(sum, a.x, b.x);
@@ -44,36 +44,15 @@ __global__ void __launch_bounds__(DELTA_THREADS)
         delta[(image * heads + head) * tokens + token] = sum;
 }
 
-template <int D>
+template <int HEAD_DIM>
 static bool launch_delta(struct context *ctx, const attention_derivatives<bfloat16> *derivatives,
                          const struct attention_shape *shape, struct error *error)
 {
     dim3 grid(div_up(shape->tokens * DELTA_LANES, DELTA_THREADS), shape->heads, shape->batch);
-    attention_backward_delta<D><<<grid, DELTA_THREADS, 0, ctx->compute>>>(
+    attention_backward_delta<HEAD_DIM><<<grid, DELTA_THREADS, 0, ctx->compute>>>(
         derivatives->delta, derivatives->out, derivatives->out_gradient, (int)shape->tokens, derivatives->turns,
         attention_backward_scratch_bf16(shape).turns);
     return cuda_launched(ctx, "attention_backward_delta", error);
-}
-
-static bool take_delta(struct context *ctx, const attention_derivatives<bfloat16> *derivatives,
-                       const struct attention_shape *shape, struct error *error)
-{
-    switch (shape->head_dim) {
-    case 16:
-        return launch_delta<16>(ctx, derivatives, shape, error);
-    case 32:
-        return launch_delta<32>(ctx, derivatives, shape, error);
-    case 64:
-        return launch_delta<64>(ctx, derivatives, shape, error);
-    case 80:
-        return launch_delta<80>(ctx, derivatives, shape, error);
-    case 96:
-        return launch_delta<96>(ctx, derivatives, shape, error);
-    case 128:
-        return launch_delta<128>(ctx, derivatives, shape, error);
-    default:
-        return attention_unsupported(shape, error);
-    }
 }
 
 struct attention_backward_scratch attention_backward_scratch_bf16(const struct attention_shape *shape)
@@ -82,7 +61,8 @@ struct attention_backward_scratch attention_backward_scratch_bf16(const struct a
     if (!backward_is_fused(shape->head_dim) || blocks == 1)
         return {0, 0};
     size_t sequences = shape->batch * shape->heads, rows = div_up(shape->tokens, 64) * 64;
-    return {sequences * rows * shape->head_dim, 1 + sequences * blocks * fused_warps(shape->tokens)};
+    size_t width = div_up(shape->head_dim, 16) * 16;
+    return {sequences * rows * width, 1 + sequences * blocks * fused_warps(shape->tokens)};
 }
 
 bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloat16> *in,
@@ -92,7 +72,10 @@ bool attention_backward_bf16(struct context *ctx, const attention_operands<bfloa
     bool fused = backward_is_fused(shape->head_dim);
     if (fused && fused_blocks(shape->tokens) == 1)
         return attention_backward_fused(ctx, in, derivatives, shape, error);
-    if (!take_delta(ctx, derivatives, shape, error))
+    auto take_delta = [&](auto head_dim) {
+        return launch_delta<decltype(head_dim)::value>(ctx, derivatives, shape, error);
+    };
+    if (!with_head_dim(shape->head_dim, take_delta))
         return false;
     if (fused)
         return attention_backward_fused(ctx, in, derivatives, shape, error);

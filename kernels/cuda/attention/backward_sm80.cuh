@@ -25,7 +25,7 @@ static inline unsigned fused_warps(size_t tokens)
 }
 
 /* By one warp: 16 rows held as C fragments, scaled, to a head's rows in global memory by way of shared memory. */
-template <int D>
+template <int HEAD_DIM, int D = padded<HEAD_DIM>>
 static __device__ __forceinline__ void write_gradient(bfloat16 *to, int stride, const float (&rows)[D / 8][4],
                                                       float scale, uint8_t *staging, int inside, lane_position at)
 {
@@ -37,7 +37,7 @@ static __device__ __forceinline__ void write_gradient(bfloat16 *to, int stride, 
             store_pair(staging + at.pair * 4 + rows_of<D>::offset(at.group, j) + i * 8 * rows_of<D>::bytes,
                        rows[j][2 * i] * scale, rows[j][2 * i + 1] * scale);
     __syncwarp();
-    write_tile<D>(to, stride, staging, inside, at.lane);
+    write_tile<HEAD_DIM>(to, stride, staging, inside, at.lane);
 }
 
 /* What the normalisation of 16 keys takes from their gradients: the part along the key. `keys` is their rows in shared

@@ -3,6 +3,8 @@
 #ifndef QUEST_KERNELS_CUDA_ATTENTION_CHUNKS_SM80_CUH
 #define QUEST_KERNELS_CUDA_ATTENTION_CHUNKS_SM80_CUH
 
+#include <type_traits>
+
 #include "kernels/cuda/attention/attention.cuh"
 #include "kernels/cuda/attention/mma_sm80.cuh"
 
@@ -30,27 +32,49 @@ template <int WIDTH> struct tile_piece {
     }
 };
 
-/* By one warp: starts copies of 16 rows of a head; rows from `inside` on become zeros and are not read. */
-template <int WIDTH>
+/* Calls f with the head_dim, a multiple of 8 from LEAST to MOST, as a constant: each has kernels of its own. */
+template <int LEAST = 8, int MOST = (int)ATTENTION_NARROW, typename F> static bool with_head_dim(size_t head_dim, F f)
+{
+    if constexpr (LEAST < MOST)
+        if (head_dim > LEAST)
+            return with_head_dim<LEAST + 8, MOST>(head_dim, f);
+    return f(std::integral_constant<int, LEAST>());
+}
+
+/* Whether a unit of a row is part of a head of HEAD_DIM columns, or fills it up. */
+template <int HEAD_DIM> static __device__ __forceinline__ bool is_of_head(int unit)
+{
+    return HEAD_DIM == padded<HEAD_DIM> || unit < HEAD_DIM / 8;
+}
+
+/* By one warp: starts copies of 16 rows of a head of HEAD_DIM columns, which are filled up with zeros; rows from
+ * `inside` on become zeros and are not read. */
+template <int HEAD_DIM>
 static __device__ __forceinline__ void copy_tile(uint32_t to, const bfloat16 *from, int stride, int inside, int lane)
 {
+    constexpr int width = padded<HEAD_DIM>;
+    if (width != HEAD_DIM)
+        asm volatile("" : "+r"(lane)); /* which units are of the head is worked out anew: no register is left for it */
 #pragma unroll
-    for (int step = 0; step < WIDTH / 16; step++) {
-        tile_piece<WIDTH> piece(step, lane);
-        copy_async(to + rows_of<WIDTH>::offset(piece.row, piece.unit),
-                   tile_piece<WIDTH>::in_global(from, step, lane, stride), piece.row < inside);
+    for (int step = 0; step < width / 16; step++) {
+        tile_piece<width> piece(step, lane);
+        copy_async(to + rows_of<width>::offset(piece.row, piece.unit),
+                   tile_piece<width>::in_global(from, step, lane, stride),
+                   piece.row < inside && is_of_head<HEAD_DIM>(piece.unit));
     }
 }
 
 /* By one warp: 16 rows from shared memory to a head. */
-template <int WIDTH>
+template <int HEAD_DIM>
 static __device__ __forceinline__ void write_tile(bfloat16 *to, int stride, const uint8_t *from, int inside, int lane)
 {
+    constexpr int width = padded<HEAD_DIM>;
 #pragma unroll
-    for (int step = 0; step < WIDTH / 16; step++) {
-        tile_piece<WIDTH> piece(step, lane);
-        uint4 bits = *reinterpret_cast<const uint4 *>(from + rows_of<WIDTH>::offset(piece.row, piece.unit));
-        store_global_if(piece.row < inside, tile_piece<WIDTH>::in_global(to, step, lane, stride), bits);
+    for (int step = 0; step < width / 16; step++) {
+        tile_piece<width> piece(step, lane);
+        uint4 bits = *reinterpret_cast<const uint4 *>(from + rows_of<width>::offset(piece.row, piece.unit));
+        store_global_if(piece.row < inside && is_of_head<HEAD_DIM>(piece.unit),
+                        tile_piece<width>::in_global(to, step, lane, stride), bits);
     }
 }
 
@@ -106,8 +130,9 @@ template <int D, int CHUNK> struct key_ring {
     uint8_t *shared;
     int warp, warps;
 
-    __device__ __forceinline__ key_ring(const attention_operands<bfloat16> &in, uint8_t *memory, int image, int head)
-        : key_at(image * in.tokens * in.row + head * D), value_at(image * in.tokens * in.value_row + head * D),
+    /* `column` is the head's first one in a row. */
+    __device__ __forceinline__ key_ring(const attention_operands<bfloat16> &in, uint8_t *memory, int image, int column)
+        : key_at(image * in.tokens * in.row + column), value_at(image * in.tokens * in.value_row + column),
           shared(memory), warp(threadIdx.x / 32), warps(blockDim.x / 32)
     {
     }
@@ -133,15 +158,16 @@ template <int D, int CHUNK> struct key_ring {
         return min(CHUNK, tokens - chunk * CHUNK + 15) / 16;
     }
 
-    /* Starts the copy, by all warps of the block. */
+    /* Starts the copy of a head of HEAD_DIM columns, by all warps of the block. */
+    template <int HEAD_DIM>
     __device__ __forceinline__ void copy(int chunk, const attention_operands<bfloat16> &in, int lane) const
     {
         for (int tile = warp; tile < steps(chunk, in.tokens); tile += warps) {
             int first = chunk * CHUNK + tile * 16;
             uint32_t to = keys(chunk) + tile * 16 * rows_of<D>::bytes;
-            copy_tile<D>(to, in.key + (key_at + first * in.row), in.row, in.tokens - first, lane);
-            copy_tile<D>(to + chunk_bytes, in.value + (value_at + first * in.value_row), in.value_row,
-                         in.tokens - first, lane);
+            copy_tile<HEAD_DIM>(to, in.key + (key_at + first * in.row), in.row, in.tokens - first, lane);
+            copy_tile<HEAD_DIM>(to + chunk_bytes, in.value + (value_at + first * in.value_row), in.value_row,
+                                in.tokens - first, lane);
         }
     }
 

@@ -73,16 +73,16 @@ template <int D> struct forward_place {
 };
 
 /* Starts the copy of a warp's queries to its tiles. */
-template <int D>
+template <int HEAD_DIM, int D>
 static __device__ __forceinline__ void copy_queries(const attention_operands<bfloat16> &in,
                                                     const forward_place<D> &place)
 {
-    const bfloat16 *query = in.query + place.image_rows * in.row + place.head * D;
+    const bfloat16 *query = in.query + place.image_rows * in.row + place.head * HEAD_DIM;
     uint32_t to = place.tiles();
 #pragma unroll
     for (int t = 0; t < forward_layout<D>::tiles; t++)
-        copy_tile<D>(to + t * 16 * rows_of<D>::bytes, query + (size_t)(place.first_query + t * 16) * in.row, in.row,
-                     in.tokens - place.first_query - t * 16, place.at.lane);
+        copy_tile<HEAD_DIM>(to + t * 16 * rows_of<D>::bytes, query + (size_t)(place.first_query + t * 16) * in.row,
+                            in.row, in.tokens - place.first_query - t * 16, place.at.lane);
 }
 
 template <int D>
@@ -180,7 +180,7 @@ static __device__ __forceinline__ void meet_chunk(forward_rows<D, STATISTICS> &r
 }
 
 /* Divides by the sums of exponentials: log-sum-exps to memory; outputs too, by way of the warp's tiles. */
-template <int D, bool STATISTICS>
+template <int HEAD_DIM, int D, bool STATISTICS>
 static __device__ __forceinline__ void
 finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &rows,
             const attention_operands<bfloat16> &in, const forward_place<D> &place)
@@ -216,29 +216,30 @@ finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &
                            rows.out[t][j][2 * i] * of_row, rows.out[t][j][2 * i + 1] * of_row);
         }
     __syncwarp();
-    bfloat16 *head_out = out + (place.image_rows * in.heads + place.head) * D;
+    bfloat16 *head_out = out + (place.image_rows * in.heads + place.head) * HEAD_DIM;
 #pragma unroll
     for (int t = 0; t < tile_count; t++) {
         int first = place.first_query + t * 16;
-        write_tile<D>(head_out + (size_t)first * in.heads * D, in.heads * D, tiles + t * 16 * rows_of<D>::bytes,
-                      in.tokens - first, place.at.lane);
+        write_tile<HEAD_DIM>(head_out + (size_t)first * in.heads * HEAD_DIM, in.heads * HEAD_DIM,
+                             tiles + t * 16 * rows_of<D>::bytes, in.tokens - first, place.at.lane);
     }
 }
 
-template <int D, bool STATISTICS>
-__global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
+template <int HEAD_DIM, bool STATISTICS>
+__global__ void __launch_bounds__(32 * forward_warps<padded<HEAD_DIM>, STATISTICS>)
     attention_forward_tensor(bfloat16 *out, float *logsumexp, attention_record *records,
                              attention_operands<bfloat16> in, int chunks)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef forward_layout<D> layout;
     forward_place<D> place(in);
-    typename layout::ring ring(in, shared, place.image, place.head);
+    typename layout::ring ring(in, shared, place.image, place.head * HEAD_DIM);
     bool squares_wanted = STATISTICS || !in.normalise_keys; /* of keys, by statistics or chunk_is_safe */
-    copy_queries(in, place);
-    ring.copy(0, in, place.at.lane);
+    copy_queries<HEAD_DIM>(in, place);
+    ring.template copy<HEAD_DIM>(0, in, place.at.lane);
     copy_commit();
     if (chunks > 1)
-        ring.copy(1, in, place.at.lane);
+        ring.template copy<HEAD_DIM>(1, in, place.at.lane);
     copy_commit();
     copy_wait<1>();
     __syncthreads();
@@ -262,7 +263,7 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
         copy_wait<0>();
         __syncthreads();
         if (chunk + 2 < chunks)
-            ring.copy(chunk + 2, in, place.at.lane);
+            ring.template copy<HEAD_DIM>(chunk + 2, in, place.at.lane);
         copy_commit();
         if (chunk + 1 < chunks)
             ring.take_columns(chunk + 1, squares_wanted, in, place.at);
@@ -279,7 +280,7 @@ __global__ void __launch_bounds__(32 * forward_warps<D, STATISTICS>)
             meet_chunk<D, 1>(rows, queries, ring, chunk, in, place);
     }
 
-    finish_rows(out, logsumexp, rows, in, place);
+    finish_rows<HEAD_DIM>(out, logsumexp, rows, in, place);
     if constexpr (STATISTICS) {
         float logit = largest_logit(rows, place.kept(place.warp)->safe, place.first_query, in.tokens, place.at);
         if (place.at.lane == 0)
@@ -303,15 +304,16 @@ static forward_grid grid_of(size_t tokens, size_t warp_queries, size_t max_warps
     return {warps, div_up(needed, warps)};
 }
 
-template <int D, bool STATISTICS>
+template <int HEAD_DIM, bool STATISTICS>
 static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct attention_record_list *records,
                    const attention_operands<bfloat16> *in, const struct attention_shape *shape, struct error *error)
 {
+    constexpr int D = padded<HEAD_DIM>;
     typedef forward_layout<D> layout;
     forward_grid chosen = grid_of(shape->tokens, layout::tiles * 16, forward_warps<D, STATISTICS>);
     size_t shared_bytes = layout::queries_at + chosen.warps * forward_stride<D>;
     dim3 grid(chosen.blocks, shape->heads, shape->batch);
-    auto kernel = attention_forward_tensor<D, STATISTICS>;
+    auto kernel = attention_forward_tensor<HEAD_DIM, STATISTICS>;
     if (!CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes), error))
         return false;
     /* A parameter takes no register. */
@@ -321,32 +323,13 @@ static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct 
     return cuda_launched(ctx, "attention_forward_tensor", error);
 }
 
-template <int D>
-static bool launch(struct context *ctx, bfloat16 *out, float *logsumexp, struct attention_record_list *records,
-                   const attention_operands<bfloat16> *in, const struct attention_shape *shape, struct error *error)
-{
-    return records->record ? launch<D, true>(ctx, out, logsumexp, records, in, shape, error)
-                           : launch<D, false>(ctx, out, logsumexp, records, in, shape, error);
-}
-
 bool attention_forward_bf16(struct context *ctx, bfloat16 *out, float *logsumexp, struct attention_record_list *records,
                             const attention_operands<bfloat16> *in, const struct attention_shape *shape,
                             struct error *error)
 {
-    switch (shape->head_dim) {
-    case 16:
-        return launch<16>(ctx, out, logsumexp, records, in, shape, error);
-    case 32:
-        return launch<32>(ctx, out, logsumexp, records, in, shape, error);
-    case 64:
-        return launch<64>(ctx, out, logsumexp, records, in, shape, error);
-    case 80:
-        return launch<80>(ctx, out, logsumexp, records, in, shape, error);
-    case 96:
-        return launch<96>(ctx, out, logsumexp, records, in, shape, error);
-    case 128:
-        return launch<128>(ctx, out, logsumexp, records, in, shape, error);
-    default:
-        return attention_unsupported(shape, error);
-    }
+    return with_head_dim(shape->head_dim, [&](auto head_dim) {
+        constexpr int HEAD_DIM = decltype(head_dim)::value;
+        return records->record ? launch<HEAD_DIM, true>(ctx, out, logsumexp, records, in, shape, error)
+                               : launch<HEAD_DIM, false>(ctx, out, logsumexp, records, in, shape, error);
+    });
 }

@@ -84,6 +84,9 @@ template <int WIDTH> struct rows_of {
     }
 };
 
+/* The width of rows that hold a head: products take 16 columns at a time, so an odd multiple of 8 is filled up. */
+template <int HEAD_DIM> constexpr int padded = (HEAD_DIM + 15) / 16 * 16;
+
 /* Where a lane points ldmatrix for 16 rows and the first 16 columns; add the first row's offset (a multiple of 8 rows).
  * Two orders of the four 8x8 matrices are used:
  *   DOWN    rows 0-7, rows 8-15, then the same of the second unit: A from rows; B from rows that are summed over

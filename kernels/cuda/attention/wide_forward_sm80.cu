@@ -1,5 +1,6 @@
 /* Attention forward in bfloat16 where head_dim is more than 128; wide_sm80.cuh has the picture. The maximum of a row is
  * that of the keys so far; outputs are rescaled where it moves. */
+#include "kernels/cuda/attention/records.cuh"
 #include "kernels/cuda/attention/wide_sm80.cuh"
 
 /* Row `group` + 8 i of the warp's 16. */
