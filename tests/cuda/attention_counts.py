@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """attention_counts.py GPUSIM ATTENTION_PASS: counts QUEST's and standard attention in the simulator (batch 1, 3 heads,
 head_dim 64, bfloat16) and fails where a count is above its limit, which is set by FlashAttention-2's counts in the same
-simulator or by what was reached. Prints the table of docs/performance.md; ends with "N passed, M failed"."""
+simulator or by what was reached. Prints the table of docs/performance.md, then the same
+for head dimensions that are no multiple of 16, whose limit is the next one that is. Ends with "N passed, M failed"."""
 import json
 import os
 import subprocess
@@ -30,6 +31,10 @@ BACKWARD = {
 STANDARD = {65: 13000, 197: 54000, 257: 84000, 577: 370000, 1025: 1050000}
 FORWARD_197, STATISTICS_197 = 50000, 55000
 
+# A head_dim that kernels fill up, and what it is filled up to: at most so many times the counts of that.
+FILLED_UP = {72: 80, 88: 96}
+FILLED_UP_LIMIT = 1.15
+
 
 def compulsory(tokens):
     """Bytes of the forward pass if each input is read once and each output is written once."""
@@ -54,12 +59,12 @@ def limits(tokens, what):
     return 1.05 * instructions, None, 1.05 * moved, None
 
 
-def count(gpusim, program, tokens, what):
+def count(gpusim, program, tokens, what, head_dim=64):
     # One thread runs block after block: none waits for its turn in a loop whose instructions would count.
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
-        subprocess.run([gpusim, "--threads", "1", "--stats=" + path, "--", program, str(tokens), what], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run([gpusim, "--threads", "1", "--stats=" + path, "--", program, str(tokens), what, str(head_dim)],
+                       check=True, stdout=subprocess.DEVNULL)
         with open(path) as file:
             kernels = json.load(file)["kernels"]
     name = "attention_backward" if what == "backward" else "attention_forward"
@@ -88,6 +93,17 @@ def main():
             cells = [f"{value / unit:.{digits}f} / {'-' if limit is None else f'{limit / unit:.{digits}f}'}"
                      for value, limit, unit, digits in zip(counts, most, (1, 1e6, 1e6, 1), (0, 1, 3, 0))]
             print(f"{tokens:6} {what:10} {cells[0]:>22} {cells[1]:>16} {cells[2]:>16} {cells[3]:>16}"
+                  f"{'' if fine else '  FAILED'}")
+    print(f"{'head_dim':>8} {'pass':10} {'instructions':>22} {'tensor MFLOP':>16} {'MB moved':>16} {'wavefronts':>16}")
+    for head_dim, next_head_dim in FILLED_UP.items():
+        for what in ("forward", "statistics", "backward"):
+            counts = count(gpusim, program, 197, what, head_dim)
+            of_next = count(gpusim, program, 197, what, next_head_dim)
+            fine = all(value <= FILLED_UP_LIMIT * limit for value, limit in zip(counts, of_next))
+            passed, failed = passed + fine, failed + (not fine)
+            cells = [f"{value / unit:.{digits}f} / {next_value / unit:.{digits}f}" for value, next_value, unit, digits
+                     in zip(counts, of_next, (1, 1e6, 1e6, 1), (0, 1, 3, 0))]
+            print(f"{head_dim:8} {what:10} {cells[0]:>22} {cells[1]:>16} {cells[2]:>16} {cells[3]:>16}"
                   f"{'' if fine else '  FAILED'}")
     print(f"{passed} passed, {failed} failed")
     return failed != 0

@@ -109,6 +109,48 @@ static void every_head_dim_matches_float64(void **state)
         check_shape((struct attention_shape){ATTENTION_QUEST, 2, 37, 3, head_dim_choices[i]}, DTYPE_BFLOAT16, 1);
 }
 
+/* Rows that kernels fill up, and those of the kernels above 128; all kinds. */
+static void other_head_dims_match_float64(void **state)
+{
+    (void)state;
+    static const size_t head_dims[] = {8, 24, 40, 48, 56, 72, 88, 104, 112, 120, 136, 168, 200, 256};
+    for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
+        for (int kind = 0; kind < ATTENTION_KINDS; kind++) {
+            check_shape((struct attention_shape){kind, 2, 37, 3, head_dims[i]}, DTYPE_BFLOAT16, 1);
+            if (head_dims[i] % 32 == 8)
+                check_shape((struct attention_shape){kind, 1, 37, 2, head_dims[i]}, DTYPE_FLOAT32, 1);
+        }
+    check_shape((struct attention_shape){ATTENTION_QKNORM, 1, 37, 2, 256}, DTYPE_FLOAT32, 1);
+}
+
+/* Of several blocks a head. */
+static void long_sequences_of_other_head_dims_match_float64(void **state)
+{
+    (void)state;
+    static const size_t head_dims[] = {8, 40, 56, 72, 104, 136};
+    for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
+        check_shape((struct attention_shape){ATTENTION_QUEST, 1, 300, 1, head_dims[i]}, DTYPE_BFLOAT16, 1);
+}
+
+static void other_head_dims_are_refused(void **state)
+{
+    (void)state;
+    static const size_t unfit[] = {4, 12, 264};
+    struct trial trial;
+    struct attention_parameters none = {{NULL}};
+    trial_new(&trial, (struct attention_shape){ATTENTION_QUEST, 1, 17, 1, 64}, DTYPE_BFLOAT16, 1);
+    for (size_t i = 0; i < sizeof unfit / sizeof *unfit; i++) {
+        struct error error = {0};
+        char expected[64];
+        snprintf(expected, sizeof expected, "head dimension of %zu; multiples of 8 up to 256", unfit[i]);
+        trial.shape.head_dim = unfit[i];
+        assert_false(cuda_attention_forward(&trial.ctx, trial.out.device, trial.logsumexp.device, trial.qkv.device,
+                                            &none, NULL, &trial.shape, &error));
+        assert_non_null(strstr(error.message, expected));
+    }
+    trial_free(&trial);
+}
+
 /* Steep logits: neither the bound on QUEST's logits nor the first reference of the exponentials holds. */
 static void steep_logits_match_float64(void **state)
 {
@@ -165,7 +207,11 @@ static void long_sequences_match_float64(void **state)
 static void little_shared_memory_matches_float64(void **state)
 {
     (void)state;
-    static const struct attention_shape shapes[] = {{ATTENTION_QUEST, 1, 197, 2, 64}, {ATTENTION_QUEST, 1, 321, 1, 32}};
+    static const struct attention_shape shapes[] = {{ATTENTION_QUEST, 1, 197, 2, 64},
+                                                    {ATTENTION_QUEST, 1, 321, 1, 32},
+                                                    {ATTENTION_QUEST, 1, 65, 1, 40},
+                                                    {ATTENTION_QUEST, 1, 150, 1, 120},
+                                                    {ATTENTION_QUEST, 1, 150, 1, 256}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct trial trial;
         trial_new(&trial, shapes[i], DTYPE_BFLOAT16, 1);
@@ -259,6 +305,9 @@ int main(void)
         cmocka_unit_test(same_bits_again),
         cmocka_unit_test(chunks_of_all_norms_match_float64),
         cmocka_unit_test(a_batch_that_32_bits_cannot_count_is_refused),
+        cmocka_unit_test(other_head_dims_match_float64),
+        cmocka_unit_test(long_sequences_of_other_head_dims_match_float64),
+        cmocka_unit_test(other_head_dims_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
