@@ -225,8 +225,11 @@ finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &
     }
 }
 
+/* Where ptxas would spill for the sake of a second block, it is told that one is enough. */
+template <int HEAD_DIM> constexpr int forward_blocks = HEAD_DIM == 8 || HEAD_DIM == 24 ? 1 : 0;
+
 template <int HEAD_DIM, bool STATISTICS>
-__global__ void __launch_bounds__(32 * forward_warps<padded<HEAD_DIM>, STATISTICS>)
+__global__ void __launch_bounds__(32 * forward_warps<padded<HEAD_DIM>, STATISTICS>, forward_blocks<HEAD_DIM>)
     attention_forward_tensor(bfloat16 *out, float *logsumexp, attention_record *records,
                              attention_operands<bfloat16> in, int chunks)
 {
