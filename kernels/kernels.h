@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "kernels/attention_cls.h"
+#include "kernels/launches.h"
 #include "src/base/error.h"
 
 #ifdef __cplusplus
@@ -102,11 +103,6 @@ struct context_options {
     int device;  /* index of the GPU on this host; ignored by the CPU */
     int threads; /* CPU threads of this rank (0 = OMP_NUM_THREADS or what the affinity mask allows) */
     struct workload workload;
-};
-
-/* What was queued on a device: our kernels, products by a library (each a kernel or two), copies and fills. */
-struct launches {
-    uint64_t kernels, products, copies;
 };
 
 struct context; /* a device, its streams and workspace; each backend has its own */
@@ -403,6 +399,13 @@ struct kernels {
     bool (*elapsed)(struct context *ctx, int from, int to, double *seconds, struct error *error);
     /* Waits until everything queued is done. */
     bool (*synchronise)(struct context *ctx, struct error *error);
+    /* Ops between the two, none of which may be a copy to or from the host, are recorded instead of run, *recording
+     * says what; replay queues them all, as they were with all their pointers. They must have run before. record_end
+     * follows record_begin whatever happens between. forget: none is under way. NULL on the CPU. */
+    bool (*record_begin)(struct context *ctx, struct error *error);
+    bool (*record_end)(struct context *ctx, struct recording **recording, struct error *error);
+    bool (*replay)(struct context *ctx, struct recording *recording, struct error *error);
+    void (*forget)(struct context *ctx, struct recording *recording);
     /* Since open. NULL where nothing is launched, on the CPU. */
     void (*count_launches)(const struct context *ctx, struct launches *launches);
     /* The compute stream (cudaStream_t), for NCCL; NULL on the CPU. */

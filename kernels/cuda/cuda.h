@@ -35,7 +35,7 @@ struct context {
     size_t free_at_open;     /* of the device, when the driver had its part for this process and we had none yet */
     struct matmul *matmul;   /* cuBLASLt handle and its cached choices: products.h */
     const char *last_kernel; /* newest launch, for the message when an earlier one failed */
-    struct launches launches;
+    struct launches launches, recorded; /* so far; when a recording began */
 };
 
 /* ---- checked launches (for calls: CUDA_TRY) and scratch ---- */
@@ -105,6 +105,13 @@ void cuda_count_launches(const struct context *ctx, struct launches *launches);
 void *cuda_stream(struct context *ctx);
 /* holders.c */
 void cuda_memory_holders(struct context *ctx, char *text, size_t text_bytes);
+
+/* ---- recordings (graph.c): as kernels.h says ---- */
+
+bool cuda_record_begin(struct context *ctx, struct error *error);
+bool cuda_record_end(struct context *ctx, struct recording **out, struct error *error);
+bool cuda_replay(struct context *ctx, struct recording *recording, struct error *error);
+void cuda_forget(struct context *ctx, struct recording *recording);
 
 /* ---- ops, as kernels.h says: cuda_linear_forward in linear.c, ... ---- */
 

@@ -3,8 +3,9 @@
 #include "src/base/cpu_needs.h"
 
 /* 1 where the compiler defines the macro, as 1, else 0. */
-#define BESIDE_1               0,
-#define SECOND(a, b, ...)      b
+#define BESIDE_1          0,
+#define SECOND(a, b, ...) b
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): what is given may end in a comma, which makes it two arguments */
 #define CHOSEN(beside_or_name) SECOND(beside_or_name 1, 0, 0)
 #define JOINED(value)          CHOSEN(BESIDE_##value)
 #define IS_SET(macro)          JOINED(macro)

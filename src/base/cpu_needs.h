@@ -30,9 +30,9 @@
     X(__AVX512BF16__, "avx512bf16")   \
     X(__GFNI__, "gfni")
 
-#define CPU_EXTENSION_COUNTED(macro, name) +1
-enum { CPU_EXTENSION_COUNT = 0 CPU_EXTENSIONS(CPU_EXTENSION_COUNTED) };
-#undef CPU_EXTENSION_COUNTED
+#define CPU_EXTENSION_INDEX(macro, name) CPU_NEEDS##macro,
+enum { CPU_EXTENSIONS(CPU_EXTENSION_INDEX) CPU_EXTENSION_COUNT };
+#undef CPU_EXTENSION_INDEX
 
 /* The mark stands before the answers in a program's file, where a test can find them. */
 struct cpu_needs {

@@ -12,12 +12,12 @@
 #include "src/comm/device.h"
 #include "src/comm/gradient.h"
 #include "src/config/load.h"
-#include "src/model/model.h"
+#include "src/model/replay.h"
 
 #define IMAGE 224
 
 struct arguments {
-    const char *preset, *precision, *kind, *device;
+    const char *preset, *precision, *kind, *device, *graph;
     size_t batch, threads, iterations, warmup;
     enum products_mode products;
     bool recompute, floor, json;
@@ -31,6 +31,7 @@ static const struct command_option options[] = {
     {"precision", "fp32|bf16", "[fp32]", command_line_text, INTO(precision)},
     {"kind", "K", "Attention kind [quest]", command_line_text, INTO(kind)},
     BENCH_DEVICE,
+    {"graph", "auto|on|off", "train.graph [auto]", command_line_text, INTO(graph)},
     {"iterations", "I", "Timed steps [5]", command_line_count, INTO(iterations)},
     {"warmup", "W", "Steps before them [2]", command_line_count_or_none, INTO(warmup)},
     BENCH_PRODUCTS,
@@ -63,8 +64,9 @@ static bool configure(struct bench *bench, struct error *error)
 {
     const struct arguments *arguments = bench->arguments;
     char text[256];
-    snprintf(text, sizeof text, "model: {preset: %s, classes: 1000}\nattention: {kind: %s}\ntrain: {precision: %s}\n",
-             arguments->preset, arguments->kind, arguments->precision);
+    snprintf(text, sizeof text,
+             "model: {preset: %s, classes: 1000}\nattention: {kind: %s}\ntrain: {precision: %s, graph: %s}\n",
+             arguments->preset, arguments->kind, arguments->precision, arguments->graph);
     if (!config_parse_model(&bench->config, text, strlen(text), "quest-bench step", error))
         return false;
     bench->config.train.recompute = arguments->recompute;
@@ -186,14 +188,12 @@ static bool run_step(struct bench *bench, uint64_t step, struct error *error)
                                   .gradient_sum_of_squares = model->sum_of_squares,
                                   .count = model->parameters.total,
                                   .adamw = &adamw};
-    /* Names of the timed steps alone, for `ncu --nvtx-include`. */
-    bool timed = step > bench->arguments->warmup;
+    struct model_pass pass = {
+        .pixels = bench->pixels, .labels = bench->labels, .batch = batch, .smoothing = 0.1f, .gradient_scale = scale};
+    /* A name of the timed steps alone, for `ncu --nvtx-include "timed pass/forward/"`. */
     return model_zero_gradient(model, error) &&
-           PROFILED(timed ? "timed forward" : "warm-up",
-                    model_forward(model, bench->pixels, batch, false, false, error)) &&
-           model_loss(model, bench->labels, batch, 0.1f, scale, error) &&
-           PROFILED(timed ? "timed backward" : "warm-up",
-                    model_backward(model, batch, false, gradient_ready, bench->gradient, error)) &&
+           PROFILED(step > bench->arguments->warmup ? "timed pass" : "warm-up",
+                    model_run_pass(model, &pass, bench->gradient ? gradient_ready : NULL, bench->gradient, error)) &&
            comm_gradient_finish(bench->gradient, step, &wait_s, error) &&
            kernels->sum_of_squares(model->context, model->sum_of_squares, model->gradient, model->parameters.total,
                                    error) &&
@@ -232,7 +232,7 @@ static bool time_steps(struct bench *bench, double *step_s, struct error *error)
             times[i - warmup] = seconds;
         struct launches after = launches_so_far(bench);
         bench->launches = (struct launches){after.kernels - before.kernels, after.products - before.products,
-                                            after.copies - before.copies};
+                                            after.copies - before.copies, after.graphs - before.graphs};
     }
     if (ok) {
         qsort(times, iterations, sizeof *times, ascending);
@@ -255,16 +255,17 @@ static double peak_mib(const struct bench *bench)
 static void print_launches(const struct bench *bench)
 {
     const struct launches *launches = &bench->launches;
-    unsigned long long kernels = launches->kernels, products = launches->products, copies = launches->copies;
+    unsigned long long kernels = launches->kernels, products = launches->products, copies = launches->copies,
+                       graphs = launches->graphs;
     bool json = bench->arguments->json;
     if (!bench->kernels->count_launches)
         printf("%s", json ? ", \"launches\": null" : "");
     else if (json)
-        printf(", \"launches\": %llu, \"kernels\": %llu, \"products\": %llu, \"copies\": %llu", kernels + products,
-               kernels, products, copies);
+        printf(", \"launches\": %llu, \"kernels\": %llu, \"products\": %llu, \"graphs\": %llu, \"copies\": %llu",
+               kernels + products + graphs, kernels, products, graphs, copies);
     else
-        printf("; %llu launches a step (%llu kernels, %llu products) and %llu copies", kernels + products, kernels,
-               products, copies);
+        printf("; %llu launches a step (%llu kernels, %llu products, %llu graphs) and %llu copies",
+               kernels + products + graphs, kernels, products, graphs, copies);
 }
 
 static void print(const struct bench *bench, double step_s)
@@ -323,6 +324,7 @@ bool bench_step(struct comm *comm, int argc, char **argv, struct error *error)
                                   .precision = "fp32",
                                   .kind = "quest",
                                   .device = "auto",
+                                  .graph = "auto",
                                   .batch = 8,
                                   .iterations = 5,
                                   .warmup = 2};

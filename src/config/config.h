@@ -14,6 +14,7 @@
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
+enum graph_mode { GRAPH_AUTO, GRAPH_ON, GRAPH_OFF };
 /* What follows an event of the diagnosis; of several at a step the last of these is taken. */
 enum diagnosis_action {
     DIAGNOSIS_ACTION_LOG,
@@ -56,6 +57,7 @@ struct config {
         double label_smoothing;
         bool recompute;
         enum products_mode products;
+        enum graph_mode graph;
     } train;
     struct {
         enum optimiser kind;

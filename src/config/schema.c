@@ -6,6 +6,7 @@
 #include "kernels/attention_kinds.h"
 
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
+static const char *const graph_names[] = {"auto", "on", "off", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
 static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
@@ -110,6 +111,9 @@ const struct config_key config_keys[] = {
          "how matrix products are computed on a GPU: tuned, by the fastest of the algorithms that cuBLASLt offers "
          "(docs/products.md); first, by the one that it offers first; plain, by cublasGemmEx; auto, tuned but in the "
          "simulator first"},
+    {"train.graph", CHOICE(train.graph, graph_names), .initial = "auto", .unit = "",
+     .meaning = "record a step's passes as CUDA graphs and replay them, with the same bits; on several GPUs the last "
+                "micro-step is not; auto: where launching takes the host more than half of the GPU's time"},
 
     {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
      .meaning =

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/model/replay.h"
+
 static const char *const allocation_names[4] = {"parameters", "optimiser", "activations", "activation gradients"};
 
 static void set_sizes(struct model *model, const struct model_options *options)
@@ -270,7 +272,9 @@ bool model_open(struct model **out, const struct model_options *options, struct 
     }
     struct context_options context = context_options(model, options);
     if (!model->kernels->open(&model->context, &context, error) || !check_memory(model, options, &context, error) ||
-        !allocate(model, options->config, error) || (model->training && !upload_decay(model, error))) {
+        !allocate(model, options->config, error) ||
+        !replays_open(&model->replays, options->config->train.graph, error) ||
+        (model->training && !upload_decay(model, error))) {
         model_close(model);
         return false;
     }
@@ -282,6 +286,7 @@ void model_close(struct model *model)
 {
     if (!model)
         return;
+    replays_close(model->replays, model);
     for (size_t i = 0; i < 4; i++)
         if (model->allocations[i])
             model->kernels->release(model->context, model->allocations[i]);

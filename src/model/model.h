@@ -81,7 +81,8 @@ struct model {
     void *wide_gradient; /* [rows, max(hidden, 3 dim)]: of hidden, then of qkv or key_value */
     void *cls_residual_gradient, *cls_normed1_gradient, *query_gradient; /* [batch, dim], of the last block */
 
-    void *allocations[4]; /* parameters, optimiser, activations, gradients of activations */
+    struct replays *replays; /* replay.h */
+    void *allocations[4];    /* parameters, optimiser, activations, gradients of activations */
 };
 
 struct model_options {

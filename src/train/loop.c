@@ -6,6 +6,7 @@
 #include "src/base/profile.h"
 #include "src/base/stop_signal.h"
 #include "src/measure/evaluation.h"
+#include "src/model/replay.h"
 #include "src/optimiser/schedule.h"
 #include "src/optimiser/update.h"
 #include "src/train/products.h"
@@ -22,24 +23,25 @@ static bool gradient_ready(void *owner, size_t done, struct error *error)
 static bool micro_step(struct trainer *trainer, struct step_record *record, size_t micro, struct error *error)
 {
     struct model *model = trainer->model;
-    const struct config *config = trainer->config;
     bool last = micro + 1 == trainer->accumulate;
-    float gradient_scale = 1.0f / (float)config->train.batch_size;
     struct input_batch batch;
 
     if (!PROFILED("input", input_next(trainer->input, &batch, &trainer->window.data_wait_s, error)))
         return false;
-    model->path_scale = batch.path_scale;
     trainer->window.skipped_images += batch.host->skipped;
-    size_t first = micro * trainer->batch, count = batch.count;
-    return PROFILED("forward", model_forward(model, batch.pixels, count, true, record->with_norms, error)) &&
-           model_loss(model, batch.labels, count, (float)config->train.label_smoothing, gradient_scale, error) &&
-           trainer->kernels->download(model->context, record->loss + first, model->loss, count * sizeof(float),
+    size_t first = micro * trainer->batch;
+    struct model_pass pass = {.pixels = batch.pixels,
+                              .labels = batch.labels,
+                              .path_scale = batch.path_scale,
+                              .batch = batch.count,
+                              .with_statistics = record->with_norms,
+                              .smoothing = (float)trainer->config->train.label_smoothing,
+                              .gradient_scale = 1.0f / (float)trainer->config->train.batch_size};
+    return model_run_pass(model, &pass, last && trainer->gradient ? gradient_ready : NULL, trainer->gradient, error) &&
+           trainer->kernels->download(model->context, record->loss + first, model->loss, batch.count * sizeof(float),
                                       error) &&
            trainer->kernels->download(model->context, record->label_rank + first, model->label_rank,
-                                      count * sizeof(int32_t), error) &&
-           PROFILED("backward",
-                    model_backward(model, count, true, last ? gradient_ready : NULL, trainer->gradient, error)) &&
+                                      batch.count * sizeof(int32_t), error) &&
            input_prefetch(trainer->input, &trainer->window.data_wait_s, error);
 }
 

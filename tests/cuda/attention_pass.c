@@ -1,6 +1,6 @@
 /* attention_pass TOKENS forward|statistics|backward|standard [HEAD_DIM]: one pass of QUEST attention, batch 1, 3 heads,
- * head_dim 64 unless given, bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward pass
- * first; standard is the forward pass of standard attention.) */
+ * head_dim 64 unless given, bfloat16, for attention_counts.py to count in the simulator. (backward runs the forward
+ * pass first; standard is the forward pass of standard attention.) */
 #include "tests/cuda/device_attention.h"
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* A library for LD_PRELOAD that pretends what no test machine has. PRETEND:
  *   no_lt        cuBLASLt has no algorithm for any product
- *   count        (nothing, but says at the end how many products cuBLASLt was given)
+ *   count        (nothing, but says at the end how many products cuBLASLt was given, and how many graphs were launched)
+ *   fast_gpu     the same, and all that is timed on the GPU took a nanosecond
  *   no_nccl      no NCCL is installed
  *   no_cublas    no cuBLASLt is installed
  *   no_driver, old_driver   there is no driver; it is for CUDA 12.4
@@ -54,11 +55,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t lt, cublasLtMatmu
                 : CUBLAS_STATUS_NOT_INITIALIZED;
 }
 
-static unsigned products;
+static unsigned products, graphs;
 
-static void say_products(void)
+static void say_counts(void)
 {
-    fprintf(stderr, "pretend: %u products\n", products);
+    fprintf(stderr, "pretend: %u products, %u graphs\n", products, graphs);
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t lt, cublasLtMatmulDesc_t operation, const void *alpha, const void *a,
@@ -69,11 +70,29 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t lt, cublasLtMatmulDesc_t operatio
 {
     __typeof__(cublasLtMatmul) *real;
     find(&real, "cublasLtMatmul");
-    if (pretends("count") && products++ == 0)
-        atexit(say_products);
+    if ((pretends("count") || pretends("fast_gpu")) && products++ == 0)
+        atexit(say_counts);
     return real ? real(lt, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algorithm,
                        workspace, workspace_bytes, stream)
                 : CUBLAS_STATUS_NOT_INITIALIZED;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    __typeof__(cudaGraphLaunch) *real;
+    find(&real, "cudaGraphLaunch");
+    graphs++;
+    return real ? real(graph, stream) : cudaErrorNotSupported;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    __typeof__(cudaEventElapsedTime) *real;
+    find(&real, "cudaEventElapsedTime");
+    cudaError_t status = real ? real(ms, from, to) : cudaErrorNotSupported;
+    if (pretends("fast_gpu"))
+        *ms = 1e-6F;
+    return status;
 }
 
 void *dlopen(const char *name, int mode)

@@ -241,7 +241,7 @@ END
         GPUSIM_STATS=$PWD/$iterations.stats.json pretend count on cuda 1 "${step[@]}" --iterations $iterations \
             >$iterations.json 2>$iterations.log
         json $iterations.stats.json 'sum(kernel["launches"] for kernel in d["kernels"])' >$iterations.kernels
-        sed -n 's/^pretend: \([0-9]*\) products/\1/p' $iterations.log >$iterations.products
+        sed -n 's/^pretend: \([0-9]*\) products.*/\1/p' $iterations.log >$iterations.products
     done
     for what in kernels products; do # what two steps more add
         counted=$((($(cat 3.$what) - $(cat 1.$what)) / 2))

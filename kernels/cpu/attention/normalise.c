@@ -85,8 +85,7 @@ ALWAYS_INLINE float standardise(struct row *row, size_t head_dim)
     return rstd;
 }
 
-ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t head_dim,
-                            enum dtype dtype)
+ALWAYS_INLINE void row_dots(float *dots, struct rows a, struct rows b, size_t rows, size_t head_dim, enum dtype dtype)
 {
     for (size_t i = 0; i < rows; i++) {
         struct row left, right;

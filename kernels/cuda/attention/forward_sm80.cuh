@@ -15,8 +15,7 @@ template <bool STATISTICS> constexpr float safe_exponent = STATISTICS ? 16.0f : 
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
 
 /* No register is left on sm_80 or sm_90 to keep addresses in: they are worked out at each use, step by step. */
-template <int D, bool STATISTICS>
-constexpr bool forward_is_tight = STATISTICS ? D > 64 && D <= 96 : D == 48 || D < 32;
+template <int D, bool STATISTICS> constexpr bool forward_is_tight = STATISTICS ? D > 64 && D <= 96 : D == 48 || D < 32;
 
 template <int D> struct forward_layout {
     static constexpr int tiles = D > 96 ? 1 : 2; /* of 16 queries, a warp */

@@ -8,7 +8,7 @@ from .day import Day
 
 SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "WarpStateStats", "Occupancy")
 # Kernels to skip in the range, so that a block in the middle comes: about 10 a block forward, 20 backward.
-RANGES = {"forward": ("timed forward", 45, 14), "backward": ("timed backward", 90, 26)}
+RANGES = {"forward": ("timed pass/forward", 45, 14), "backward": ("timed pass/backward", 90, 26)}
 METRICS = {
     "time": "gpu__time_duration.sum",
     "memory": "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
@@ -45,7 +45,8 @@ def kernels(text):
 
 def profile(day: Day):
     preset, batch = day.sizes.profile
-    program = day.bench("step", "--preset", preset, "--batch", batch, "--iterations", 1, "--warmup", 2)
+    program = day.bench("step", "--preset", preset, "--batch", batch, "--iterations", 1, "--warmup", 2,
+                        "--graph", "off")
     for name, (included, skip, count) in RANGES.items():
         report = day.out / f"ncu_{name}.ncu-rep"
         filters = ["--nvtx", "--nvtx-include", f"{included}/", "--launch-skip", skip, "--launch-count", count]
