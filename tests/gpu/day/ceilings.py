@@ -2,6 +2,7 @@
 import json
 import time
 
+from . import step_speed
 from .day import Day
 
 EXPECTED_COPY_GB_PER_S = 3000.0  # an H100's, where nothing was measured
@@ -14,9 +15,13 @@ def copy_gb_per_s(day):
 def wait_for_quiet(day, longest_s):
     """PyTorch's side was told when to be done; what it still compiles would disturb the timings."""
     end = time.time() + longest_s
-    while time.time() < end and not (day.signals / "idle").exists():
+    while time.time() < end and not _quiet(day):
         time.sleep(0.05)
-    day.check("PyTorch's side is quiet", (day.signals / "idle").exists())
+    day.check("PyTorch's side is quiet", _quiet(day))
+
+
+def _quiet(day):
+    return (day.signals / "idle").exists() or not step_speed.peers_run(day)
 
 
 def ceilings(day: Day):

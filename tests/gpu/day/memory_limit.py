@@ -1,4 +1,6 @@
 """Step limits: NCCL at one rank, and batches at the limit that the memory plan names."""
+import json
+
 from . import step_speed
 from .day import Day, reason
 
@@ -10,6 +12,10 @@ def nccl_alone(day):
         day.check("NCCL at one rank: this build does not offer it", True, reason(outcome))
     else:
         day.check_run("NCCL at one rank", outcome)
+        for line in outcome.stdout.splitlines():
+            entry = json.loads(line) if line.startswith("{") else {}
+            if "nccl" in entry:
+                day.check(f"NCCL at one rank: {entry['nccl']}", entry["result"] == "ok", f"{entry['seconds']} s")
 
 
 def _step(day, preset, batch):

@@ -23,6 +23,15 @@ def _parents():
     return parents
 
 
+def runs(pid):
+    """Whether it is there and has not ended (nobody may have asked for its status yet)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def descendants(root):
     """`root` and all below it: some, such as mpirun's ranks, leave their parent's group."""
     parents, found = _parents(), [root]

@@ -1,6 +1,7 @@
 """Steps step, peers and step_peers: whole training steps, beside timm's models by PyTorch at the same batches.
 
 PyTorch starts early, compiles while the tests run, and then waits for the file `go`, which lists what it is to measure:
+    signals/pid    of PyTorch's side
     signals/idle   it is quiet from now on
     signals/go     lines "preset batch"
     signals/done   it has written models.jsonl to its end"""
@@ -9,6 +10,7 @@ import os
 import re
 import time
 
+from . import processes
 from .day import Day, MemoryWatch, reason
 
 COMPILE_UNTIL_S = 110  # of the day; a model takes about 40 s, and at about 150 s timing begins
@@ -80,8 +82,14 @@ def peers_in_background(day: Day):
     day.signals.mkdir(exist_ok=True)
     until = day.options.begin_s + COMPILE_UNTIL_S
     compiled = ",".join(f"{preset}:{batch}" for preset, batch in day.sizes.compiled)
+    (day.signals / "pid").write_text(f"{os.getpid()}")
     command = day.peers("models", "--signals", day.signals, "--compile", compiled, "--until", until)
     os.execvp(command[0], command)
+
+
+def peers_run(day):
+    pid = day.signals / "pid"
+    return pid.exists() and processes.runs(pid.read_text())
 
 
 def _wanted(day):
@@ -98,8 +106,9 @@ def peers(day: Day):
     partial.rename(day.signals / "go")
     results, taken = day.signals / "models.jsonl", 0
     while day.left_s() > 1:
-        ended = (day.signals / "done").exists()
-        lines = results.read_text().splitlines() if results.exists() else []
+        ended = (day.signals / "done").exists() or not peers_run(day)
+        text = results.read_text() if results.exists() else ""
+        lines = text[:text.rfind("\n") + 1].splitlines()
         for line in lines[taken:]:
             _take(day, json.loads(line))
         taken = len(lines)
