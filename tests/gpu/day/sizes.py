@@ -95,7 +95,7 @@ DAY = Sizes(
         "fp32": 1e-3,
         "bf16": 2e-2
     })), resume_at=20, workers=(1, 8,
-                                16), loader_s=4, photographs=512, photograph_size=256, feed_config=FEED, feed_steps=60)
+                                16), loader_s=4, photographs=384, photograph_size=256, feed_config=FEED, feed_steps=60)
 
 REHEARSAL = Sizes(
     parity_kinds=("quest", ), sanitizer=_sanitizer((50, ), (50, ), ("loss", )), copy_mib=1, product=64, tokens=(65, ),
