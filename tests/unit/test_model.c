@@ -154,7 +154,7 @@ static void expect_nonfinite(size_t block, size_t offset, size_t count, float va
     struct error error;
     bool found;
     char name[128];
-    long layer;
+    long layer = -1;
     open_fixture(&fixture, ATTENTION_QUEST, 0, false);
     loss_of(&fixture, false);
     assert_true(model_find_nonfinite(fixture.model, BATCH, &found, name, sizeof name, &layer, &error));
@@ -203,7 +203,7 @@ static void an_overflow_in_gelu_is_found_there(void **state)
     struct error error;
     bool found;
     char name[128];
-    long layer;
+    long layer = -1;
     open_fixture(&fixture, ATTENTION_QUEST, 0, false);
     struct model *model = fixture.model;
     loss_of(&fixture, false);
