@@ -8,6 +8,12 @@
 
 /* ---- turns: the blocks of a head add to its dQ in the order of their keys ---- */
 
+/* __threadfence() without its total order over all fences, which nothing here needs. */
+static __device__ __forceinline__ void fence_device()
+{
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+
 /* By one warp: returns when the same warp of the block before has left the parts of `chunks` chunks. That block has
  * begun before this one (the kernel gives out places in the order in which blocks begin), so it is not waited for in
  * vain. */
@@ -16,7 +22,7 @@ static __device__ __forceinline__ void await_turn(const unsigned *turn, unsigned
     if (lane == 0) {
         while (*reinterpret_cast<const volatile unsigned *>(turn) < chunks)
             __nanosleep(100);
-        __threadfence();
+        fence_device();
     }
     __syncwarp();
 }
@@ -25,7 +31,7 @@ static __device__ __forceinline__ void pass_turn(unsigned *turn, unsigned chunks
 {
     __syncwarp();
     if (lane == 0) {
-        __threadfence();
+        fence_device();
         *reinterpret_cast<volatile unsigned *>(turn) = chunks;
     }
 }
@@ -57,7 +63,7 @@ static __device__ __forceinline__ void write_halves(bfloat16 *to, uint32_t left,
 
 /* A task of one warp: dQ of TILES x 16 queries, `columns` of their columns. */
 template <int D, int CHUNK, int TILES> struct dq_task {
-    static constexpr int columns = D % 32 == 0 ? 32 : 16, loads = columns / 16;
+    static constexpr int columns = D == 64 && CHUNK == 64 ? 32 : 16, loads = columns / 16;
     static constexpr int key_step = 16 * rows_of<D>::bytes, slopes_step = 16 * rows_of<CHUNK>::bytes;
     float sum[TILES][2 * loads][4];
     uint32_t slopes[TILES], keys[loads]; /* where the lane's next matrices lie */

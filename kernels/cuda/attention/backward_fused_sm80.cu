@@ -5,7 +5,7 @@
  * the probabilities, rounded, are then the left operand of dV += P^T dO as they stand, and likewise dS for dK. Two
  * tiles of 16 keys a warp halve what it reads of Q and dO: shared memory's speed bounds the kernel.
  *
- *   shared memory (W warps; head_dim 64, W = 7: 121 KiB)
+ *   shared memory (W warps; head_dim 64, W = 7: 127 KiB)
  *   +-----------------------+
  *   | keys   [32 W][D]      |  left operand of the logits; right operand of dQ; at the end dK and dV on their way out
  *   | stage 0: Q, dO [64][D]|  a chunk of queries
@@ -14,22 +14,23 @@
  *   | raw    [64][2]        |  logsumexp, and delta where it is given, of the next chunk as they lie in memory
  *   | rows 0, 1             |  float4 [32]: -logsumexp (base 2) and -delta of two neighbouring queries
  *   | slopes 0, 1           |  dS^T [32 W][64] of this chunk and the last one; before the loop the values pass through
+ *   | columns [32 W]        |  factor and bias of the keys' logits
  *   +-----------------------+
  *
  * The transposed slopes of a chunk go to shared memory, and while the next chunk is worked on the block also multiplies
- * them with its keys: dQ of 64 queries is 2 x D/32 products of [32, 32 W] and [32 W, 32], one a warp. One barrier a
- * chunk. Up to 256 tokens one block has all keys (SINGLE): dQ is complete then. Else the blocks of a head add their
- * parts to float32 sums in memory in the order of their keys, each warp after the same warp of the block before: always
- * the same bits. The last one writes dQ.
+ * them with its keys: dQ of 64 queries is 4 products (D = 16: 2) of 32 queries and D / 2 columns, one a warp. One
+ * barrier a chunk. Up to 256 tokens one block has all keys (SINGLE): dQ is complete then. Else the blocks of a head add
+ * their parts to float32 sums in memory in the order of their keys, each warp after the same warp of the block before:
+ * always the same bits. The last one writes dQ.
  *
  * A key's logits have a factor f (QUEST's 1 / |k|, in base 2), by which dS has to be multiplied for dK and for dQ.
  * Instead the probabilities are made with it, a P with a = f ln 2: the logits start from log2(a) / f, dV is divided by
  * a at the end. What the normalisation of a key takes away, k (k . dK) / |k|^2, is subtracted from dK in registers. dP
  * starts from -delta instead of 0.
  *
- * Cost of a head of N tokens, n = 16 ceil(N / 16), B blocks: 10 n n D tensor FLOP; (5 + 3 B) N D bfloat16 where
- * B = 1, else (5 + 2 B) N D bfloat16 and 2 (B - 1) N D float32. Blocks a multiprocessor at head_dim 64, 7 warps: one on
- * sm_80 and sm_90 (up to 255 registers). */
+ * Cost of a head of N tokens, n = 16 ceil(N / 16), B blocks: 10 n n D tensor FLOP; 8 N D bfloat16 where B is 1, else
+ * (5 + 2 B) N D bfloat16 and 2 (B - 1) N D float32. Blocks a multiprocessor at head_dim 64, 7 warps: one on sm_80 and
+ * sm_90 (up to 255 registers). */
 #include "kernels/cuda/attention/backward_fused_queries_sm80.cuh"
 
 /* ---- a chunk meets the keys ---- */
