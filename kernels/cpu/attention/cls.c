@@ -73,14 +73,14 @@ static void mix(float *sum, const float *weights, struct rows rows, size_t count
         mix_rows(sum, weights, rows, count, head_dim, DTYPE_BFLOAT16);
 }
 
-/* out [count][head_dim] = weight of each row times the one row x. */
+/* out [count][attention_width(head_dim)] = weight of each row times the one row x. */
 static void outer(float *restrict out, const float *restrict weights, const void *x, size_t count, size_t head_dim,
                   enum dtype dtype)
 {
-    float row[MAXIMUM_HEAD_DIM];
+    float row[ATTENTION_MOST_HEAD_DIM];
     for (size_t i = 0; i < head_dim; i++)
         row[i] = load(x, i, dtype);
-    for (size_t j = 0; j < count; j++, out += head_dim)
+    for (size_t j = 0; j < count; j++, out += attention_width(head_dim))
         for (size_t i = 0; i < head_dim; i++)
             out[i] = weights[j] * row[i];
 }
