@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "kernels/attention_cls.h"
+#include "kernels/device_memory.h"
 #include "kernels/launches.h"
 #include "src/base/error.h"
 
@@ -207,7 +208,7 @@ struct residual_layernorm_backward {
 typedef bool residual_layernorm_backward_op(struct context *ctx, const struct residual_layernorm_backward *op,
                                             struct error *error);
 
-/* ---- attention ---- */
+/* ---- attention; for the CLS query alone: attention_cls.h ---- */
 
 /* softmax(logits of the kind) V, fused: no [tokens, tokens] matrix of a whole batch is ever stored.
  *   qkv        T [batch, tokens, 3, heads, head_dim], the packed projection
@@ -228,8 +229,6 @@ struct attention_backward {
     const struct attention_shape *shape;
 };
 typedef bool attention_backward_op(struct context *ctx, const struct attention_backward *op, struct error *error);
-
-/* The same for the CLS query alone: attention_cls.h. */
 
 /* ---- GELU, exact: x * (1 + erf(x / sqrt 2)) / 2, with the bias of the product before it ---- */
 
@@ -339,14 +338,6 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(find_nonfinite)
 /* clang-format on */
 
-/* A device's memory as it says itself, bytes. */
-struct device_memory {
-    size_t total, free;
-    /* What this process has taken since the context was opened, whichever of its libraries asked for it; on the CPU the
-     * most that was ever resident of it. */
-    size_t taken;
-};
-
 struct kernels {
     const char *name; /* "cpu", "cuda" */
     /* Ops run on the host's cores and in its memory, which all ranks of the host share. */
@@ -368,10 +359,8 @@ struct kernels {
      * have (not the lower boost clock of data sheets: docs/products.md); 0 where unknown. */
     void (*limits)(struct context *ctx, double *flops, double *bytes_per_s);
     bool (*memory_available)(struct context *ctx, size_t *bytes, struct error *error);
-    bool (*memory_state)(struct context *ctx, struct device_memory *memory, struct error *error);
-    /* Who else holds memory of the device, for a message: "process 4711 (python3) holds 70000 MiB of it"; "" where
-     * that is nobody or nothing to speak of. */
-    void (*memory_holders)(struct context *ctx, char *text, size_t text_bytes);
+    memory_state_of *memory_state;
+    memory_holders_text *memory_holders;
     /* Device memory, 64-byte aligned, filled with zeros; `what` names it in the error. */
     bool (*allocate)(struct context *ctx, void **memory, size_t bytes, const char *what, struct error *error);
     void (*release)(struct context *ctx, void *memory);
