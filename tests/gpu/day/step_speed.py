@@ -13,7 +13,7 @@ import time
 from . import processes
 from .day import Day, MemoryWatch, reason
 
-COMPILE_UNTIL_S = 110  # of the day; a model takes about 40 s, and at about 150 s timing begins
+COMPILE_UNTIL_S = 130  # of the day; a model takes about 40 s, and timing begins soon after
 
 
 def largest_batch(day, preset):
