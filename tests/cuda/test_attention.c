@@ -192,6 +192,29 @@ static void chunks_of_all_norms_match_float64(void **state)
         }
 }
 
+/* One infinite query: its own row is lost, the others are not, and the statistics show it. */
+static void an_infinite_query_shows(void **state)
+{
+    (void)state;
+    static const enum attention_kind kinds[] = {ATTENTION_STANDARD, ATTENTION_QUEST};
+    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
+        struct trial trial;
+        struct attention_shape shape = {kinds[kind], 1, 150, 1, 64};
+        trial_new(&trial, shape, DTYPE_BFLOAT16, 1);
+        tensor_put(&trial.qkv, qkv_index(&shape, 0, 70, 0, 0) + 9, INFINITY);
+        tensor_up(&trial.qkv);
+        trial_forward(&trial, true);
+        assert_true(isinf(trial.statistics[0][STATISTIC_LOGIT_MAX]));
+        assert_true(isinf(trial.statistics[0][STATISTIC_Q_MAX]));
+        for (size_t t = 0; t < shape.tokens; t++) {
+            assert_true(isfinite(tensor_get(&trial.logsumexp, t)) == (t != 70));
+            for (size_t i = 0; i < shape.head_dim; i++)
+                assert_true(isfinite(tensor_get(&trial.out, out_index(&shape, 0, t, 0) + i)) == (t != 70));
+        }
+        trial_free(&trial);
+    }
+}
+
 /* Backward, several blocks have the keys of a head and add to its dQ in turn. */
 static void long_sequences_match_float64(void **state)
 {
@@ -308,6 +331,7 @@ int main(void)
         cmocka_unit_test(other_head_dims_match_float64),
         cmocka_unit_test(long_sequences_of_other_head_dims_match_float64),
         cmocka_unit_test(other_head_dims_are_refused),
+        cmocka_unit_test(an_infinite_query_shows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,8 @@
  * No running maximum: exponentials are taken relative to a `reference` for each query, 0 at first, as long as |q| |k|
  * cannot pass it by 2^80 (QUEST: asked once, |k| being 1; else once a chunk). For a chunk that could, its products are
  * made twice, first to find the maxima; references move, with the rescaling of the output that this needs, where one is
- * passed by 2^8. Sums and outputs have ample range in float32.
+ * passed by 2^8. Sums and outputs have ample range in float32. (Logits above 2^30 become NaN: a product is not rounded
+ * before the reference is taken from it, and what rounding would have taken away is then too large an exponent.)
  *
  * Cost of a head with N tokens, d = head_dim, n = 16 ceil(N / 16), m = 8 ceil(N / 8): 4 n m d tensor FLOP and 4 d n for
  * each norm of 16 rows; (4 N d) * 2 + 4 N bytes up to 288 tokens, K and V once more for every further 288 queries.

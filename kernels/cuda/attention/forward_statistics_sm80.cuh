@@ -178,7 +178,9 @@ static __device__ __forceinline__ float largest_logit(forward_rows<D, true> &row
         for (int i = 0; i < 2; i++) {
             uint32_t two = rows.top[t][i];
             float largest = fmaxf(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000));
-            logit = fmaxf(logit, log2_fast(largest) - rows.shift[t][i]);
+            /* A reference that has moved is a logit itself: infinite ones leave no exponential. */
+            float least = rows.shift[t][i] != 0 ? 0.0f : -INFINITY;
+            logit = fmaxf(logit, fmaxf(log2_fast(largest), least) - rows.shift[t][i]);
         }
     return warp_largest(logit);
 }
