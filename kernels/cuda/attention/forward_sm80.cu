@@ -99,34 +99,26 @@ static __device__ __forceinline__ void load_queries(uint32_t (&queries)[forward_
 }
 
 /* |q|^2 of the warp's queries; kept for statistics and where each chunk asks for them. */
-template <int D, bool STATISTICS, int TILES>
+template <int D, int TILES>
 static __device__ __forceinline__ void
 take_squares(float (&squares)[TILES][2], const uint32_t (&queries)[TILES][D / 16][4],
              const attention_operands<bfloat16> &in, const forward_place<D> &place)
 {
 #pragma unroll
     for (int t = 0; t < TILES; t++)
-        if (place.first_query + t * 16 < in.tokens) {
-            if (STATISTICS)
-                rounded_square_norms(squares[t][0], squares[t][1], queries[t], two_ones());
-            else
-                square_norms(squares[t][0], squares[t][1], queries[t], place.at);
-        }
+        if (place.first_query + t * 16 < in.tokens)
+            square_norms(squares[t][0], squares[t][1], queries[t], place.at);
     place.kept(place.warp)->squares[place.at.lane] =
         place.owns_query(in.tokens) ? own_row(squares, place.at.pair) : -0.0f;
 }
 
 template <int D, bool STATISTICS> static __device__ __forceinline__ void start_rows(forward_rows<D, STATISTICS> &rows)
 {
-    rows.ones = two_ones();
 #pragma unroll
     for (int t = 0; t < forward_layout<D>::tiles; t++) {
 #pragma unroll
-        for (int c = 0; c < 4; c++)
-            rows.sum[t][c] = 0;
-#pragma unroll
         for (int i = 0; i < 2; i++) {
-            rows.shift[t][i] = rows.entropy[t][i] = 0;
+            rows.shift[t][i] = rows.sum[t][i] = rows.entropy[t][i] = 0;
             rows.top[t][i] = 0;
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
@@ -153,7 +145,7 @@ chunk_is_safe(forward_rows<D, STATISTICS> &rows, const typename forward_layout<D
                                                                                 place.at.lane);
     float4 kept = *reinterpret_cast<const float4 *>(place.kept(place.warp)->squares + place.at.group * 4);
     float squares[2][2] = {{kept.x, kept.y}, {kept.z, kept.w}};
-    if (exponents_are_safe<TILES>(squares, rows.shift, key_square, safe_exponent<STATISTICS>, in))
+    if (exponents_are_safe<TILES>(squares, rows.shift, key_square, in))
         return true;
 #pragma unroll
     for (int t = 0; t < TILES; t++)
@@ -188,13 +180,7 @@ finish_rows(bfloat16 *out, float *logsumexp, const forward_rows<D, STATISTICS> &
 {
     constexpr int tile_count = forward_layout<D>::tiles;
     lane_position at = place.at;
-    float sums[tile_count][2];
-#pragma unroll
-    for (int t = 0; t < tile_count; t++)
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            sums[t][i] = rows.sum[t][2 * i];
-    float sum = STATISTICS ? own_row(sums, at.pair) : own_row_sum(sums, at.pair), inverse = __fdividef(1.0f, sum);
+    float sum = own_row_sum(rows.sum, at.pair), inverse = __fdividef(1.0f, sum);
     float log_sum = log2_fast(sum);
     if (place.owns_query(in.tokens))
         logsumexp[((size_t)place.image * in.heads + place.head) * in.tokens + place.first_query + place.own_query()] =
@@ -252,11 +238,10 @@ __global__ void __launch_bounds__(32 * forward_warps<padded<HEAD_DIM>, STATISTIC
     load_queries(queries, place);
     ring.take_columns(0, squares_wanted, in, place.at);
     float squares[layout::tiles][2] = {};
-    take_squares<D, STATISTICS>(squares, queries, in, place);
+    take_squares<D>(squares, queries, in, place);
     forward_rows<D, STATISTICS> rows;
     start_rows(rows);
-    place.kept(place.warp)->safe =
-        in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, safe_exponent<STATISTICS>, in);
+    place.kept(place.warp)->safe = in.normalise_keys && exponents_are_safe<layout::tiles>(squares, rows.shift, 1, in);
     /* All blocks of a head meet the same keys: the last warp of the first block counts them. */
     lane_norms keys;
     int key_chunks = STATISTICS && blockIdx.x == 0 && place.warp == place.warps - 1 ? chunks : 0;

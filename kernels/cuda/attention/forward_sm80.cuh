@@ -6,16 +6,15 @@
 #include "kernels/cuda/attention/chunks_sm80.cuh"
 
 /* Exponents, base 2: how far a logit may pass the reference before that moves, and how large one may be at all. With
- * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values.
- * Statistics want smaller ones: a row's mean exponent is off by its size times an error of the sum, 2^-9 at most. */
-constexpr float REFERENCE_SLACK = 8.0f;
-template <bool STATISTICS> constexpr float safe_exponent = STATISTICS ? 16.0f : 80.0f;
+ * 2^80, a million keys and values up to 2^27 nothing overflows; the smallest, 2^-80, leaves 46 bits for the values. */
+constexpr float REFERENCE_SLACK = 8.0f, SAFE_EXPONENT = 80.0f;
 
 /* 8 warps leave 255 registers a thread, 9 leave 168: enough without statistics, and all of 257 tokens. */
 template <int D, bool STATISTICS> constexpr int forward_warps = D > 64 || STATISTICS ? 8 : 9;
 
-/* No register is left on sm_80 or sm_90 to keep addresses in: they are worked out at each use, step by step. */
-template <int D, bool STATISTICS> constexpr bool forward_is_tight = STATISTICS ? D > 64 && D <= 96 : D == 48 || D < 32;
+/* No register is left on sm_80 or sm_90 to keep addresses in (below 64, none of those that ptxas settles for): they are
+ * worked out at each use, step by step. */
+template <int D, bool STATISTICS> constexpr bool forward_is_tight = D < 64 || (STATISTICS && D > 64 && D <= 96);
 
 template <int D> struct forward_layout {
     static constexpr int tiles = D > 96 ? 1 : 2; /* of 16 queries, a warp */
@@ -29,22 +28,11 @@ template <int D> struct forward_layout {
 template <int D, bool STATISTICS> struct forward_rows {
     float out[forward_layout<D>::tiles][D / 8][4];
     float shift[forward_layout<D>::tiles][2]; /* -reference */
-    /* Sums of exponentials at [t][2 i]. Without statistics this lane's part, added in float32. With statistics, which
-     * make additions scarce and not products, the sums of the rounded exponentials, as a product with ones: whole. */
-    float sum[forward_layout<D>::tiles][4];
-    float entropy[forward_layout<D>::tiles]
-                 [2]; /* with statistics: this lane's part of the sum of 2^exponent * exponent */
-    uint32_t top[forward_layout<D>::tiles][2]; /* with statistics: its two largest 2^exponent, bfloat16 x2 */
-    uint32_t ones;                             /* with statistics: bfloat16 x2 */
+    float sum[forward_layout<D>::tiles][2];   /* this lane's part of the sum of 2^exponent */
+    /* With statistics: this lane's part of the sum of 2^exponent * exponent, its two largest 2^exponent, bfloat16. */
+    float entropy[forward_layout<D>::tiles][2];
+    uint32_t top[forward_layout<D>::tiles][2];
 };
-
-/* 1 twice in bfloat16, as a number that stays in its register: a constant operand is moved there each time. */
-static __device__ __forceinline__ uint32_t two_ones()
-{
-    uint32_t ones;
-    asm("mov.b32 %0, 0x3f803f80;" : "=r"(ones));
-    return ones;
-}
 
 static __device__ __forceinline__ uint32_t largest_of_two(uint32_t a, uint32_t b)
 {
@@ -53,12 +41,11 @@ static __device__ __forceinline__ uint32_t largest_of_two(uint32_t a, uint32_t b
     return y;
 }
 
-/* Whether no logit of the first TILES tiles can pass its reference by more than `limit`: |q.k| <= |q| |k|.
+/* Whether no logit of the first TILES tiles can pass its reference by more than SAFE_EXPONENT: |q.k| <= |q| |k|.
  * `squares` are |q|^2, `key_square` is the largest |k|^2, 1 where keys are normalised. */
 template <int TILES, int A, int B>
 static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)[A][2], const float (&shift)[B][2],
-                                                          float key_square, float limit,
-                                                          const attention_operands<bfloat16> &in)
+                                                          float key_square, const attention_operands<bfloat16> &in)
 {
     float most = -INFINITY;
 #pragma unroll
@@ -66,7 +53,7 @@ static __device__ __forceinline__ bool exponents_are_safe(const float (&squares)
 #pragma unroll
         for (int i = 0; i < 2; i++)
             most = fmaxf(most, sqrt_fast(squares[t][i] * key_square) * (in.scale * LOG2_E) + shift[t][i]);
-    return __all_sync(0xffffffffu, most <= limit);
+    return __all_sync(0xffffffffu, most <= SAFE_EXPONENT);
 }
 
 /* Moves every row's reference up to the largest logit of a chunk, `tops` of all lanes, where that is larger. */
@@ -81,13 +68,11 @@ static __device__ __forceinline__ void move_references(forward_rows<D, STATISTIC
             float shrink = exp2_fast(-rise);
             rows.shift[t][i] = shift;
             if (STATISTICS) {
-                /* Each of four lanes takes its part of what the smaller exponents take away. */
-                rows.entropy[t][i] = (rows.entropy[t][i] - 0.25f * rise * rows.sum[t][2 * i]) * shrink;
-                rows.sum[t][2 * i + 1] *= shrink;
+                rows.entropy[t][i] = (rows.entropy[t][i] - rise * rows.sum[t][i]) * shrink;
                 /* A new reference is itself among these keys: the largest exponential so far is the next one. */
                 rows.top[t][i] = rise > 0 ? 0 : rows.top[t][i];
             }
-            rows.sum[t][2 * i] *= shrink;
+            rows.sum[t][i] *= shrink;
 #pragma unroll
             for (int j = 0; j < D / 8; j++) {
                 rows.out[t][j][2 * i] *= shrink;
@@ -109,28 +94,11 @@ static __device__ __forceinline__ void exponentiate(float (&logits)[TILES][2][4]
             for (int c = 0; c < 4; c++) {
                 float exponent = fmaf(logits[t][n][c], c % 2 ? column[n].y : column[n].x, rows.shift[t][c / 2]);
                 float exponential = exp2_fast(exponent);
+                rows.sum[t][c / 2] += exponential;
                 if (STATISTICS)
                     rows.entropy[t][c / 2] = fmaf(exponential, exponent, rows.entropy[t][c / 2]);
-                else
-                    rows.sum[t][c / 2 * 2] += exponential;
                 logits[t][n][c] = exponential;
             }
-}
-
-/* Sums and largest ones of packed exponentials. */
-template <int D, int TILES, int HALVES>
-static __device__ __forceinline__ void summarise(forward_rows<D, true> &rows, const uint32_t (&exponentials)[TILES][4])
-{
-#pragma unroll
-    for (int t = 0; t < TILES; t++) {
-        if (HALVES == 2)
-            multiply_add(rows.sum[t], exponentials[t], rows.ones, rows.ones);
-        else
-            multiply_add_half(rows.sum[t], exponentials[t], rows.ones);
-#pragma unroll
-        for (int c = 0; c < 2 * HALVES; c++)
-            rows.top[t][c % 2] = largest_of_two(rows.top[t][c % 2], exponentials[t][c]);
-    }
 }
 
 /* Where a lane reads keys and columns of a chunk. Values lie a constant further than keys: both are read in the order
@@ -208,10 +176,11 @@ static __device__ __forceinline__ void attend(forward_rows<D, STATISTICS> &rows,
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
-        for (int c = 0; c < 2 * HALVES; c++)
+        for (int c = 0; c < 2 * HALVES; c++) {
             exponentials[t][c] = pack_bf16(logits[t][c / 2][c % 2 * 2], logits[t][c / 2][c % 2 * 2 + 1]);
-    if constexpr (STATISTICS)
-        summarise<D, TILES, HALVES>(rows, exponentials);
+            if (STATISTICS)
+                rows.top[t][c % 2] = largest_of_two(rows.top[t][c % 2], exponentials[t][c]);
+        }
     multiply_values<D, TILES, HALVES, ROW>(rows, exponentials, place);
 }
 

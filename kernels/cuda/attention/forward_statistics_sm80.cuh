@@ -130,24 +130,6 @@ static __device__ __forceinline__ float largest_key_square(const RING &ring, int
     return __int_as_float(warp_largest(__float_as_int(largest)));
 }
 
-/* |q|^2 of 16 queries as square_norms gives them, but of sums that are rounded to bfloat16 before the last 16 are
- * added: one product instead of 2 D / 16, and norms that are off by some 2e-4, which the logits never see. */
-template <int STEPS>
-static __device__ __forceinline__ void rounded_square_norms(float &low, float &high, const uint32_t (&rows)[STEPS][4],
-                                                            uint32_t ones)
-{
-    uint32_t squares[4] = {};
-#pragma unroll
-    for (int k = 0; k < STEPS; k++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            asm("fma.rn.bf16x2 %0, %1, %1, %0;" : "+r"(squares[i]) : "r"(rows[k][i]));
-    float sums[4];
-    multiply(sums, squares, ones, ones, 0, 0, 0, 0);
-    low = sums[0];
-    high = sums[2];
-}
-
 /* ---- logits ---- */
 
 /* The largest logit of a warp's queries, base 2. `plain`: no reference has moved. */
