@@ -12,12 +12,19 @@ def losses(run):
     return {line["step"]: line["loss"] for line in lines if "grad_norm" in line}
 
 
-def distance(run, curve):
-    """Largest relative difference from the recorded losses; infinite where steps are missing."""
+def distance(run, curve, steps):
+    """Largest relative difference from the recorded losses in the first `steps`; infinite where a step is missing."""
     found, expected = losses(run), losses(curve)
     if found.keys() != expected.keys():
         return float("inf")
-    return max(abs(found[step] - expected[step]) / abs(expected[step]) for step in expected)
+    return max(abs(found[step] - expected[step]) / abs(expected[step]) for step in range(1, steps + 1))
+
+
+def compare(day, run, name, out, limit):
+    """The steps that are judged, and all."""
+    folder, curve = day.work / out, day.carried / "curves" / run.name
+    day.figure(f"{name}: loss beside the CPU's", distance(folder, curve, run.judged), "relative", f"<= {limit:g}")
+    day.figure(f"{name}: loss beside the CPU's, all steps", distance(folder, curve, run.steps), "relative")
 
 
 def train(day, run, out, *arguments, device="cuda", products=None):
@@ -38,8 +45,7 @@ def train_twice(day, run, precision, limit):
     setting = ("--set", f"train.precision={precision}")
     if not train(day, run, first, *setting):
         return
-    day.figure(f"{name}: loss beside the CPU's", distance(day.work / first, day.carried / "curves" / run.name),
-               "relative", f"<= {limit:g}")
+    compare(day, run, name, first, limit)
     if train(day, run, second, *setting, products=day.work / first / "products.jsonl"):
         files = [day.work / out / "checkpoints" / f"step_{run.steps:08d}.h5" for out in (first, second)]
         same = files[0].read_bytes() == files[1].read_bytes()
@@ -63,5 +69,4 @@ def training(day: Day):
     run = day.sizes.runs[0]
     if train(day, run, "resumed", "--max-steps", day.sizes.resume_at, device="cpu") and \
             train(day, run, "resumed", "--resume"):
-        error = distance(day.work / "resumed", day.carried / "curves" / run.name)
-        day.figure("resumed CPU to GPU: loss beside the CPU's", error, "relative", f"<= {run.precisions['fp32']:g}")
+        compare(day, run, "resumed CPU to GPU", "resumed", run.precisions["fp32"])
