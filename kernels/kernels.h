@@ -63,19 +63,31 @@ struct adamw {
 
 /* ---- input ---- */
 
-/* Patches as the loader cuts them to normalised activations:
- *   out     T      [batch, patches, channels, patch, patch] = value * scale[c] + shift[c]
- *   pixels  uint8  [batch, patches, patch, patch, channels]
- *   scale, shift  float32 [channels]  (1 / (255 std) and -mean / std)
- *   partner int32 [batch], weight float32 [batch, patches]: mixup and cutmix; patch p of image b becomes
- *           weight * image b + (1 - weight) * image partner[b]. Both NULL for none. */
+/* A rectangle of an image's pixels; height or width 0: none. */
+struct pixel_box {
+    int32_t top, left, height, width;
+};
+
+/* Patches as the loader cuts them to normalised activations, with random erasing, mixup and cutmix on the way:
+ *   out     T      [batch, patches, channels, patch, patch]
+ *   pixels  uint8  [batch, patches, patch, patch, channels]; the image is `columns` patches wide
+ *   scale, shift  float32 [channels]  (1 / (255 std) and -mean / std): normalised = pixel * scale[c] + shift[c]
+ *   erase [batch], sample uint64 [batch]: normalised numbers inside the box become N(0, 1), a function of seed, sample
+ *           and place alone (patches_noise, noise.h). Both NULL for none.
+ *   partner int32 [batch], weight float32 [batch], box [batch]: of the image itself, erased or not, and its partner
+ *           likewise: inside the box the partner's numbers, elsewhere the image's; without a box weight * image
+ *           + (1 - weight) * partner. All three NULL for none. */
 struct patches_normalise {
     void *out;
     const uint8_t *pixels;
     const float *scale, *shift;
+    const struct pixel_box *erase;
+    const uint64_t *sample;
+    uint64_t seed;
     const int32_t *partner;
     const float *weight;
-    size_t batch, patches, patch, channels;
+    const struct pixel_box *box;
+    size_t batch, patches, columns, patch, channels;
 };
 typedef bool patches_normalise_op(struct context *ctx, const struct patches_normalise *op, struct error *error);
 

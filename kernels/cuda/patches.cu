@@ -1,24 +1,53 @@
-/* uint8 patches to normalised activations, with mixup and cutmix (kernels.h): a transposition inside each patch, from
- * channels fastest to channels slowest.
+/* uint8 patches to normalised activations, with erasing, mixup and cutmix (kernels.h): a transposition inside each
+ * patch, from channels fastest to channels slowest.
  *
  *   one block, PATCHES_PER_BLOCK neighbouring patches of one image:
  *     1. their bytes to shared memory, in 16-byte loads: own[], and partner[] where an image is mixed in
  *     2. thread t writes the packs t, t + blockDim.x, ... of the output, gathering single bytes from shared memory
  *
- * A pack of the output may span channels and patches, so each of its numbers finds its own byte.
- * Traffic: 1 + sizeof(T) bytes a number, 2 + sizeof(T) with a partner. Limit on an A100: 2.0 TB/s. */
+ * A pack of the output may span channels and patches, so each of its numbers finds its own byte. Noise is computed
+ * where it is wanted, ten rounds of Philox a number. Traffic: 1 + sizeof(T) bytes a number, 2 + sizeof(T) with a
+ * partner. Limit on an A100: 2.0 TB/s. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/noise.h"
 
 enum { PATCHES_PER_BLOCK = 4, PATCHES_THREADS = 128, MOST_CHANNELS = 16 };
 
 struct patches_tensors {
     const uint8_t *pixels;
     const float *scale, *shift;
+    const pixel_box *erase; /* NULL: nothing is erased */
+    const uint64_t *sample;
+    uint64_t seed;
     const int32_t *partner; /* NULL: nothing is mixed in */
     const float *weight;
+    const pixel_box *box;
     size_t patches;
-    unsigned patch_area, channels, patch_dim;
+    unsigned columns, patch, patch_area, channels, patch_dim, height, width;
+};
+
+__device__ __forceinline__ bool inside(const pixel_box &box, unsigned y, unsigned x)
+{
+    return y - (unsigned)box.top < (unsigned)box.height && x - (unsigned)box.left < (unsigned)box.width;
+}
+
+/* An image as a block sees it: its box of noise, and what that noise is drawn from. */
+struct erased_image {
+    pixel_box box;
+    uint64_t sample;
+
+    __device__ __forceinline__ void load(const patches_tensors &t, size_t image)
+    {
+        box = t.erase[image];
+        sample = t.sample[image];
+    }
+    /* `number`, or noise where the place is erased. */
+    __device__ __forceinline__ float at(float number, const patches_tensors &t, unsigned channel, unsigned y,
+                                        unsigned x) const
+    {
+        return inside(box, y, x) ? patches_noise(t.seed, sample, (channel * t.height + y) * t.width + x) : number;
+    }
 };
 
 /* All threads of the block copy `bytes` from `from` to shared memory, where they start at *offset so that both sides
@@ -37,24 +66,32 @@ __device__ __forceinline__ const uint8_t *stage_bytes(uint8_t *shared, const uin
     return to;
 }
 
-template <typename T, int VEC, bool MIXED>
+template <typename T, int VEC, bool MIXED, bool ERASED>
 __global__ void __launch_bounds__(PATCHES_THREADS) patches_normalise_kernel(T *out, patches_tensors t)
 {
     extern __shared__ uint4 shared[];
-    __shared__ float scale[MOST_CHANNELS], shift[MOST_CHANNELS], weight[PATCHES_PER_BLOCK];
-    size_t image = blockIdx.y, first = blockIdx.x * (size_t)PATCHES_PER_BLOCK;
+    __shared__ float scale[MOST_CHANNELS], shift[MOST_CHANNELS];
+    size_t image = blockIdx.y, first = blockIdx.x * (size_t)PATCHES_PER_BLOCK, other = MIXED ? t.partner[image] : image;
     unsigned patches = (unsigned)min((size_t)PATCHES_PER_BLOCK, t.patches - first), bytes = patches * t.patch_dim;
     size_t start = (image * t.patches + first) * t.patch_dim;
     if (threadIdx.x < t.channels) {
         scale[threadIdx.x] = t.scale[threadIdx.x];
         shift[threadIdx.x] = t.shift[threadIdx.x];
     }
-    if (MIXED && threadIdx.x < patches)
-        weight[threadIdx.x] = t.weight[image * t.patches + first + threadIdx.x];
-    const uint8_t *own = stage_bytes((uint8_t *)shared, t.pixels + start, bytes), *partner = NULL;
+    float weight = MIXED ? t.weight[image] : 1.0f;
+    pixel_box box = {};
+    erased_image own_noise, partner_noise;
+    if (MIXED)
+        box = t.box[image];
+    if (ERASED) {
+        own_noise.load(t, image);
+        partner_noise.load(t, other);
+    }
+    bool cut = box.height > 0 && box.width > 0;
+    const uint8_t *own = stage_bytes((uint8_t *)shared, t.pixels + start, bytes), *partner = own;
     if (MIXED)
         partner = stage_bytes((uint8_t *)shared + (PATCHES_PER_BLOCK * t.patch_dim / 16 + 2) * 16,
-                              t.pixels + ((size_t)t.partner[image] * t.patches + first) * t.patch_dim, bytes);
+                              t.pixels + (other * t.patches + first) * t.patch_dim, bytes);
     __syncthreads();
     for (unsigned at = threadIdx.x * VEC; at < bytes; at += PATCHES_THREADS * VEC) {
         unsigned patch = at / t.patch_dim, channel = at % t.patch_dim / t.patch_area,
@@ -63,10 +100,20 @@ __global__ void __launch_bounds__(PATCHES_THREADS) patches_normalise_kernel(T *o
 #pragma unroll
         for (int i = 0; i < VEC; i++) {
             unsigned from = patch * t.patch_dim + pixel * t.channels + channel;
-            float value = own[from];
-            if (MIXED)
-                value = weight[patch] * value + (1.0f - weight[patch]) * partner[from];
-            line.value[i] = from_float<T>(value * scale[channel] + shift[channel]);
+            float value = own[from] * scale[channel] + shift[channel];
+            if (MIXED || ERASED) {
+                unsigned p = (unsigned)first + patch, y = p / t.columns * t.patch + pixel / t.patch,
+                         x = p % t.columns * t.patch + pixel % t.patch;
+                if (ERASED)
+                    value = own_noise.at(value, t, channel, y, x);
+                if (MIXED && (!cut || inside(box, y, x))) {
+                    float mixed_in = partner[from] * scale[channel] + shift[channel];
+                    if (ERASED)
+                        mixed_in = partner_noise.at(mixed_in, t, channel, y, x);
+                    value = cut ? mixed_in : weight * value + (1.0f - weight) * mixed_in;
+                }
+            }
+            line.value[i] = from_float<T>(value);
             if (++pixel == t.patch_area) {
                 pixel = 0;
                 if (++channel == t.channels) {
@@ -79,6 +126,15 @@ __global__ void __launch_bounds__(PATCHES_THREADS) patches_normalise_kernel(T *o
     }
 }
 
+template <typename T, int VEC, bool MIXED>
+static void launch(struct context *ctx, T *out, const patches_tensors &t, dim3 grid, size_t staged_bytes)
+{
+    if (t.erase)
+        patches_normalise_kernel<T, VEC, MIXED, true><<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>(out, t);
+    else
+        patches_normalise_kernel<T, VEC, MIXED, false><<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>(out, t);
+}
+
 bool cuda_patches_normalise(struct context *ctx, const struct patches_normalise *op, struct error *error)
 {
     size_t patch = op->patch, channels = op->channels;
@@ -86,12 +142,20 @@ bool cuda_patches_normalise(struct context *ctx, const struct patches_normalise 
     patches_tensors t = {op->pixels,
                          op->scale,
                          op->shift,
+                         op->erase,
+                         op->sample,
+                         op->seed,
                          op->partner,
                          op->weight,
+                         op->box,
                          op->patches,
+                         (unsigned)op->columns,
+                         (unsigned)patch,
                          (unsigned)(patch * patch),
                          (unsigned)channels,
-                         (unsigned)patch_dim};
+                         (unsigned)patch_dim,
+                         (unsigned)(op->patches / op->columns * patch),
+                         (unsigned)(op->columns * patch)};
     size_t staged_bytes = (PATCHES_PER_BLOCK * patch_dim / 16 + 2) * 16 * (op->partner ? 2 : 1);
     if (channels > MOST_CHANNELS || staged_bytes > 48 * 1024)
         return error_input(error,
@@ -102,11 +166,9 @@ bool cuda_patches_normalise(struct context *ctx, const struct patches_normalise 
         typedef typename decltype(a)::type T;
         dim3 grid(div_up(op->patches, PATCHES_PER_BLOCK), (unsigned)op->batch);
         if (op->partner)
-            patches_normalise_kernel<T, a.width, true>
-                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)op->out, t);
+            launch<T, a.width, true>(ctx, (T *)op->out, t, grid, staged_bytes);
         else
-            patches_normalise_kernel<T, a.width, false>
-                <<<grid, PATCHES_THREADS, staged_bytes, ctx->compute>>>((T *)op->out, t);
+            launch<T, a.width, false>(ctx, (T *)op->out, t, grid, staged_bytes);
         return cuda_launched(ctx, "patches_normalise", error);
     });
 }

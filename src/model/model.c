@@ -18,6 +18,7 @@ static void set_sizes(struct model *model, const struct model_options *options)
     model->kind = config->attention.kind;
     model->batch = options->batch;
     model->patch = (size_t)config->model.patch_size;
+    model->columns = grid;
     model->patches = grid * grid;
     model->tokens = model->patches + 1;
     model->channels = options->channels;

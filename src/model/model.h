@@ -46,7 +46,7 @@ struct model {
     enum dtype dtype;
     enum attention_kind kind;
     size_t batch; /* the largest that a pass may have */
-    size_t patches, tokens, patch, channels, patch_dim, dim, hidden, heads, head_dim, depth, classes;
+    size_t patches, columns, tokens, patch, channels, patch_dim, dim, hidden, heads, head_dim, depth, classes;
     bool training, recompute;
 
     /* Flat buffers of parameters.total numbers (parameters.h). Without training only master and working exist. */

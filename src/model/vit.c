@@ -11,6 +11,7 @@ static bool embed(struct model *model, const uint8_t *pixels, size_t batch, stru
                                         .shift = model->pixel_shift,
                                         .batch = batch,
                                         .patches = model->patches,
+                                        .columns = model->columns,
                                         .patch = model->patch,
                                         .channels = model->channels};
     struct linear_forward projection = {.out = model->projected,

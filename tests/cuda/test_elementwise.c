@@ -86,30 +86,52 @@ static void cls_trial(struct twins *t)
     assert_twins_agree(t, "added", sum, twins_bound(t));
 }
 
+/* One inside the picture, or none. */
+static struct pixel_box random_box(struct twins *t, size_t height, size_t width)
+{
+    struct pixel_box box = {(int32_t)random_between(t, 0, height - 1), (int32_t)random_between(t, 0, width - 1), 0, 0};
+    if (random_between(t, 0, 2)) {
+        box.height = (int32_t)random_between(t, 0, height - (size_t)box.top);
+        box.width = (int32_t)random_between(t, 0, width - (size_t)box.left);
+    }
+    return box;
+}
+
 static void patches_trial(struct twins *t)
 {
+    enum { MOST_IMAGES = 5 };
     static const size_t sizes[] = {4, 5, 8, 14, 16};
-    size_t batch = random_between(t, 1, 5), patches = random_between(t, 1, 50), channels = random_between(t, 1, 4);
-    size_t patch = sizes[random_between(t, 0, 4)], count = batch * patches * patch * patch * channels;
+    size_t batch = random_between(t, 1, MOST_IMAGES), rows = random_between(t, 1, 7), columns = random_between(t, 1, 7);
+    size_t patch = sizes[random_between(t, 0, 4)], channels = random_between(t, 1, 4), patches = rows * columns;
+    size_t count = batch * patches * patch * patch * channels;
     uint8_t *bytes = malloc(count);
-    int32_t *others = malloc(batch * sizeof *others);
-    assert_true(bytes && others);
+    int32_t others[MOST_IMAGES];
+    uint64_t samples[MOST_IMAGES];
+    struct pixel_box boxes[MOST_IMAGES], erased_boxes[MOST_IMAGES];
+    assert_non_null(bytes);
     for (size_t i = 0; i < count; i++)
         bytes[i] = (uint8_t)random_bits(t);
-    for (size_t i = 0; i < batch; i++)
+    for (size_t i = 0; i < batch; i++) {
         others[i] = (int32_t)random_between(t, 0, batch - 1);
-    bool mixed = random_between(t, 0, 1);
+        samples[i] = random_bits(t);
+        boxes[i] = random_box(t, rows * patch, columns * patch);
+        erased_boxes[i] = random_box(t, rows * patch, columns * patch);
+    }
+    bool mixed = random_between(t, 0, 1), erased = random_between(t, 0, 1);
     struct twin *pixels = twin_raw(t, bytes, count), *out = twin_random(t, count, t->dtype, 1),
                 *scale = twin_random(t, channels, DTYPE_FLOAT32, 0.02),
                 *shift = twin_random(t, channels, DTYPE_FLOAT32, 2),
                 *partner = mixed ? twin_raw(t, others, batch * sizeof *others) : NULL,
-                *weight = mixed ? twin_random(t, batch * patches, DTYPE_FLOAT32, 1) : NULL;
+                *box = mixed ? twin_raw(t, boxes, batch * sizeof *boxes) : NULL,
+                *weight = mixed ? twin_random(t, batch, DTYPE_FLOAT32, 1) : NULL,
+                *erase = erased ? twin_raw(t, erased_boxes, batch * sizeof *erased_boxes) : NULL,
+                *sample = erased ? twin_raw(t, samples, batch * sizeof *samples) : NULL;
     TWINS_RUN_OP(t, patches_normalise, .out = SIDE(out), .pixels = SIDE(pixels), .scale = SIDE(scale),
-                 .shift = SIDE(shift), .partner = SIDE(partner), .weight = SIDE(weight), .batch = batch,
-                 .patches = patches, .patch = patch, .channels = channels);
+                 .shift = SIDE(shift), .erase = SIDE(erase), .sample = SIDE(sample), .seed = 3,
+                 .partner = SIDE(partner), .weight = SIDE(weight), .box = SIDE(box), .batch = batch, .patches = patches,
+                 .columns = columns, .patch = patch, .channels = channels);
     assert_twins_agree(t, "out", out, twins_bound(t));
     free(bytes);
-    free(others);
 }
 
 #define MATCHES_CPU(name, trials)                \

@@ -60,6 +60,7 @@ static bool patches_normalise(struct run *r)
                                           .shift = once(r, CHANNELS, 4),
                                           .batch = BATCH,
                                           .patches = PATCHES,
+                                          .columns = 14,
                                           .patch = PATCH,
                                           .channels = CHANNELS};
     return r->k->patches_normalise(r->ctx, &normalise, &r->error);
