@@ -47,20 +47,35 @@ template <int HEAD_DIM> static __device__ __forceinline__ bool is_of_head(int un
     return HEAD_DIM == padded<HEAD_DIM> || unit < HEAD_DIM / 8;
 }
 
+/* The same for what a lane moves in a step of copy_tile, from a constant that says it of all lanes: less work than the
+ * unit where that takes a division, and no register is kept for it while a chunk is multiplied. */
+template <int HEAD_DIM> static __device__ __forceinline__ bool moves_of_head(int step, int lane)
+{
+    constexpr int units = padded<HEAD_DIM> / 8;
+    if (HEAD_DIM == padded<HEAD_DIM>)
+        return true;
+    if (32 % units == 0)
+        return lane % units < HEAD_DIM / 8;
+    uint32_t lanes = 0;
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+        lanes |= (uint32_t)((step * 32 + i) % units < HEAD_DIM / 8) << i;
+    asm volatile("" : "+r"(lane));
+    return lanes >> lane & 1;
+}
+
 /* By one warp: starts copies of 16 rows of a head of HEAD_DIM columns, which are filled up with zeros; rows from
  * `inside` on become zeros and are not read. */
 template <int HEAD_DIM>
 static __device__ __forceinline__ void copy_tile(uint32_t to, const bfloat16 *from, int stride, int inside, int lane)
 {
     constexpr int width = padded<HEAD_DIM>;
-    if (width != HEAD_DIM)
-        asm volatile("" : "+r"(lane)); /* which units are of the head is worked out anew: no register is left for it */
 #pragma unroll
     for (int step = 0; step < width / 16; step++) {
         tile_piece<width> piece(step, lane);
         copy_async(to + rows_of<width>::offset(piece.row, piece.unit),
                    tile_piece<width>::in_global(from, step, lane, stride),
-                   piece.row < inside && is_of_head<HEAD_DIM>(piece.unit));
+                   piece.row < inside && moves_of_head<HEAD_DIM>(step, lane));
     }
 }
 
