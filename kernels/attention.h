@@ -1,5 +1,5 @@
-/* Part of the op contract, kernels.h: kinds of attention, what they learn and what is recorded of them, and the op over all
- * tokens. For the CLS query alone: attention_cls.h. */
+/* Part of the op contract, kernels.h: kinds of attention, what they learn and what is recorded of them, and the op over
+ * all tokens. For the CLS query alone: attention_cls.h. */
 #ifndef QUEST_KERNELS_ATTENTION_H
 #define QUEST_KERNELS_ATTENTION_H
 
