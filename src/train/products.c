@@ -30,16 +30,18 @@ static bool make_input(struct trainer *trainer, void *pixels, void *labels, stru
     return ok;
 }
 
-/* A step without its end, as it is when norms are logged and when not. What it leaves in gradients and statistics is
- * cleared by the step that uses them. */
+/* A step without its end, as it is when norms are logged and when not, its first micro-step and, where there are more,
+ * one that adds to its gradients. What it leaves in gradients and statistics is cleared by the step that uses them. */
 static bool pass(struct trainer *trainer, const uint8_t *pixels, const int32_t *labels, struct error *error)
 {
     struct model *model = trainer->model;
-    for (int with_norms = 0; with_norms < 2; with_norms++)
+    for (int with_norms = 0; with_norms < 2; with_norms++) {
+        model->first_backward = with_norms == 0 || trainer->accumulate == 1;
         if (!model_forward(model, pixels, trainer->batch, false, with_norms != 0, error) ||
             !model_loss(model, labels, trainer->batch, 0, 1.0f / (float)trainer->batch, error) ||
             !model_backward(model, trainer->batch, false, NULL, NULL, error))
             return false;
+    }
     return trainer->kernels->synchronise(model->context, error);
 }
 
