@@ -140,7 +140,10 @@ static bool open_model(struct bench *bench, struct error *error)
         memory_plan_print(&plan, stderr);
     struct model_options model_options = bench->model_options;
     model_options.memory = &wish;
-    return model_open(&bench->model, &model_options, error);
+    if (!model_open(&bench->model, &model_options, error))
+        return false;
+    bench->planned_bytes += bench->model->kept_bytes;
+    return true;
 }
 
 static bool open_bench(struct bench *bench, struct error *error)

@@ -33,7 +33,8 @@ struct calls {
         0, 0, 1 \
     }
 
-/* out = in W^T: forward, the gradient of `in` (where something learns before it), and W's, to which it is added. */
+/* out = in W^T: forward, the gradient of `in` (where something learns before it), and W's, which is written (by a
+ * step's first micro-step). */
 static const struct matrix_product {
     const char *name;
     enum rows rows;
@@ -64,18 +65,18 @@ static const struct pass {
     double tensors;
     double products; /* of each token with all tokens; in the last block with CLS */
 } passes[] = {
-    /* Forward: sum and branch in; sum and norm out. Backward: the sum and two gradients in; one and the norm again out.
-     */
+    /* Forward: sum and branch in; sum and norm out. Backward: the sum and two gradients in; one out (where inputs are
+     * not kept, the norm again too). */
     {"residual + norm, forward", FLOOR_NORMS, TOKENS, DIM, {2, 0, 0}, 4, 0},
-    {"residual + norm, backward", FLOOR_NORMS, TOKENS, DIM, {2, 0, 1}, 5, 0},
+    {"residual + norm, backward", FLOOR_NORMS, TOKENS, DIM, {2, 0, 1}, 4, 0},
     {"last block's residual + norm, forward", FLOOR_NORMS, IMAGES, DIM, {0, 2, 0}, 4, 0},
-    {"last block's residual + norm, backward", FLOOR_NORMS, IMAGES, DIM, {0, 2, 0}, 5, 0},
+    {"last block's residual + norm, backward", FLOOR_NORMS, IMAGES, DIM, {0, 2, 0}, 4, 0},
     {"first norm, forward", FLOOR_NORMS, TOKENS, DIM, ONCE, 2, 0},
-    /* Backward: gradient and pre-activation in; gradient and the activation again out. */
+    /* Backward: gradient and pre-activation in; gradient out (where inputs are not kept, the activation again too). */
     {"GELU, forward", FLOOR_GELU, TOKENS, HIDDEN, A_BLOCK, 2, 0},
-    {"GELU, backward", FLOOR_GELU, TOKENS, HIDDEN, A_BLOCK, 4, 0},
+    {"GELU, backward", FLOOR_GELU, TOKENS, HIDDEN, A_BLOCK, 3, 0},
     {"last block's GELU, forward", FLOOR_GELU, IMAGES, HIDDEN, LAST, 2, 0},
-    {"last block's GELU, backward", FLOOR_GELU, IMAGES, HIDDEN, LAST, 4, 0},
+    {"last block's GELU, backward", FLOOR_GELU, IMAGES, HIDDEN, LAST, 3, 0},
     /* Forward: Q K V in, O out. Backward: Q K V O dO in, dQ dK dV out. In the last block K V, and dK dV. */
     {"attention, forward", FLOOR_ATTENTION, TOKENS, DIM, A_BLOCK, 4, 2},
     {"attention, backward", FLOOR_ATTENTION, TOKENS, DIM, A_BLOCK, 8, 5},
@@ -92,9 +93,7 @@ static const struct sweep {
     const char *name;
     double bytes; /* a parameter */
 } sweeps[] = {
-    {"gradients, zeroed", 4},
-    {"gradient norm", 4},
-    {"AdamW", 30}, /* master, m, v in and out; gradient in; working copy out */
+    {"gradient norm", 4}, {"AdamW", 30}, /* master, m, v in and out; gradient in; working copy out */
 };
 
 const char *const floor_group_names[FLOOR_GROUPS] = {"products", "norms", "gelu", "attention", "ends", "optimiser"};
@@ -130,8 +129,8 @@ static void add_product(struct step_floor *out, const struct matrix_product *pro
     if (!product->first)
         add(out, product->name, ", its input's gradient", FLOOR_PRODUCTS, calls, activations + weights * NUMBER_BYTES,
             flop);
-    add(out, product->name, ", its weight's gradient", FLOOR_PRODUCTS, calls,
-        activations + 2 * weights * GRADIENT_BYTES, flop);
+    add(out, product->name, ", its weight's gradient", FLOOR_PRODUCTS, calls, activations + weights * GRADIENT_BYTES,
+        flop);
 }
 
 static void add_pass(struct step_floor *out, const struct pass *pass, const struct shape *shape)

@@ -51,7 +51,7 @@ static inline void *model_block_input(const struct model *model, size_t block)
 
 /* From `embedded`, block 0's input, to `normed`, the final norm of the last block's CLS rows. */
 bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with_statistics, struct error *error);
-/* norm1 and norm2 of a block into `block_normed`, from what is kept: the same bits as in the forward pass. */
+/* norm1 and norm2 of a block into `normed1` and `normed2`, from what is kept: the same bits as in the forward pass. */
 bool block_norm1(struct model *model, size_t block, size_t batch, struct error *error);
 bool block_norm2(struct model *model, size_t block, size_t batch, struct error *error);
 /* GELU of `hidden` into `activated`. */
@@ -78,11 +78,12 @@ bool blocks_backward(const struct pass *pass, struct error *error);
 
 /* ---- last_block.c: the last block's attention, with its products but for proj ---- */
 
-/* From `block_normed` to `attended`. */
+/* From `normed1` to `attended`. */
 bool last_block_attend(struct model *model, size_t batch, bool with_statistics, struct error *error);
 /* From `attended_gradient` and `cls_residual_gradient` to `normed_gradient` and `residual_gradient` of all rows. */
 bool last_block_attend_backward(const struct pass *pass, struct error *error);
-/* The weights that this leaves out, of keys and values: from `block_normed` made again, and `wide_gradient`. */
+/* The weights that this leaves out, of keys and values: from `normed1`, which may have been made again, and
+ * `wide_gradient`. */
 bool last_block_weights_backward(const struct pass *pass, struct error *error);
 
 #endif

@@ -19,6 +19,11 @@ static void *own_branch_gradient(const struct model *model, size_t gamma, const 
 {
     return gamma != NO_OFFSET || path_scale ? model->branch_gradient : NULL;
 }
+/* Where a norm's output is to be made again; NULL where it was kept. */
+static void *made_again(const struct model *model, void *normed)
+{
+    return model->keeps_inputs ? NULL : normed;
+}
 static const void *branch_gradient(const struct model *model, size_t block, size_t gamma, const float *path_scale)
 {
     const void *own = own_branch_gradient(model, gamma, path_scale);
@@ -39,7 +44,7 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
     const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
     struct residual_layernorm_backward norm = {.residual_gradient = residual_gradient(model, block),
                                                .branch_gradient = own_branch_gradient(model, at->ls2_gamma, path_scale),
-                                               .normed = last ? NULL : model->block_normed,
+                                               .normed = last ? NULL : made_again(model, act[1].normed1),
                                                .weight_gradient = model_gradient(model, weight),
                                                .bias_gradient = model_gradient(model, bias),
                                                .gamma_gradient = model_gradient(model, at->ls2_gamma),
@@ -77,13 +82,13 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
     struct linear_backward fc2_weights = {.weight_gradient = model_gradient(model, at->fc2_weight),
                                           .bias_gradient = model_gradient(model, at->fc2_bias),
                                           .out_gradient = out_gradient,
-                                          .in = act->hidden, /* where GELU has put its result by then */
+                                          .in = act->fc2_input, /* where GELU has put its result by then */
                                           .rows = rows,
                                           .in_dim = model->hidden,
                                           .out_dim = model->dim,
                                           .overwrite = model->first_backward};
     struct gelu_backward gelu = {.in_gradient = model->wide_gradient,
-                                 .out = act->hidden,
+                                 .out = model->keeps_inputs ? NULL : act->fc2_input,
                                  .bias_gradient = model_gradient(model, at->fc1_bias),
                                  .out_gradient = model->wide_gradient,
                                  .in = act->hidden,
@@ -108,7 +113,7 @@ static bool fc1_weights_backward(const struct pass *pass, size_t block, struct e
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct linear_backward fc1 = {.weight_gradient = model_gradient(model, at->fc1_weight),
                                   .out_gradient = model->wide_gradient,
-                                  .in = model->block_normed,
+                                  .in = model->blocks[block].normed2,
                                   .rows = model_tail(model, block, pass->batch).rows,
                                   .in_dim = model->dim,
                                   .out_dim = model->hidden,
@@ -127,7 +132,7 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
     struct residual_layernorm_backward norm2 = {.residual_gradient = residual_gradient(model, block),
                                                 .branch_gradient =
                                                     own_branch_gradient(model, at->ls1_gamma, path_scale),
-                                                .normed = model->block_normed,
+                                                .normed = made_again(model, act->normed2),
                                                 .weight_gradient = model_gradient(model, at->norm2_weight),
                                                 .bias_gradient = model_gradient(model, at->norm2_bias),
                                                 .gamma_gradient = model_gradient(model, at->ls1_gamma),
@@ -180,7 +185,7 @@ static bool qkv_weights_backward(const struct pass *pass, size_t block, struct e
     struct linear_backward qkv = {.weight_gradient = model_gradient(model, at->qkv_weight),
                                   .bias_gradient = model_gradient(model, at->qkv_bias),
                                   .out_gradient = model->wide_gradient,
-                                  .in = model->block_normed,
+                                  .in = model->blocks[block].normed1,
                                   .rows = pass->rows,
                                   .in_dim = model->dim,
                                   .out_dim = 3 * model->dim,
@@ -216,7 +221,7 @@ static bool first_norm_backward(const struct pass *pass, struct error *error)
     const struct parameters *at = &model->parameters;
     const struct block_activations *first = &model->blocks[0];
     struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
-                                                .normed = model->block_normed,
+                                                .normed = made_again(model, first->normed1),
                                                 .weight_gradient = model_gradient(model, at->blocks[0].norm1_weight),
                                                 .bias_gradient = model_gradient(model, at->blocks[0].norm1_bias),
                                                 .normed_gradient = model->normed_gradient,

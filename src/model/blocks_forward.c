@@ -5,7 +5,7 @@ bool block_norm1(struct model *model, size_t block, size_t batch, struct error *
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    struct residual_layernorm_forward norm = {.normed = model->block_normed,
+    struct residual_layernorm_forward norm = {.normed = act->normed1,
                                               .mean = act->mean1,
                                               .rstd = act->rstd1,
                                               .residual_in = model_block_input(model, block),
@@ -22,7 +22,7 @@ bool block_norm2(struct model *model, size_t block, size_t batch, struct error *
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
     struct block_tail tail = model_tail(model, block, batch);
-    struct residual_layernorm_forward norm = {.normed = model->block_normed,
+    struct residual_layernorm_forward norm = {.normed = act->normed2,
                                               .mean = act->mean2,
                                               .rstd = act->rstd2,
                                               .residual_in = act->middle,
@@ -34,7 +34,7 @@ bool block_norm2(struct model *model, size_t block, size_t batch, struct error *
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-/* From `block_normed` to `attended`. */
+/* From `normed1` to `attended`. */
 static bool attend(struct model *model, size_t block, size_t batch, bool with_statistics, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
@@ -42,7 +42,7 @@ static bool attend(struct model *model, size_t block, size_t batch, bool with_st
     struct attention_shape shape = model_attention_shape(model, batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
     struct linear_forward qkv = {.out = act->qkv,
-                                 .in = model->block_normed,
+                                 .in = act->normed1,
                                  .weight = model_working(model, at->qkv_weight),
                                  .bias = model_working(model, at->qkv_bias),
                                  .rows = batch * model->tokens,
@@ -81,7 +81,7 @@ static bool add_attention_branch(struct model *model, size_t block, size_t batch
         input = act->middle;
     }
     struct residual_layernorm_forward norm2 = {.residual_out = act->middle,
-                                               .normed = model->block_normed,
+                                               .normed = act->normed2,
                                                .mean = act->mean2,
                                                .rstd = act->rstd2,
                                                .residual_in = input,
@@ -100,7 +100,7 @@ static bool fc1(struct model *model, size_t block, size_t batch, struct error *e
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct linear_forward product = {.out = model->blocks[block].hidden,
-                                     .in = model->block_normed,
+                                     .in = model->blocks[block].normed2,
                                      .weight = model_working(model, at->fc1_weight), /* GELU adds the bias */
                                      .rows = model_tail(model, block, batch).rows,
                                      .in_dim = model->dim,
@@ -141,7 +141,7 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
     size_t norm_weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
     size_t norm_bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
     struct residual_layernorm_forward norm = {.residual_out = act->out,
-                                              .normed = last ? model->normed : model->block_normed,
+                                              .normed = last ? model->normed : act[1].normed1,
                                               .mean = last ? model->mean : next->mean1,
                                               .rstd = last ? model->rstd : next->rstd1,
                                               .residual_in = act->middle,

@@ -23,7 +23,7 @@ static struct linear_forward key_value_product(const struct model *model, size_t
     const struct block_offsets *at = &model->parameters.blocks[model->depth - 1];
     const struct block_activations *act = &model->blocks[model->depth - 1];
     return (struct linear_forward){.out = act->key_value,
-                                   .in = model->block_normed,
+                                   .in = model->blocks[model->depth - 1].normed1,
                                    .weight = model_working(model, at->qkv_weight + model->dim * model->dim),
                                    .bias = model_working(model, at->qkv_bias + model->dim),
                                    .rows = batch * model->tokens,
@@ -38,7 +38,7 @@ static bool take_statistics(struct model *model, size_t batch, struct error *err
     struct attention_shape shape = model_attention_shape(model, batch);
     struct attention_parameters extras = model_attention_parameters(model, block);
     struct linear_forward qkv = {.out = model->wide_gradient,
-                                 .in = model->block_normed,
+                                 .in = model->blocks[model->depth - 1].normed1,
                                  .weight = model_working(model, model->parameters.blocks[block].qkv_weight),
                                  .bias = model_working(model, model->parameters.blocks[block].qkv_bias),
                                  .rows = batch * model->tokens,
@@ -65,8 +65,8 @@ bool last_block_attend(struct model *model, size_t batch, bool with_statistics, 
                                               .key_value = act->key_value,
                                               .parameters = &extras,
                                               .shape = &shape};
-    return kernels->cls_gather(model->context, act->cls_normed1, model->block_normed, batch, model->tokens, model->dim,
-                               error) &&
+    return kernels->cls_gather(model->context, act->cls_normed1, model->blocks[model->depth - 1].normed1, batch,
+                               model->tokens, model->dim, error) &&
            kernels->linear_forward(model->context, &query, error) &&
            kernels->linear_forward(model->context, &key_value, error) &&
            kernels->attention_cls_forward(model->context, &attention, error) &&
@@ -128,7 +128,7 @@ bool last_block_weights_backward(const struct pass *pass, struct error *error)
     struct linear_backward key_value = {.weight_gradient = model_gradient(model, at->qkv_weight + dim * dim),
                                         .bias_gradient = model_gradient(model, at->qkv_bias + dim),
                                         .out_gradient = model->wide_gradient,
-                                        .in = model->block_normed,
+                                        .in = model->blocks[model->depth - 1].normed1,
                                         .rows = pass->rows,
                                         .in_dim = dim,
                                         .out_dim = 2 * dim,

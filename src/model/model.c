@@ -31,6 +31,7 @@ static void set_sizes(struct model *model, const struct model_options *options)
     model->classes = (size_t)config->model.classes;
     model->training = options->training;
     model->recompute = config->train.recompute;
+    model->keeps_inputs = model->training && !model->recompute && config->train.keep_inputs == SWITCH_ON;
 }
 
 static void cut_parameters(struct model *model, struct memory_cutter *cutter)
@@ -65,7 +66,11 @@ static void cut_tail(struct model *model, struct memory_cutter *cutter, struct b
     act->attended = memory_cut(cutter, row_bytes);
     act->middle = memory_cut(cutter, row_bytes);
     act->hidden = memory_cut(cutter, hidden_bytes);
-    act->activated = model->training ? model->activated : act->hidden;
+    act->normed2 = model->keeps_inputs ? memory_cut(cutter, row_bytes) : model->block_normed;
+    act->activated = model->keeps_inputs ? memory_cut(cutter, hidden_bytes)
+                     : model->training   ? model->activated
+                                         : act->hidden;
+    act->fc2_input = model->keeps_inputs ? act->activated : act->hidden;
     if (layer_scale) {
         act->branch1 = memory_cut(cutter, row_bytes);
         act->branch2 = memory_cut(cutter, row_bytes);
@@ -78,7 +83,9 @@ static void cut_tail(struct model *model, struct memory_cutter *cutter, struct b
 static void cut_norms(struct model *model, struct memory_cutter *cutter, struct block_activations *act, size_t tail)
 {
     size_t rows = model->batch * model->tokens;
-    act->out = memory_cut(cutter, tail * model->dim * dtype_bytes(model->dtype));
+    size_t row_bytes = model->dim * dtype_bytes(model->dtype);
+    act->normed1 = model->keeps_inputs ? memory_cut(cutter, rows * row_bytes) : model->block_normed;
+    act->out = memory_cut(cutter, tail * row_bytes);
     act->mean1 = memory_cut(cutter, rows * sizeof(float));
     act->rstd1 = memory_cut(cutter, rows * sizeof(float));
     act->mean2 = memory_cut(cutter, tail * sizeof(float));
@@ -201,6 +208,22 @@ static void free_tables(struct model *model)
     model->blocks = NULL;
 }
 
+/* Auto: where memory is short a GPU makes inputs again. A CPU always does: it is faster at that than its memory. */
+static void keep_inputs_where_they_fit(struct model *model, const struct model_options *options, size_t available)
+{
+    size_t least[4], all[4];
+    if (!model->training || model->recompute || model->kernels->on_host ||
+        options->config->train.keep_inputs != SWITCH_AUTO)
+        return;
+    cut_all(model, options->config, NULL, least);
+    model->keeps_inputs = true;
+    cut_all(model, options->config, NULL, all);
+    model->kept_bytes = all[2] - least[2];
+    model->keeps_inputs = memory_plan_total(options->memory->plan) + model->kept_bytes <= available;
+    if (!model->keeps_inputs)
+        model->kept_bytes = 0;
+}
+
 bool model_plan(struct memory_plan *plan, const struct model_options *options, struct error *error)
 {
     struct model model = {0};
@@ -255,6 +278,7 @@ static bool check_memory(struct model *model, const struct model_options *option
     available = available / options->ranks_on_device + model->kernels->workspace_bytes(context);
     snprintf(where, sizeof where, "the %s%s", model->kernels->on_host ? "host" : "GPU",
              options->ranks_on_device > 1 ? " (this rank's share)" : "");
+    keep_inputs_where_they_fit(model, options, available);
     if (memory_plan_check(options->memory, available, where, error))
         return true;
     model->kernels->memory_holders(model->context, holders, sizeof holders);

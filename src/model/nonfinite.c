@@ -69,8 +69,8 @@ static bool look_at_attention(const struct search *search, size_t block, size_t 
     const struct block_activations *act = &model->blocks[block];
     size_t dim = model->dim, rows = batch * model->tokens, tail = model_tail(model, block, batch).rows;
     const struct looked_at all[] = {
-        {"norm1 output", model->block_normed, rows * dim}, {"attn.qkv output", act->qkv, 3 * rows * dim}, {0}};
-    const struct looked_at cls[] = {{"norm1 output", model->block_normed, rows * dim},
+        {"norm1 output", act->normed1, rows * dim}, {"attn.qkv output", act->qkv, 3 * rows * dim}, {0}};
+    const struct looked_at cls[] = {{"norm1 output", act->normed1, rows * dim},
                                     {"attn.qkv output", act->query, batch * dim},
                                     {"attn.qkv output", act->key_value, 2 * rows * dim},
                                     {0}};
@@ -86,7 +86,7 @@ static bool look_at_mlp(const struct search *search, size_t block, size_t batch,
     struct model *model = search->model;
     const struct block_activations *act = &model->blocks[block];
     size_t tail = model_tail(model, block, batch).rows;
-    const struct looked_at list[] = {{"norm2 output", model->block_normed, tail * model->dim},
+    const struct looked_at list[] = {{"norm2 output", act->normed2, tail * model->dim},
                                      {"mlp.fc1 output", act->hidden, tail * model->hidden},
                                      {"mlp.act output", act->activated, tail * model->hidden},
                                      {0}};

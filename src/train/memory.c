@@ -76,8 +76,13 @@ bool trainer_open_model(struct trainer *trainer, struct error *error)
     trainer->planned_bytes = memory_plan_total(&plan);
     struct model_options options = run.options;
     options.memory = &wish;
-    return model_open(&trainer->model, &options, error) &&
-           model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
+    if (!model_open(&trainer->model, &options, error))
+        return false;
+    trainer->planned_bytes += trainer->model->kept_bytes;
+    if (trainer->model->kept_bytes)
+        progress_say(&trainer->progress, "memory: %.1f MiB more keep the inputs of products for the backward pass",
+                     (double)trainer->model->kept_bytes / MIB);
+    return model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
 }
 
 /* ---- the warm-up step ---- */

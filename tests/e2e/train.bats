@@ -44,6 +44,22 @@ setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
     same_state often/checkpoints/step_00000030.h5 rarely/checkpoints/step_00000030.h5
 }
 
+@test "inputs that are kept and inputs that are made again give the same bits" {
+    write_config config.yaml
+    for options in "" "--set train.precision=bf16 --set attention.kind=qknorm" \
+        "--set model.layer_scale=0.1 --set model.drop_path=0.2 --set train.accumulate=2"; do
+        # shellcheck disable=SC2086 # several words
+        for keep in on off; do
+            quest-train config.yaml $options --set train.steps=6 --set train.keep_inputs=$keep --out "$keep" >"$keep.log"
+        done
+        same_state on/checkpoints/step_00000006.h5 off/checkpoints/step_00000006.h5
+        planned() { sed -n 's/^memory:.* activations \([0-9.]*\) MiB.*/\1/p' "$1"; }
+        echo "$(planned on.log) MiB kept, $(planned off.log) made again"
+        /usr/bin/python3 -c "assert $(planned on.log) > 1.2 * $(planned off.log)"
+        rm -r on off
+    done
+}
+
 @test "a run directory holds what the design says" {
     write_config config.yaml
     run -0 ranks 2 quest-train config.yaml --set train.eval_every=15 --out run

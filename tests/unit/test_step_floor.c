@@ -57,7 +57,8 @@ static void beside_the_table_of_the_step_as_it_was(void **state)
         /* Of a block's 12 dim^2 the last one keeps the 2 of keys and values. */
         double products = (table[i].depth - 1 + 2.0 / 12) / table[i].depth;
         assert_about(1e3 * floor.group_s[FLOOR_PRODUCTS], products * table[i].products_ms, 0.03);
-        assert_about(1e3 * floor.group_s[FLOOR_OPTIMISER], table[i].optimiser_ms, 0.05);
+        assert_about(1e3 * floor.group_s[FLOOR_OPTIMISER], table[i].optimiser_ms * 34 / 38,
+                     0.05); /* nothing is zeroed */
         assert_true(1e3 * floor.seconds < 0.99 * table[i].ms);
     }
 }
@@ -68,16 +69,16 @@ static void what_is_not_a_product_moves(void **state)
     struct step_floor floor = floor_of("vit_small", BATCH);
     const double cls = 1.0 / TOKENS, blocks = DEPTH - 1;
     (void)state;
-    assert_about(floor.group_s[FLOOR_NORMS], tensors_s(blocks * (8 + 10) + 5 + 2 + cls * (8 + 10)), 1e-6);
-    assert_about(floor.group_s[FLOOR_GELU], tensors_s((blocks + cls) * 4 * (2 + 4)), 1e-6);
+    assert_about(floor.group_s[FLOOR_NORMS], tensors_s(blocks * (8 + 8) + 4 + 2 + cls * (8 + 8)), 1e-6);
+    assert_about(floor.group_s[FLOOR_GELU], tensors_s((blocks + cls) * 4 * (2 + 3)), 1e-6);
     assert_about(floor.group_s[FLOOR_ATTENTION], tensors_s(blocks * (4 + 8) + 2 + 4), 1e-6);
 }
 
-/* A block moves 102 tensors without its weights: norms 8 and 10, qkv 4 and 8, attention 4 and 8, proj 2 and 4, fc1 and
- * fc2 5 and 10 each, GELU 8 and 16. */
-static void a_block_moves_102_tensors(void **state)
+/* A block moves 96 tensors without its weights: norms 8 and 8, qkv 4 and 8, attention 4 and 8, proj 2 and 4, fc1 and
+ * fc2 5 and 10 each, GELU 8 and 12. */
+static void a_block_moves_96_tensors(void **state)
 {
-    const double tensor = (double)BATCH * TOKENS * DIM * 2, weights = 12.0 * DIM * DIM * (2 + 2 + 8);
+    const double tensor = (double)BATCH * TOKENS * DIM * 2, weights = 12.0 * DIM * DIM * (2 + 2 + 4);
     struct step_floor floor = floor_of("vit_small", BATCH);
     double bytes = 0;
     (void)state;
@@ -85,7 +86,7 @@ static void a_block_moves_102_tensors(void **state)
         if (floor.rows[i].calls >= DEPTH - 1)
             bytes += floor.rows[i].bytes / (DEPTH - 1);
     /* The first norm's backward pass is counted with the others. */
-    assert_about(bytes, 102 * tensor + weights + 5 * tensor / (DEPTH - 1), 1e-6);
+    assert_about(bytes, 96 * tensor + weights + 4 * tensor / (DEPTH - 1), 1e-6);
 }
 
 /* 7 % fewer FLOP than with a last block over all tokens at depth 12, 3.5 % at depth 24. */
@@ -119,7 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(beside_the_table_of_the_step_as_it_was),
                                        cmocka_unit_test(what_is_not_a_product_moves),
-                                       cmocka_unit_test(a_block_moves_102_tensors),
+                                       cmocka_unit_test(a_block_moves_96_tensors),
                                        cmocka_unit_test(the_last_block_saves), cmocka_unit_test(rows_add_up)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
