@@ -207,7 +207,7 @@ static void bad_label_trial(struct op_test *test)
                   *gradient = tensor_random(test, BATCH * CLASSES, test->dtype, 1),
                   *weights = tensor_random(test, BATCH, DTYPE_FLOAT32, 1);
     float loss[BATCH];
-    int32_t rank[BATCH];
+    int32_t rank[BATCH] = {0};
     struct error error;
     struct cross_entropy call = {.loss = loss,
                                  .label_rank = rank,
