@@ -178,16 +178,17 @@ static double step(struct sum *sum, uint64_t number, double pause_s)
     return spent_s + clock_s() - begin;
 }
 
-/* Of several steps the fastest: other processes of the machine only add. */
-static double fastest_step(struct sum *sum, double pause_s)
+/* Microseconds a bucket of the fastest step: other processes only add, a whole time slice at each sched_yield where
+ * more want to run than there are cores. So there are more steps while none was faster than `most_us`, for 20 s. */
+static double fastest_us(struct sum *sum, double pause_s, double most_us)
 {
     struct error error;
-    double best = INFINITY;
-    for (uint64_t number = 1; number <= 20; number++) {
-        best = fmin(best, step(sum, number, pause_s));
+    double best_us = INFINITY, begin_s = clock_s();
+    for (uint64_t number = 1; number <= 20 || (best_us >= most_us && clock_s() < begin_s + 20); number++) {
+        best_us = fmin(best_us, 1e6 * step(sum, number, pause_s) / BUCKETS);
         assert_ok(kernels_cuda()->synchronise(sum->options.context, &error), &error);
     }
-    return best;
+    return best_us;
 }
 
 /* ---- the tests ---- */
@@ -200,7 +201,7 @@ static void the_host_waits_for_nccl_no_longer_than_nccl_takes(void **state)
     for (int i = 0; i < 2; i++) {
         struct sum sum = opened(DTYPE_FLOAT32, 60);
         nccl.start_s = 1e-6 * starts_us[i];
-        double us = 1e6 * fastest_step(&sum, 0) / BUCKETS;
+        double us = fastest_us(&sum, 0, starts_us[i] + 400);
         print_message("NCCL takes %.0f us a bucket, the host %.0f\n", starts_us[i], us);
         assert_true(us < starts_us[i] + 400);
         assert_int_equal(nccl.calls_too_early, 0);
@@ -213,7 +214,7 @@ static void the_backward_pass_hides_what_nccl_takes(void **state)
     (void)state;
     struct sum sum = opened(DTYPE_FLOAT32, 60);
     nccl.start_s = 2e-3;
-    double us = 1e6 * fastest_step(&sum, 10e-3) / BUCKETS;
+    double us = fastest_us(&sum, 10e-3, 1000);
     print_message("NCCL takes 2000 us a bucket, the backward pass 10000, the host waits %.0f\n", us);
     assert_true(us < 1000);
     closed(&sum);
