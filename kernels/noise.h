@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/base/random.h"
+
 #ifdef __CUDACC__
 #define NOISE_FUNCTION __device__ __forceinline__
 #else
@@ -18,8 +20,7 @@
  * random bits. */
 NOISE_FUNCTION float patches_noise(uint64_t seed, uint64_t sample, uint32_t index)
 {
-    const uint32_t purpose = 0x4e4f4953; /* as those of src/base/random.h */
-    philox4x32_ctr_t counter = {{(uint32_t)sample, (uint32_t)(sample >> 32), index / 4, purpose}};
+    philox4x32_ctr_t counter = {{(uint32_t)sample, (uint32_t)(sample >> 32), index / 4, RANDOM_NOISE}};
     philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
     philox4x32_ctr_t bits = philox4x32(counter, key);
     uint32_t pair = index % 4 / 2;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "data_loaders/image/resample_rgb.h"
+#include "data_loaders/image/scratch.h"
 
 /* Weights are fixed-point with 14 bits. Between the passes values keep 7 of them: 255 * 2^7 fits an int16, and times
  * 2^14 an int32 with rounding to spare. */
@@ -47,18 +48,6 @@ void resampler_close(struct resampler *resampler)
     free(resampler);
 }
 
-static bool grow(void **memory, size_t *capacity, size_t bytes)
-{
-    if (bytes <= *capacity)
-        return true;
-    void *larger = realloc(*memory, bytes);
-    if (!larger)
-        return false;
-    *memory = larger;
-    *capacity = bytes;
-    return true;
-}
-
 /* Fills weight[0..taps) for an output whose centre lies at `centre` of the input axis, in input pixels. */
 static void triangle_weights(int16_t *weight, size_t taps, long first, double centre, double scale, long extent)
 {
@@ -87,8 +76,8 @@ static bool plan_axis(struct axis *axis, size_t size, double start, double lengt
     axis->taps = (size_t)ceil(2 * scale); /* so many pixel centres lie inside the triangle at most */
     if (axis->taps > extent)
         axis->taps = extent;
-    if (!grow((void **)&axis->first, &axis->size_capacity, size * sizeof *axis->first) ||
-        !grow((void **)&axis->weight, &axis->capacity, size * axis->taps * sizeof *axis->weight))
+    if (!scratch_grow((void **)&axis->first, &axis->size_capacity, size * sizeof *axis->first) ||
+        !scratch_grow((void **)&axis->weight, &axis->capacity, size * axis->taps * sizeof *axis->weight))
         return false;
     for (size_t i = 0; i < size; i++) {
         double centre = start + ((double)i + 0.5) * step;
@@ -225,9 +214,9 @@ bool resample(struct resampler *resampler, uint8_t *out, size_t size, const stru
     size_t count = columns * source->channels;
     for (size_t x = 0; x < size; x++)
         horizontal->first[x] -= (int32_t)left;
-    if (!grow((void **)&resampler->row, &resampler->row_capacity,
-              count * sizeof *resampler->row + RESAMPLE_RGB_SLACK_BYTES) ||
-        !grow((void **)&resampler->sums, &resampler->sums_capacity, count * sizeof *resampler->sums))
+    if (!scratch_grow((void **)&resampler->row, &resampler->row_capacity,
+                      count * sizeof *resampler->row + RESAMPLE_RGB_SLACK_BYTES) ||
+        !scratch_grow((void **)&resampler->sums, &resampler->sums_capacity, count * sizeof *resampler->sums))
         return false;
     bool by_groups = source->channels == 3 &&
                      resample_rgb_plan(&resampler->rgb, horizontal->first, horizontal->weight, horizontal->taps, size);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "data_loaders/image/resize_rgb.h"
+#include "data_loaders/image/scratch.h"
 
 enum { WEIGHT_BITS = 32 - 8 - 2, ROUNDING = 1 << (WEIGHT_BITS - 1) };
 
@@ -44,18 +45,6 @@ void resizer_close(struct resizer *resizer)
     resize_rgb_release(&resizer->rgb);
     free(resizer->rows);
     free(resizer);
-}
-
-static bool grow(void **memory, size_t *capacity, size_t bytes)
-{
-    if (bytes <= *capacity)
-        return true;
-    void *larger = realloc(*memory, bytes);
-    if (!larger)
-        return false;
-    *memory = larger;
-    *capacity = bytes;
-    return true;
 }
 
 static double kernel(enum resize_filter filter, double x)
@@ -107,8 +96,8 @@ static bool plan_axis(struct axis *axis, size_t first, size_t count, size_t size
     axis->taps = (size_t)ceil((filter == RESIZE_BICUBIC ? 4 : 2) * scale); /* so many pixel centres at most */
     if (axis->taps > extent)
         axis->taps = extent;
-    if (!grow((void **)&axis->first, &axis->size_capacity, count * sizeof *axis->first) ||
-        !grow((void **)&axis->weight, &axis->weight_capacity, count * axis->taps * sizeof *axis->weight))
+    if (!scratch_grow((void **)&axis->first, &axis->size_capacity, count * sizeof *axis->first) ||
+        !scratch_grow((void **)&axis->weight, &axis->weight_capacity, count * axis->taps * sizeof *axis->weight))
         return false;
     for (size_t i = 0; i < count; i++)
         plan_output(axis, i, ((double)(first + i) + 0.5) * step, scale, extent, filter);
@@ -194,7 +183,7 @@ static bool pass_along_rows(struct resizer *resizer, const struct resize_window 
     const size_t columns = window->columns, line = columns * source->channels;
     const struct axis *axis = &resizer->horizontal;
     if (!plan_axis(&resizer->horizontal, window->left, columns, window->width, source->width, filter) ||
-        !grow((void **)&resizer->rows, &resizer->rows_capacity, count * line + PIXELS_SLACK_BYTES))
+        !scratch_grow((void **)&resizer->rows, &resizer->rows_capacity, count * line + PIXELS_SLACK_BYTES))
         return false;
     bool in_pairs =
         source->channels == 3 && resize_rgb_plan(&resizer->rgb, axis->first, axis->weight, axis->taps, columns);

@@ -24,7 +24,8 @@ enum random_purpose {
     RANDOM_THREE_AUGMENT = 0x33415547,
     RANDOM_COLOUR_JITTER = 0x4a495454,
     RANDOM_ERASE = 0x45524153,
-    RANDOM_MIX = 0x4d495821
+    RANDOM_MIX = 0x4d495821,
+    RANDOM_NOISE = 0x4e4f4953
 };
 
 struct random_words {

@@ -14,7 +14,6 @@
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
-enum graph_mode { GRAPH_AUTO, GRAPH_ON, GRAPH_OFF };
 enum switch_mode { SWITCH_AUTO, SWITCH_ON, SWITCH_OFF };
 /* What follows an event of the diagnosis; of several at a step the last of these is taken. */
 enum diagnosis_action {
@@ -59,7 +58,7 @@ struct config {
         bool recompute;
         enum products_mode products;
         enum switch_mode keep_inputs;
-        enum graph_mode graph;
+        enum switch_mode graph;
     } train;
     struct {
         enum optimiser kind;

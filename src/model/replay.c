@@ -21,14 +21,14 @@ struct seen_pass {
 };
 
 struct replays {
-    enum graph_mode mode; /* GRAPH_AUTO until it has been measured */
+    enum switch_mode mode; /* SWITCH_AUTO until it has been measured */
     int passes;
     double host_s, device_s; /* the least of those that were measured */
     struct seen_pass seen[MOST_RECORDINGS];
     size_t next; /* to be replaced */
 };
 
-bool replays_open(struct replays **out, enum graph_mode mode, struct error *error)
+bool replays_open(struct replays **out, enum switch_mode mode, struct error *error)
 {
     struct replays *replays = *out = calloc(1, sizeof *replays);
     if (!replays)
@@ -84,7 +84,7 @@ static bool launch_and_measure(struct model *model, const struct model_pass *pas
     replays->host_s = first || host_s < replays->host_s ? host_s : replays->host_s;
     replays->device_s = first || device_s < replays->device_s ? device_s : replays->device_s;
     if (replays->passes == WARM_UP + MEASURED)
-        replays->mode = replays->host_s > WORTH * replays->device_s ? GRAPH_ON : GRAPH_OFF;
+        replays->mode = replays->host_s > WORTH * replays->device_s ? SWITCH_ON : SWITCH_OFF;
     return true;
 }
 
@@ -139,9 +139,9 @@ bool model_run_pass(struct model *model, const struct model_pass *pass, model_gr
 {
     struct replays *replays = model->replays;
     bool before;
-    if (ready || !model->kernels->replay || replays->mode == GRAPH_OFF)
+    if (ready || !model->kernels->replay || replays->mode == SWITCH_OFF)
         return launch(model, pass, ready, owner, error);
-    if (replays->mode == GRAPH_AUTO)
+    if (replays->mode == SWITCH_AUTO)
         return launch_and_measure(model, pass, error);
     struct seen_pass *seen = look_up(model, pass, &before);
     if (!before)

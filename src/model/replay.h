@@ -23,7 +23,7 @@ bool model_run_pass(struct model *model, const struct model_pass *pass, model_gr
                     struct error *error);
 
 struct replays;
-bool replays_open(struct replays **replays, enum graph_mode mode, struct error *error);
+bool replays_open(struct replays **replays, enum switch_mode mode, struct error *error);
 /* Before the context. */
 void replays_close(struct replays *replays, struct model *model);
 

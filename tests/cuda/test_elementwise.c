@@ -110,10 +110,10 @@ static void patches_trial(struct twins *t)
     struct pixel_box boxes[MOST_IMAGES], erased_boxes[MOST_IMAGES];
     assert_non_null(bytes);
     for (size_t i = 0; i < count; i++)
-        bytes[i] = (uint8_t)random_bits(t);
+        bytes[i] = (uint8_t)random_word(t);
     for (size_t i = 0; i < batch; i++) {
         others[i] = (int32_t)random_between(t, 0, batch - 1);
-        samples[i] = random_bits(t);
+        samples[i] = random_word(t);
         boxes[i] = random_box(t, rows * patch, columns * patch);
         erased_boxes[i] = random_box(t, rows * patch, columns * patch);
     }

@@ -10,7 +10,7 @@ static const struct workload workload = {
     .batch = 8, .patches = 196, .patch_dim = 768, .dim = 1400, .hidden = 4096, .heads = 16, .classes = 20000};
 
 /* SplitMix64. */
-uint64_t random_bits(struct twins *t)
+uint64_t random_word(struct twins *t)
 {
     uint64_t z = t->random += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -20,12 +20,12 @@ uint64_t random_bits(struct twins *t)
 
 size_t random_between(struct twins *t, size_t low, size_t high)
 {
-    return low + random_bits(t) % (high - low + 1);
+    return low + random_word(t) % (high - low + 1);
 }
 
 double random_number(struct twins *t)
 {
-    return (double)(random_bits(t) >> 11) * 0x1p-52 - 1.0;
+    return (double)(random_word(t) >> 11) * 0x1p-52 - 1.0;
 }
 
 void assert_ok(bool ok, const struct error *error)

@@ -36,7 +36,7 @@ struct twins {
     size_t count;
 };
 
-uint64_t random_bits(struct twins *t);
+uint64_t random_word(struct twins *t);
 size_t random_between(struct twins *t, size_t low, size_t high);
 double random_number(struct twins *t); /* uniform in -1 ... 1 */
 

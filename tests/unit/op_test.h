@@ -38,7 +38,7 @@ struct op_test {
 };
 
 /* SplitMix64. */
-static inline uint64_t random_bits(struct op_test *test)
+static inline uint64_t random_word(struct op_test *test)
 {
     uint64_t z = test->random += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -48,13 +48,13 @@ static inline uint64_t random_bits(struct op_test *test)
 
 static inline size_t random_between(struct op_test *test, size_t low, size_t high)
 {
-    return low + random_bits(test) % (high - low + 1);
+    return low + random_word(test) % (high - low + 1);
 }
 
 /* Uniform in -1 ... 1. */
 static inline double random_number(struct op_test *test)
 {
-    return (double)(random_bits(test) >> 11) * 0x1p-52 - 1.0;
+    return (double)(random_word(test) >> 11) * 0x1p-52 - 1.0;
 }
 
 static inline double tensor_get(const struct tensor *tensor, size_t i)

@@ -40,10 +40,10 @@ static struct fixture draw(struct op_test *test)
     size_t count = f.batch * f.rows * f.columns * f.patch * f.patch * f.channels;
     f.pixels = malloc(count);
     for (size_t i = 0; i < count; i++)
-        f.pixels[i] = (uint8_t)random_bits(test);
+        f.pixels[i] = (uint8_t)random_word(test);
     for (size_t b = 0; b < f.batch; b++) {
         f.partner[b] = (int32_t)random_between(test, 0, f.batch - 1);
-        f.sample[b] = random_bits(test);
+        f.sample[b] = random_word(test);
         f.erase[b] = draw_box(test, f.rows * f.patch, f.columns * f.patch);
         f.box[b] = draw_box(test, f.rows * f.patch, f.columns * f.patch);
     }
