@@ -49,10 +49,11 @@ struct mix_draw mix_drawn(const struct mix *mix, uint64_t seed, uint64_t group, 
     return drawn;
 }
 
-bool erase_drawn(struct box *box, double probability, uint64_t seed, uint64_t position, size_t height, size_t width)
+bool erase_drawn(struct box *box, const struct erase *erase, uint64_t seed, uint64_t position, size_t height,
+                 size_t width)
 {
-    const double least = 0.02, most = 1.0 / 3, log_aspect = log(1 / 0.3);
-    if (random_unit(random_draw(seed, RANDOM_ERASE, position, 0).word[0]) >= probability)
+    const double least = erase->area_min, most = erase->area_max, log_aspect = log(1 / 0.3);
+    if (random_unit(random_draw(seed, RANDOM_ERASE, position, 0).word[0]) >= erase->probability)
         return false;
     for (uint32_t attempt = 1; attempt <= BOX_ATTEMPTS; attempt++) {
         struct random_words words = random_draw(seed, RANDOM_ERASE, position, attempt);

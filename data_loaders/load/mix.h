@@ -26,9 +26,13 @@ struct mix_draw mix_drawn(const struct mix *mix, uint64_t seed, uint64_t group, 
 /* A number of Beta(alpha, alpha); `item` and `draw` number what it is for. */
 double beta_drawn(double alpha, uint64_t seed, uint64_t item, uint32_t draw);
 
-/* The box of the sample at `position` that is filled with noise, in one of 1 / probability samples: area uniform in
- * 0.02
- * ... 1/3, height over width log-uniform in 0.3 ... 1 / 0.3. false: none. */
-bool erase_drawn(struct box *box, double probability, uint64_t seed, uint64_t position, size_t height, size_t width);
+struct erase {
+    double probability;
+    double area_min, area_max; /* shares of the picture; timm: 0.02 and 1/3 */
+};
+/* The box of the sample at `position` that is filled with noise, in one of 1 / probability samples: area uniform,
+ * height over width log-uniform in 0.3 ... 1 / 0.3. false: none. */
+bool erase_drawn(struct box *box, const struct erase *erase, uint64_t seed, uint64_t position, size_t height,
+                 size_t width);
 
 #endif

@@ -68,6 +68,29 @@ bool config_check_model(const struct config_reading *reading)
     return true;
 }
 
+/* Images that are mixed among themselves must all be on one rank, whatever the number of ranks, so that a group is a
+ * run of the sequence of samples, not what a rank happens to have. */
+static bool check_mixing(const struct config_reading *reading)
+{
+    struct config *config = reading->config;
+    const long long images = config->train.batch_size / config->train.accumulate;
+    if (config->mix.mixup == 0 && config->mix.cutmix == 0)
+        return true;
+    if (images % 2 != 0)
+        return config_refuse(reading, config->mix.mixup > 0 ? "mix.mixup" : "mix.cutmix",
+                             "mixes images in pairs, but a micro-step has %lld (train.batch_size / train.accumulate); "
+                             "take an even number",
+                             images);
+    for (long long group = 16; config->mix.group == 0; group /= 2)
+        config->mix.group = images % group == 0 ? group : 0;
+    if (config->mix.group % 2 != 0 || images % config->mix.group != 0)
+        return config_refuse(reading, "mix.group",
+                             "%lld must be even and divide the %lld images of a micro-step (train.batch_size / "
+                             "train.accumulate)",
+                             (long long)config->mix.group, images);
+    return true;
+}
+
 bool config_check_run(const struct config_reading *reading)
 {
     const struct config *config = reading->config;
@@ -82,6 +105,9 @@ bool config_check_run(const struct config_reading *reading)
     if (config->data.augment.three_augment && config->data.augment.rand_augment[0])
         return config_refuse(reading, "data.augment.three_augment", "%s",
                              "data.augment.rand_augment is on too; keep one of the two");
+    if (config->data.augment.erase_area_min > config->data.augment.erase_area_max)
+        return config_refuse(reading, "data.augment.erase_area_min", "%g is more than erase_area_max %g",
+                             config->data.augment.erase_area_min, config->data.augment.erase_area_max);
     long long epochs = config->train.epochs, steps = config->train.steps;
     if ((epochs == 0) == (steps == 0))
         return config_refuse(reading, epochs ? "train.steps" : "train.epochs",
@@ -90,6 +116,8 @@ bool config_check_run(const struct config_reading *reading)
     if (config->train.batch_size % config->train.accumulate != 0)
         return config_refuse(reading, "train.batch_size", "%lld is not a multiple of train.accumulate %lld",
                              (long long)config->train.batch_size, (long long)config->train.accumulate);
+    if (!check_mixing(reading))
+        return false;
     if (steps && config->optim.warmup_steps >= steps)
         return config_refuse(reading, "optim.warmup_steps", "%lld is not less than train.steps %lld",
                              (long long)config->optim.warmup_steps, steps);

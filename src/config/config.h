@@ -14,6 +14,8 @@
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
 enum optimiser { OPTIMISER_ADAMW };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
+enum config_mix_per { CONFIG_MIX_PER_BATCH, CONFIG_MIX_PER_IMAGE };
+enum config_cutmix_rule { CONFIG_CUTMIX_RULE_TIMM, CONFIG_CUTMIX_RULE_DEIT };
 enum switch_mode { SWITCH_AUTO, SWITCH_ON, SWITCH_OFF };
 /* What follows an event of the diagnosis; of several at a step the last of these is taken. */
 enum diagnosis_action {
@@ -47,8 +49,16 @@ struct config {
             double color_jitter;
             char rand_augment[256]; /* "" = off */
             int64_t repeats;
+            double erase_probability, erase_area_min, erase_area_max;
         } augment;
     } data;
+    struct {
+        double mixup, cutmix; /* alphas; 0 = off */
+        double probability, switch_probability;
+        enum config_mix_per per;
+        int64_t group; /* images; 0 only where nothing is mixed */
+        enum config_cutmix_rule cutmix_rule;
+    } mix;
     struct {
         int64_t epochs, steps;                      /* exactly one is given; the other is 0 */
         int64_t batch_size, accumulate, eval_every; /* eval_every in steps; 0 = at every epoch's end; the end always */

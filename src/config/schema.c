@@ -9,6 +9,8 @@ const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const switch_names[] = {"auto", "on", "off", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
+static const char *const mix_per_names[] = {"batch", "image", NULL};
+static const char *const cutmix_rule_names[] = {"timm", "deit", NULL};
 static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
 static const char *const products_names[] = {"auto", "tuned", "first", "plain", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", NULL};
@@ -86,6 +88,34 @@ const struct config_key config_keys[] = {
      .unit = "times",
      .meaning = "repeated augmentation: an image comes so often in a row, each time augmented anew; an epoch keeps its "
                 "number of samples (DeiT: 3)"},
+    {"data.augment.erase_probability", REAL(data.augment.erase_probability), .initial = "0.0", .minimum = 0,
+     .maximum = 1, .unit = "",
+     .meaning = "random erasing: how often a rectangle of an image becomes noise, after normalisation (DeiT: 0.25)"},
+    {"data.augment.erase_area_min", REAL(data.augment.erase_area_min), .initial = "0.02", .minimum = 0, .above = true,
+     .maximum = 1, .unit = "", .meaning = "random erasing: smallest share of the image's area"},
+    {"data.augment.erase_area_max", REAL(data.augment.erase_area_max), .initial = "0.3333333333333333", .minimum = 0,
+     .above = true, .maximum = 1, .unit = "", .meaning = "random erasing: largest share of the image's area"},
+
+    {"mix.mixup", REAL(mix.mixup), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
+     .meaning =
+         "mixup: an image is laid over another by a weight of Beta(alpha, alpha); this is alpha (DeiT: 0.8), 0 = "
+         "off"},
+    {"mix.cutmix", REAL(mix.cutmix), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
+     .meaning =
+         "cutmix: a rectangle comes from another image, its area by Beta(alpha, alpha); this is alpha (DeiT: 1), "
+         "0 = off"},
+    {"mix.probability", REAL(mix.probability), .initial = "1.0", .minimum = 0, .maximum = 1, .unit = "",
+     .meaning = "how often images are mixed at all"},
+    {"mix.switch_probability", REAL(mix.switch_probability), .initial = "0.5", .minimum = 0, .maximum = 1, .unit = "",
+     .meaning = "how often cutmix is taken, where mixup is on too"},
+    {"mix.per", CHOICE(mix.per, mix_per_names), .initial = "batch", .unit = "",
+     .meaning = "batch: the images of a group share weight and rectangle; image: each has its own"},
+    {"mix.group", INTEGER(mix.group), .initial = "0", .minimum = 0, .maximum = 1e9, .unit = "images",
+     .meaning =
+         "images in a row that are mixed among themselves, an even number that divides a rank's batch (timm: all "
+         "of that); 0 = chosen: the largest of 16, 8, 4, 2 that divides batch_size / accumulate"},
+    {"mix.cutmix_rule", CHOICE(mix.cutmix_rule, cutmix_rule_names), .initial = "timm", .unit = "",
+     .meaning = "rounding of the rectangle: timm since 1.0.30, or as DeiT had it, where odd sides lose a pixel"},
 
     {"train.epochs", INTEGER(train.epochs), .initial = "0", .minimum = 0, .maximum = 1e9, .unit = "epochs",
      .meaning = "length of the run; exactly one of epochs and steps is given"},

@@ -25,7 +25,7 @@ struct config_key {
 
 extern const struct config_key config_keys[];
 extern const size_t config_key_count;
-enum { CONFIG_KEYS_MAX = 128 };
+enum { CONFIG_KEYS_MAX = 192 };
 
 /* A table of keys and the struct that it describes. */
 struct config_schema {

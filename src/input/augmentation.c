@@ -24,3 +24,21 @@ bool input_augment(struct augment *augment, const struct config *config, struct 
     return rand_augment_parse(&augment->rand_augment, config->data.augment.rand_augment, error) ||
            error_prefix(error, "data.augment.rand_augment");
 }
+
+struct draw_options input_draws(const struct config *config)
+{
+    bool mixed = config->mix.mixup > 0 || config->mix.cutmix > 0;
+    return (struct draw_options){
+        .drop_path = config->model.drop_path,
+        .depth = (size_t)config->model.depth,
+        .erase = {config->data.augment.erase_probability, config->data.augment.erase_area_min,
+                  config->data.augment.erase_area_max},
+        .mix = {.mixup_alpha = config->mix.mixup,
+                .cutmix_alpha = config->mix.cutmix,
+                .probability = config->mix.probability,
+                .switch_probability = config->mix.switch_probability,
+                .rule = config->mix.cutmix_rule == CONFIG_CUTMIX_RULE_DEIT ? CUTMIX_RULE_DEIT : CUTMIX_RULE_CURRENT},
+        .mix_group = mixed ? (size_t)config->mix.group : 0,
+        .mix_per_image = config->mix.per == CONFIG_MIX_PER_IMAGE,
+    };
+}

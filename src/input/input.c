@@ -3,15 +3,13 @@
 
 #include <stdlib.h>
 
-#include "src/input/stochastic_depth.h"
-
 #define FIRST_MARK 4 /* marks 0..3 are the trainer's */
 
 struct slot {
     uint8_t *pixels;
     int32_t *labels;
-    float *path_scale, *path_scale_host;
-    struct batch *batch; /* the loader's, kept until its copy is done; NULL: nothing here */
+    void *draws, *draws_host; /* draws.h; NULL: nothing is drawn */
+    struct batch *batch;      /* the loader's, kept until its copy is done; NULL: nothing here */
 };
 
 struct input {
@@ -28,14 +26,10 @@ static size_t image_bytes(const struct loader_options *loader)
     return loader->image_size * loader->image_size * loader->dataset->channels;
 }
 
-static size_t path_bytes(const struct input_options *options)
-{
-    return options->drop_path > 0 ? 2 * options->depth * options->loader.batch * sizeof(float) : 0;
-}
-
 void input_plan(struct memory_plan *plan, const struct input_options *options, const char *name)
 {
-    size_t device = options->loader.batch * (image_bytes(&options->loader) + sizeof(int32_t)) + path_bytes(options);
+    size_t batch = options->loader.batch;
+    size_t device = batch * (image_bytes(&options->loader) + sizeof(int32_t)) + draws_bytes(&options->draws, batch);
     memory_plan_add(plan, name, 2 * device);
 }
 
@@ -55,12 +49,11 @@ static bool open_slot(struct input *input, struct slot *slot, struct error *erro
 {
     const struct kernels *kernels = input->options.kernels;
     struct context *context = input->options.context;
-    size_t batch = input->options.loader.batch, scales = path_bytes(&input->options);
+    size_t batch = input->options.loader.batch, draws = draws_bytes(&input->options.draws, batch);
     return kernels->allocate(context, (void **)&slot->pixels, batch * input->image_bytes, "pixels", error) &&
            kernels->allocate(context, (void **)&slot->labels, batch * sizeof(int32_t), "labels", error) &&
-           (scales == 0 ||
-            (kernels->allocate(context, (void **)&slot->path_scale, scales, "stochastic depth", error) &&
-             kernels->allocate_host(context, (void **)&slot->path_scale_host, scales, "stochastic depth", error)));
+           (draws == 0 || (kernels->allocate(context, &slot->draws, draws, "draws", error) &&
+                           kernels->allocate_host(context, &slot->draws_host, draws, "draws", error)));
 }
 
 bool input_open(struct input **out, const struct input_options *options, struct error *error)
@@ -89,10 +82,10 @@ static void close_slot(struct input *input, struct slot *slot)
         kernels->release(context, slot->pixels);
     if (slot->labels)
         kernels->release(context, slot->labels);
-    if (slot->path_scale)
-        kernels->release(context, slot->path_scale);
-    if (slot->path_scale_host)
-        kernels->release_host(context, slot->path_scale_host);
+    if (slot->draws)
+        kernels->release(context, slot->draws);
+    if (slot->draws_host)
+        kernels->release_host(context, slot->draws_host);
 }
 
 void input_close(struct input *input)
@@ -121,21 +114,28 @@ static bool fill(struct input *input, double *wait_s, struct error *error)
     if (!slot->batch)
         return true;
     size_t count = slot->batch->count;
-    if (slot->path_scale)
-        stochastic_depth_draw(slot->path_scale_host, options->drop_path, options->depth, options->loader.batch,
-                              options->loader.seed, slot->batch->positions, count);
+    if (slot->draws)
+        draws_make(&options->draws, &options->loader, slot->batch, slot->draws_host);
     return options->kernels->prefetch(options->context, slot->pixels, slot->batch->patches, count * input->image_bytes,
                                       error) &&
            options->kernels->prefetch(options->context, slot->labels, slot->batch->labels, count * sizeof(int32_t),
                                       error) &&
-           (!slot->path_scale || options->kernels->prefetch(options->context, slot->path_scale, slot->path_scale_host,
-                                                            path_bytes(options), error));
+           (!slot->draws || options->kernels->prefetch(options->context, slot->draws, slot->draws_host,
+                                                       draws_bytes(&options->draws, options->loader.batch), error));
+}
+
+static struct input_batch batch_in(const struct input *input, const struct slot *slot, size_t count)
+{
+    const struct input_options *options = &input->options;
+    struct input_batch batch = {.pixels = slot->pixels, .labels = slot->labels, .host = slot->batch, .count = count};
+    if (slot->draws)
+        batch.draws = draws_in(&options->draws, &options->loader, slot->draws);
+    return batch;
 }
 
 struct input_batch input_blank(const struct input *input)
 {
-    const struct slot *slot = &input->slots[0]; /* allocated as zeros */
-    return (struct input_batch){slot->pixels, slot->labels, slot->path_scale, NULL, input->options.loader.batch};
+    return batch_in(input, &input->slots[0], input->options.loader.batch); /* allocated as zeros */
 }
 
 bool input_next(struct input *input, struct input_batch *batch, double *wait_s, struct error *error)
@@ -158,8 +158,7 @@ bool input_next(struct input *input, struct input_batch *batch, double *wait_s, 
     if (!kernels->prefetch_end(context, error) || !kernels->mark(context, FIRST_MARK + (int)input->current, error) ||
         !kernels->prefetch_begin(context, error))
         return false;
-    *batch = (struct input_batch){slot->pixels, slot->labels, slot->path_scale, slot->batch,
-                                  slot->batch ? slot->batch->count : 0};
+    *batch = batch_in(input, slot, slot->batch ? slot->batch->count : 0);
     return true;
 }
 

@@ -1,25 +1,25 @@
 /* From the loader's batches to device memory, one batch ahead: while the ops of a micro-step run, the pixels, labels
- * and stochastic-depth scales of the next are copied up beside them. */
+ * and draws of the next are copied up beside them. */
 #ifndef QUEST_INPUT_INPUT_H
 #define QUEST_INPUT_INPUT_H
 
 #include "data_loaders/load/loader.h"
 #include "kernels/kernels.h"
+#include "src/input/draws.h"
 #include "src/model/memory_plan.h"
 
 struct input_options {
     const struct kernels *kernels;
     struct context *context;
     struct loader_options loader; /* allocate, release and owner are filled in by input_open */
-    double drop_path;             /* 0: no scales are drawn */
-    size_t depth;
+    struct draw_options draws;    /* training */
 };
 
 /* What a micro-step reads; valid until the next input_next. */
 struct input_batch {
-    const uint8_t *pixels;   /* device [count, patches, patch, patch, channels] */
-    const int32_t *labels;   /* device [count] */
-    const float *path_scale; /* device [depth, 2, loader.batch], or NULL */
+    const uint8_t *pixels; /* device [count, patches, patch, patch, channels] */
+    const int32_t *labels; /* device [count] */
+    struct model_draws draws;
     const struct batch *host;
     size_t count;
 };

@@ -63,8 +63,9 @@ static bool add_batch(struct sums *sums, struct model *model, const struct input
     size_t count = batch->count;
     float *loss = landing->loss;
     int32_t *label_rank = landing->label_rank;
+    const struct model_targets targets = {.labels = batch->labels};
     if (!model_forward(model, batch->pixels, count, false, false, error) ||
-        !model_loss(model, batch->labels, count, 0, 0, error) ||
+        !model_loss(model, &targets, count, 0, error) ||
         !model->kernels->download(model->context, loss, model->loss, count * sizeof *loss, error) ||
         !model->kernels->download(model->context, label_rank, model->label_rank, count * sizeof *label_rank, error) ||
         !model->kernels->synchronise(model->context, error))

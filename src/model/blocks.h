@@ -17,9 +17,9 @@ static inline float *model_gradient(const struct model *model, size_t offset)
 {
     return offset == NO_OFFSET ? NULL : model->gradient + offset;
 }
-static inline const float *model_path_scale(const struct model *model, size_t block, size_t branch, bool with_path)
+static inline const float *model_path_scale(const struct model *model, size_t block, size_t branch, bool with_draws)
 {
-    return with_path && model->path_scale ? model->path_scale + (2 * block + branch) * model->batch : NULL;
+    return with_draws && model->draws.path_scale ? model->draws.path_scale + (2 * block + branch) * model->batch : NULL;
 }
 static inline bool model_is_last(const struct model *model, size_t block)
 {
@@ -50,20 +50,20 @@ static inline void *model_block_input(const struct model *model, size_t block)
 }
 
 /* From `embedded`, block 0's input, to `normed`, the final norm of the last block's CLS rows. */
-bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with_statistics, struct error *error);
+bool blocks_forward(struct model *model, size_t batch, bool with_draws, bool with_statistics, struct error *error);
 /* norm1 and norm2 of a block into `normed1` and `normed2`, from what is kept: the same bits as in the forward pass. */
 bool block_norm1(struct model *model, size_t block, size_t batch, struct error *error);
 bool block_norm2(struct model *model, size_t block, size_t batch, struct error *error);
 /* GELU of `hidden` into `activated`. */
 bool block_activate(struct model *model, size_t block, size_t batch, struct error *error);
 /* Fills a block's activations again from its input; norm1's statistics come out the same. */
-bool block_recompute(struct model *model, size_t block, size_t batch, bool with_path, struct error *error);
+bool block_recompute(struct model *model, size_t block, size_t batch, bool with_draws, struct error *error);
 
 /* One backward pass, and who is told how far the flat gradient is final. */
 struct pass {
     struct model *model;
     size_t batch, rows;
-    bool with_path;
+    bool with_draws;
     model_gradient_ready ready;
     void *owner;
 };

@@ -41,7 +41,7 @@ static bool out_norm_backward(const struct pass *pass, size_t block, struct erro
     bool last = model_is_last(model, block);
     size_t weight = last ? model->parameters.norm_weight : at[1].norm1_weight;
     size_t bias = last ? model->parameters.norm_bias : at[1].norm1_bias;
-    const float *path_scale = model_path_scale(model, block, 1, pass->with_path);
+    const float *path_scale = model_path_scale(model, block, 1, pass->with_draws);
     struct residual_layernorm_backward norm = {.residual_gradient = residual_gradient(model, block),
                                                .branch_gradient = own_branch_gradient(model, at->ls2_gamma, path_scale),
                                                .normed = last ? NULL : made_again(model, act[1].normed1),
@@ -72,7 +72,7 @@ static bool mlp_backward(const struct pass *pass, size_t block, struct error *er
     struct block_activations *act = &model->blocks[block];
     size_t rows = model_tail(model, block, pass->batch).rows;
     const void *out_gradient =
-        branch_gradient(model, block, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_path));
+        branch_gradient(model, block, at->ls2_gamma, model_path_scale(model, block, 1, pass->with_draws));
     struct linear_backward fc2 = {.in_gradient = model->wide_gradient,
                                   .out_gradient = out_gradient,
                                   .weight = model_working(model, at->fc2_weight),
@@ -127,7 +127,7 @@ static bool middle_norm_backward(const struct pass *pass, size_t block, struct e
     struct model *model = pass->model;
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
-    const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
+    const float *path_scale = model_path_scale(model, block, 0, pass->with_draws);
     struct block_tail tail = model_tail(model, block, pass->batch);
     struct residual_layernorm_backward norm2 = {.residual_gradient = residual_gradient(model, block),
                                                 .branch_gradient =
@@ -198,7 +198,7 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
 {
     struct model *model = pass->model;
     const struct block_offsets *at = &model->parameters.blocks[block];
-    const float *path_scale = model_path_scale(model, block, 0, pass->with_path);
+    const float *path_scale = model_path_scale(model, block, 0, pass->with_draws);
     struct linear_backward proj = {.in_gradient = model->attended_gradient,
                                    .weight_gradient = model_gradient(model, at->proj_weight),
                                    .bias_gradient = model_gradient(model, at->proj_bias),
@@ -242,7 +242,7 @@ bool blocks_backward(const struct pass *pass, struct error *error)
     for (size_t block = model->depth; block-- > 0;) {
         const struct block_offsets *at = &model->parameters.blocks[block];
         bool kept = !model->recompute || block + 1 == model->depth; /* the last block's activations are still there */
-        if ((!kept && !block_recompute(model, block, pass->batch, pass->with_path, error)) ||
+        if ((!kept && !block_recompute(model, block, pass->batch, pass->with_draws, error)) ||
             !out_norm_backward(pass, block, error) ||
             (!model_is_last(model, block) && !qkv_weights_backward(pass, block + 1, error)) ||
             !pass_announce(pass, at->fc2_weight, error) || !mlp_backward(pass, block, error) ||

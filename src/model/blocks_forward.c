@@ -69,7 +69,7 @@ static bool attention_branch(struct model *model, size_t block, size_t batch, bo
     return attended && model->kernels->linear_forward(model->context, &proj, error);
 }
 
-static bool add_attention_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+static bool add_attention_branch(struct model *model, size_t block, size_t batch, bool with_draws, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
@@ -87,7 +87,7 @@ static bool add_attention_branch(struct model *model, size_t block, size_t batch
                                                .residual_in = input,
                                                .branch = act->branch1,
                                                .gamma = model_master(model, at->ls1_gamma),
-                                               .path_scale = model_path_scale(model, block, 0, with_path),
+                                               .path_scale = model_path_scale(model, block, 0, with_draws),
                                                .weight = model_master(model, at->norm2_weight),
                                                .bias = model_master(model, at->norm2_bias),
                                                .rows = tail.rows,
@@ -131,7 +131,7 @@ static bool fc2(struct model *model, size_t block, size_t batch, struct error *e
 }
 
 /* The residual add after the MLP, and the norm that comes next: norm1 of the next block, or the final one. */
-static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool with_draws, struct error *error)
 {
     const struct block_offsets *at = &model->parameters.blocks[block];
     struct block_activations *act = &model->blocks[block];
@@ -147,7 +147,7 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
                                               .residual_in = act->middle,
                                               .branch = act->branch2,
                                               .gamma = model_master(model, at->ls2_gamma),
-                                              .path_scale = model_path_scale(model, block, 1, with_path),
+                                              .path_scale = model_path_scale(model, block, 1, with_draws),
                                               .weight = model_master(model, norm_weight),
                                               .bias = model_master(model, norm_bias),
                                               .rows = tail.rows,
@@ -156,23 +156,23 @@ static bool add_mlp_branch(struct model *model, size_t block, size_t batch, bool
     return model->kernels->residual_layernorm_forward(model->context, &norm, error);
 }
 
-bool blocks_forward(struct model *model, size_t batch, bool with_path, bool with_statistics, struct error *error)
+bool blocks_forward(struct model *model, size_t batch, bool with_draws, bool with_statistics, struct error *error)
 {
     if (!block_norm1(model, 0, batch, error))
         return false;
     for (size_t block = 0; block < model->depth; block++)
         if (!attention_branch(model, block, batch, with_statistics, error) ||
-            !add_attention_branch(model, block, batch, with_path, error) || !fc1(model, block, batch, error) ||
+            !add_attention_branch(model, block, batch, with_draws, error) || !fc1(model, block, batch, error) ||
             !block_activate(model, block, batch, error) || !fc2(model, block, batch, error) ||
-            !add_mlp_branch(model, block, batch, with_path, error))
+            !add_mlp_branch(model, block, batch, with_draws, error))
             return false;
     return true;
 }
 
-bool block_recompute(struct model *model, size_t block, size_t batch, bool with_path, struct error *error)
+bool block_recompute(struct model *model, size_t block, size_t batch, bool with_draws, struct error *error)
 {
     bool scaled = model->parameters.blocks[block].ls2_gamma != NO_OFFSET;
     return block_norm1(model, block, batch, error) && attention_branch(model, block, batch, false, error) &&
-           add_attention_branch(model, block, batch, with_path, error) && fc1(model, block, batch, error) &&
+           add_attention_branch(model, block, batch, with_draws, error) && fc1(model, block, batch, error) &&
            (!scaled || (block_activate(model, block, batch, error) && fc2(model, block, batch, error)));
 }

@@ -42,6 +42,18 @@ struct block_activations {
     float *mean2, *rstd2; /* [tail] of norm2 */
 };
 
+/* What training drew for the images of a pass, on the device. Of each pointer NULL: nothing. */
+struct model_draws {
+    const float *path_scale; /* stochastic depth: [depth, 2, model.batch] */
+    /* Random erasing, mixup and cutmix, all [batch]: struct patches_normalise; noise of erased boxes under this seed.
+     */
+    const struct pixel_box *erase, *box;
+    const uint64_t *sample;
+    uint64_t noise_seed;
+    const int32_t *partner, *partner_labels;
+    const float *weight;
+};
+
 struct model {
     const struct kernels *kernels;
     struct context *context;
@@ -64,7 +76,7 @@ struct model {
 
     /* Input, on the device: filled by input.c. */
     float *pixel_scale, *pixel_shift; /* [channels] */
-    const float *path_scale; /* [depth, 2, batch] of the pass to come, or NULL; set by whoever owns the input */
+    struct model_draws draws;         /* of the pass to come; set by whoever owns the input */
 
     /* Activations. */
     void *patch_pixels; /* [batch, patches, patch_dim] normalised */
@@ -116,18 +128,24 @@ bool model_set_normalisation(struct model *model, const float *mean, const float
 bool model_set_parameters(struct model *model, const float *master, struct error *error);
 
 /* Queues the forward pass over `batch` images of device `pixels` (uint8 [batch, patches, patch, patch, channels]) up to
- * the logits. with_path: stochastic depth as path_scale says. with_statistics: attention adds to `statistics`, of all
- * tokens in the last block too, whose attention is run in full for it, beside the pass, which has the same bits with
- * and without; only of a model that is open for training. */
-bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
+ * the logits. with_draws: images and branches as `draws` says, else as they are. with_statistics: attention adds to
+ * `statistics`, of all tokens in the last block too, whose attention is run in full for it, beside the pass, which has
+ * the same bits with and without; only of a model that is open for training. */
+bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_draws, bool with_statistics,
                    struct error *error);
-/* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient; labels int32 [batch], device. */
-bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
+/* What a loss is taken against. */
+struct model_targets {
+    const int32_t *labels; /* device [batch]; with_draws mixed with draws.partner_labels */
+    bool with_draws;
+    float smoothing;
+};
+/* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient. */
+bool model_loss(struct model *model, const struct model_targets *targets, size_t batch, float gradient_scale,
                 struct error *error);
 /* Called when gradient[0 .. done) has its final value of this micro-step. */
 typedef bool (*model_gradient_ready)(void *owner, size_t done, struct error *error);
 /* Queues the backward pass of the last forward; gradients of parameters are accumulated. `ready` may be NULL. */
-bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
+bool model_backward(struct model *model, size_t batch, bool with_draws, model_gradient_ready ready, void *owner,
                     struct error *error);
 /* Begins a step. Most of the gradient, that of the linear layers' weights, is not zeroed but left for the next backward
  * pass to write. */

@@ -53,10 +53,10 @@ void replays_close(struct replays *replays, struct model *model)
 static bool launch(struct model *model, const struct model_pass *pass, model_gradient_ready ready, void *owner,
                    struct error *error)
 {
-    model->path_scale = pass->path_scale;
-    return PROFILED("forward",
-                    model_forward(model, pass->pixels, pass->batch, true, pass->with_statistics, error) &&
-                        model_loss(model, pass->labels, pass->batch, pass->smoothing, pass->gradient_scale, error)) &&
+    const struct model_targets targets = {pass->labels, true, pass->smoothing};
+    model->draws = pass->draws;
+    return PROFILED("forward", model_forward(model, pass->pixels, pass->batch, true, pass->with_statistics, error) &&
+                                   model_loss(model, &targets, pass->batch, pass->gradient_scale, error)) &&
            PROFILED("backward", model_backward(model, pass->batch, true, ready, owner, error));
 }
 
@@ -90,10 +90,17 @@ static bool launch_and_measure(struct model *model, const struct model_pass *pas
 
 /* ---- recording ---- */
 
+static bool same_draws(const struct model_draws *a, const struct model_draws *b)
+{
+    return a->path_scale == b->path_scale && a->erase == b->erase && a->box == b->box && a->sample == b->sample &&
+           a->noise_seed == b->noise_seed && a->partner == b->partner && a->partner_labels == b->partner_labels &&
+           a->weight == b->weight;
+}
+
 static bool same_pass(const struct model_pass *a, const struct model_pass *b)
 {
-    return a->pixels == b->pixels && a->labels == b->labels && a->path_scale == b->path_scale && a->batch == b->batch &&
-           a->with_statistics == b->with_statistics && a->smoothing == b->smoothing &&
+    return a->pixels == b->pixels && a->labels == b->labels && same_draws(&a->draws, &b->draws) &&
+           a->batch == b->batch && a->with_statistics == b->with_statistics && a->smoothing == b->smoothing &&
            a->gradient_scale == b->gradient_scale;
 }
 

@@ -9,7 +9,7 @@
 struct model_pass {
     const uint8_t *pixels;
     const int32_t *labels;
-    const float *path_scale; /* of stochastic depth, or NULL */
+    struct model_draws draws;
     size_t batch;
     bool with_statistics;
     float smoothing, gradient_scale;

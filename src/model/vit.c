@@ -1,14 +1,21 @@
 /* The Vision Transformer: patches and CLS before the blocks, head and loss behind them; the order of both passes. */
 #include "src/model/blocks.h"
 
-static bool embed(struct model *model, const uint8_t *pixels, size_t batch, struct error *error)
+static bool embed(struct model *model, const uint8_t *pixels, size_t batch, bool with_draws, struct error *error)
 {
+    const struct model_draws draws = with_draws ? model->draws : (struct model_draws){0};
     const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
     struct patches_normalise patches = {.out = model->patch_pixels,
                                         .pixels = pixels,
                                         .scale = model->pixel_scale,
                                         .shift = model->pixel_shift,
+                                        .erase = draws.erase,
+                                        .sample = draws.sample,
+                                        .seed = draws.noise_seed,
+                                        .partner = draws.partner,
+                                        .weight = draws.weight,
+                                        .box = draws.box,
                                         .batch = batch,
                                         .patches = model->patches,
                                         .columns = model->columns,
@@ -45,22 +52,25 @@ static bool head_forward(struct model *model, size_t batch, struct error *error)
     return model->kernels->linear_forward(model->context, &head, error);
 }
 
-bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_path, bool with_statistics,
+bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_draws, bool with_statistics,
                    struct error *error)
 {
-    return embed(model, pixels, batch, error) && blocks_forward(model, batch, with_path, with_statistics, error) &&
-           head_forward(model, batch, error);
+    return embed(model, pixels, batch, with_draws, error) &&
+           blocks_forward(model, batch, with_draws, with_statistics, error) && head_forward(model, batch, error);
 }
 
-bool model_loss(struct model *model, const int32_t *labels, size_t batch, float smoothing, float gradient_scale,
+bool model_loss(struct model *model, const struct model_targets *targets, size_t batch, float gradient_scale,
                 struct error *error)
 {
+    bool mixed = targets->with_draws && model->draws.partner;
     struct cross_entropy loss = {.loss = model->loss,
                                  .label_rank = model->label_rank,
                                  .gradient = gradient_scale != 0 ? model->logits_gradient : NULL,
                                  .logits = model->logits,
-                                 .labels = labels,
-                                 .smoothing = smoothing,
+                                 .labels = targets->labels,
+                                 .partner_labels = mixed ? model->draws.partner_labels : NULL,
+                                 .weights = mixed ? model->draws.weight : NULL,
+                                 .smoothing = targets->smoothing,
                                  .gradient_scale = gradient_scale,
                                  .batch = batch,
                                  .classes = model->classes};
@@ -114,10 +124,10 @@ static bool embed_backward(const struct pass *pass, struct error *error)
 
 /* Last layer first. After each group of ops the caller learns how far the flat gradient is final, so that its buckets
  * can be reduced while the pass goes on. */
-bool model_backward(struct model *model, size_t batch, bool with_path, model_gradient_ready ready, void *owner,
+bool model_backward(struct model *model, size_t batch, bool with_draws, model_gradient_ready ready, void *owner,
                     struct error *error)
 {
-    struct pass pass = {model, batch, batch * model->tokens, with_path, ready, owner};
+    struct pass pass = {model, batch, batch * model->tokens, with_draws, ready, owner};
     bool ok = head_backward(&pass, error) && blocks_backward(&pass, error) && embed_backward(&pass, error);
     model->first_backward = false;
     return ok;

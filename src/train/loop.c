@@ -32,7 +32,7 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
     size_t first = micro * trainer->batch;
     struct model_pass pass = {.pixels = batch.pixels,
                               .labels = batch.labels,
-                              .path_scale = batch.path_scale,
+                              .draws = batch.draws,
                               .batch = batch.count,
                               .with_statistics = record->with_norms,
                               .smoothing = (float)trainer->config->train.label_smoothing,

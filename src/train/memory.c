@@ -96,9 +96,10 @@ static bool run_blank_micro_step(struct trainer *trainer, bool last, struct erro
 {
     struct model *model = trainer->model;
     struct input_batch batch = input_blank(trainer->input);
-    model->path_scale = batch.path_scale;
+    const struct model_targets targets = {batch.labels, true, (float)trainer->config->train.label_smoothing};
+    model->draws = batch.draws;
     return model_forward(model, batch.pixels, batch.count, true, last, error) &&
-           model_loss(model, batch.labels, batch.count, (float)trainer->config->train.label_smoothing, 1.0f, error) &&
+           model_loss(model, &targets, batch.count, 1.0f, error) &&
            model_backward(model, batch.count, true, last ? gradient_ready : NULL, trainer->gradient, error);
 }
 

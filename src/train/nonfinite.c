@@ -22,10 +22,10 @@ static bool look_at_micro_step(struct trainer *trainer, struct finding *finding,
     double wait_s = 0;
     if (!input_next(trainer->input, &batch, &wait_s, error))
         return false;
-    model->path_scale = batch.path_scale;
+    const struct model_targets targets = {batch.labels, true, (float)config->train.label_smoothing};
+    model->draws = batch.draws;
     if (!model_forward(model, batch.pixels, batch.count, true, false, error) ||
-        !model_loss(model, batch.labels, batch.count, (float)config->train.label_smoothing,
-                    1.0f / (float)config->train.batch_size, error) ||
+        !model_loss(model, &targets, batch.count, 1.0f / (float)config->train.batch_size, error) ||
         !model_find_nonfinite(model, batch.count, &finding->found, finding->name, sizeof finding->name, &finding->layer,
                               error))
         return false;

@@ -27,6 +27,19 @@ static bool check_warmup(const struct trainer *trainer, struct error *error)
                        (long long)config->train.batch_size);
 }
 
+/* Fewer would meet in one batch again and again. */
+static bool check_repeats(const struct trainer *trainer, struct error *error)
+{
+    const struct config *config = trainer->config;
+    size_t repeats = (size_t)config->data.augment.repeats, batch = (size_t)config->train.batch_size;
+    if (repeats == 1 || trainer->train.images >= repeats * batch)
+        return true;
+    return error_input(error,
+                       "data.augment.repeats: %zu copies in batches of %zu (train.batch_size) ask for %zu images, and "
+                       "%s has %zu; lower one of the two",
+                       repeats, batch, repeats * batch, trainer->train.path, (size_t)trainer->train.images);
+}
+
 static bool split_batch(struct trainer *trainer, struct error *error)
 {
     size_t global = (size_t)trainer->config->train.batch_size, ranks = (size_t)comm_world_size(trainer->comm);
@@ -37,6 +50,12 @@ static bool split_batch(struct trainer *trainer, struct error *error)
                            "(train.accumulate); take a multiple of %zu",
                            global, ranks, trainer->accumulate, ranks * trainer->accumulate);
     trainer->batch = global / (ranks * trainer->accumulate);
+    size_t group = input_draws(trainer->config).mix_group;
+    if (group > 0 && trainer->batch % group != 0)
+        return error_input(error,
+                           "mix.group: %zu images are mixed among themselves, which does not divide the %zu images a "
+                           "rank and micro-step; set mix.group to a divisor of that (another run than with %zu)",
+                           group, trainer->batch, group);
     return true;
 }
 
@@ -67,10 +86,8 @@ static bool set_input_options(struct trainer *trainer, struct error *error)
     train.repeats = (uint64_t)config->data.augment.repeats;
     if (!input_augment(&train.augment, config, error))
         return false;
-    trainer->train_input_options = (struct input_options){.kernels = trainer->kernels,
-                                                          .loader = train,
-                                                          .drop_path = config->model.drop_path,
-                                                          .depth = (size_t)config->model.depth};
+    trainer->train_input_options =
+        (struct input_options){.kernels = trainer->kernels, .loader = train, .draws = input_draws(config)};
     if (trainer->has_val) {
         struct loader_options val = loader_options(trainer, &trainer->val);
         val.evaluation = true;
@@ -144,7 +161,7 @@ static bool open_alone(struct trainer *trainer, struct error *error)
 {
     struct trainer_options *options = &trainer->options;
     if (!device_choose(&trainer->kernels, &trainer->device, options->device, trainer->comm, error) ||
-        !trainer_open_datasets(trainer, error) || !split_batch(trainer, error))
+        !trainer_open_datasets(trainer, error) || !check_repeats(trainer, error) || !split_batch(trainer, error))
         return false;
     trainer->epoch_samples =
         sampler_epoch_samples(trainer->train.images, (uint64_t)trainer->config->data.augment.repeats);

@@ -35,10 +35,11 @@ static bool make_input(struct trainer *trainer, void *pixels, void *labels, stru
 static bool pass(struct trainer *trainer, const uint8_t *pixels, const int32_t *labels, struct error *error)
 {
     struct model *model = trainer->model;
+    const struct model_targets targets = {.labels = labels};
     for (int with_norms = 0; with_norms < 2; with_norms++) {
         model->first_backward = with_norms == 0 || trainer->accumulate == 1;
         if (!model_forward(model, pixels, trainer->batch, false, with_norms != 0, error) ||
-            !model_loss(model, labels, trainer->batch, 0, 1.0f / (float)trainer->batch, error) ||
+            !model_loss(model, &targets, trainer->batch, 1.0f / (float)trainer->batch, error) ||
             !model_backward(model, trainer->batch, false, NULL, NULL, error))
             return false;
     }

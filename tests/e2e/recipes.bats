@@ -23,7 +23,8 @@ setup() {
     crops=(--set "data.train=$BATS_FILE_TMPDIR/large.h5" --set data.interpolation=bicubic
         --set data.augment.crop_padding=0 --set data.augment.random_resized_crop=true)
     deit=("${crops[@]}" --set data.augment.rand_augment=rand-m9-mstd0.5-inc1 --set data.augment.repeats=3
-        --set data.crop_pct=0.875)
+        --set data.crop_pct=0.875 --set data.augment.erase_probability=0.25 --set mix.mixup=0.8 --set mix.cutmix=1
+        --set mix.group=4 --set train.label_smoothing=0.1)
     deit3=("${crops[@]}" --set data.augment.three_augment=true --set data.augment.color_jitter=0.3)
 }
 
@@ -42,6 +43,21 @@ setup() {
     done
     run losses_agree deit.one deit3.one 1e-4 30
     [ "$status" != 0 ]
+}
+
+@test "what is mixed, erased and cut is the same on one rank in two parts and on four" {
+    options=("${deit[@]}" --set data.augment.repeats=1 --set mix.group=2 --set mix.per=image --set train.accumulate=3)
+    quest-train config.yaml "${options[@]}" --out one
+    quest-train config.yaml "${options[@]}" --set train.accumulate=1 --out whole
+    ranks 4 quest-train config.yaml "${options[@]}" --out four
+    losses_agree whole one 1e-4 30
+    losses_agree four one 1e-4 30
+    for other in mix.mixup=0 mix.cutmix=0 mix.per=batch mix.probability=0.5 mix.switch_probability=0.9 mix.group=4 \
+        mix.cutmix_rule=deit data.augment.erase_probability=0 data.augment.erase_area_max=0.1; do
+        quest-train config.yaml "${options[@]}" --set $other --out "$other"
+        run losses_agree "$other" one 1e-4 30
+        [ "$status" != 0 ]
+    done
 }
 
 @test "repeats keep an epoch's length, but for what is over a multiple of 256" {
@@ -82,6 +98,19 @@ refused() { # PATTERN OPTION...
     refused 'data\.interpolation.*lanczos.*bicubic' --set data.interpolation=lanczos
     refused 'data\.crop_pct' --set data.crop_pct=0
     refused 'data\.augment\.repeats' --set data.augment.repeats=0
+}
+
+@test "mixing and erasing that cannot be done" {
+    refused 'mix\.cutmix.*mixes images in pairs, but a micro-step has 25' --set mix.cutmix=1 --set train.batch_size=25
+    refused 'mix\.group.*10 must be even and divide the 24 images' --set mix.mixup=1 --set mix.group=10
+    refused 'mix\.group.*3 must be even' --set mix.mixup=1 --set mix.group=3
+    refused 'mix\.mixup' --set mix.mixup=-1
+    refused 'mix\.probability' --set mix.probability=1.5
+    refused 'data\.augment\.erase_area_max.*1\.5' --set data.augment.erase_area_max=1.5
+    refused 'data\.augment\.erase_area_min.*0\.5 is more than erase_area_max' --set data.augment.erase_area_min=0.5
+    refused 'data\.augment\.repeats: 11 copies in batches of 24.* 264 images.*has 240' --set data.augment.repeats=11
+    run ranks 2 quest-train config.yaml --set mix.mixup=1 --set mix.group=8 --out refused
+    one_error 2 'mix\.group: 8 images.*does not divide the 12 images'
 }
 
 @test "colour operations on grey pictures are refused by the file's name" {

@@ -92,13 +92,14 @@ static inline void close_fixture(struct fixture *fixture)
     free(fixture->master);
 }
 
-static inline double loss_of(struct fixture *fixture, bool with_path)
+static inline double loss_of(struct fixture *fixture, bool with_draws)
 {
     struct error error;
     double sum = 0;
-    fixture->model->path_scale = fixture->path_scale;
-    assert_true(model_forward(fixture->model, fixture->pixels, BATCH, with_path, false, &error));
-    assert_true(model_loss(fixture->model, fixture->labels, BATCH, 0.1f, 1.0f, &error));
+    const struct model_targets targets = {fixture->labels, true, 0.1f};
+    fixture->model->draws.path_scale = fixture->path_scale;
+    assert_true(model_forward(fixture->model, fixture->pixels, BATCH, with_draws, false, &error));
+    assert_true(model_loss(fixture->model, &targets, BATCH, 1.0f, &error));
     for (size_t i = 0; i < BATCH; i++)
         sum += (double)fixture->model->loss[i];
     return sum;

@@ -100,11 +100,12 @@ static float *step_gradient(struct fixture *fixture, bool with_statistics)
     struct model *model = fixture->model;
     size_t bytes = model->parameters.total * sizeof(float);
     float *gradient = malloc(bytes);
-    model->path_scale = fixture->path_scale;
+    const struct model_targets targets = {fixture->labels, true, 0.1f};
+    model->draws.path_scale = fixture->path_scale;
     reset(model);
     assert_true(model_zero_gradient(model, &error) &&
                 model_forward(model, fixture->pixels, BATCH, true, with_statistics, &error) &&
-                model_loss(model, fixture->labels, BATCH, 0.1f, 1.0f, &error) &&
+                model_loss(model, &targets, BATCH, 1.0f, &error) &&
                 model_backward(model, BATCH, true, NULL, NULL, &error));
     memcpy(gradient, model->gradient, bytes);
     return gradient;
