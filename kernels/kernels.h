@@ -210,6 +210,24 @@ struct cross_entropy {
     size_t batch, classes;
 };
 typedef bool cross_entropy_op(struct context *ctx, const struct cross_entropy *op, struct error *error);
+/* Sigmoid cross-entropy of each class by itself (DeiT III, timm's BinaryCrossEntropy), its gradient in the same pass.
+ * Targets, labels, ranks and what makes a row NaN are as in cross_entropy.
+ *   threshold  a target above it counts as 1, any other as 0 (DeiT III: 0); negative: targets as they are
+ *   sum        over the classes instead of their mean
+ *   loss       float32 [batch] = sum or mean over c of log(1 + exp(x_c)) - x_c target_c
+ *   gradient   T [batch, classes] = gradient_scale * (sigmoid - target) [/ classes where it is the mean] */
+struct binary_cross_entropy {
+    float *loss;
+    int32_t *label_rank;
+    void *gradient;
+    const void *logits;
+    const int32_t *labels, *partner_labels;
+    const float *weights;
+    float smoothing, gradient_scale, threshold;
+    bool sum;
+    size_t batch, classes;
+};
+typedef bool binary_cross_entropy_op(struct context *ctx, const struct binary_cross_entropy *op, struct error *error);
 
 /* ---- optimiser ---- */
 
@@ -263,6 +281,7 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(cls_scatter) \
     OP(cls_add) \
     OP(cross_entropy) \
+    OP(binary_cross_entropy) \
     OP(sum_of_squares) \
     OP(adamw_update) \
     OP(round_parameters) \

@@ -1,11 +1,5 @@
 /* Softmax cross-entropy, its gradient and the rank of the label: passes over a row of logits, which stays in cache. */
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vector_math.h"
-
-struct target {
-    size_t label, partner;
-    float label_weight, partner_weight, smooth; /* smooth: what every class gets */
-};
+#include "kernels/cpu/loss_row.h"
 
 /* Logits that are not finite show in the sum of their differences from the maximum, which is then not finite either. */
 struct summary {
@@ -27,18 +21,6 @@ ALWAYS_INLINE struct summary summarise(const void *logits, size_t classes, enum 
         sum_shifted += shifted;
     }
     return (struct summary){largest, sum_exp, sum_shifted};
-}
-
-ALWAYS_INLINE int32_t rank_of(const void *logits, size_t label, size_t classes, enum dtype dtype)
-{
-    float own = load(logits, label, dtype);
-    size_t rank = 0, comparable = 0;
-    for (size_t c = 0; c < classes; c++) {
-        float logit = load(logits, c, dtype);
-        rank += logit > own || (logit == own && c < label);
-        comparable += logit == logit;
-    }
-    return (int32_t)(comparable == classes ? rank : classes);
 }
 
 /* loss = log sum exp - sum target * logit, everything less the largest logit. */
@@ -65,15 +47,6 @@ ALWAYS_INLINE void loss_row(float *loss, int32_t *label_rank, void *gradient, co
     }
 }
 
-/* A label that is none of the classes: NaN, which whoever reads a loss notices. */
-static void no_such_class(const struct cross_entropy *op, size_t image, enum dtype dtype)
-{
-    op->loss[image] = NAN;
-    op->label_rank[image] = (int32_t)op->classes;
-    for (size_t c = 0; op->gradient && c < op->classes; c++)
-        store(op->gradient, image * op->classes + c, NAN, dtype);
-}
-
 bool cpu_cross_entropy(struct context *ctx, const struct cross_entropy *op, struct error *error)
 {
     (void)error;
@@ -81,19 +54,12 @@ bool cpu_cross_entropy(struct context *ctx, const struct cross_entropy *op, stru
     size_t classes = op->classes;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
     for (size_t image = 0; image < op->batch; image++) {
-        float weight = op->partner_labels ? op->weights[image] : 1.0f;
-        struct target target = {
-            .label = (size_t)op->labels[image],
-            .partner = (size_t)(op->partner_labels ? op->partner_labels[image] : op->labels[image]),
-            .label_weight = (1.0f - op->smoothing) * weight,
-            .partner_weight = (1.0f - op->smoothing) * (1.0f - weight),
-            .smooth = op->smoothing / (float)classes,
-        };
+        struct target target = target_of(op->labels, op->partner_labels, op->weights, op->smoothing, image, classes);
+        void *to = op->gradient ? at(op->gradient, image * classes, dtype) : NULL;
         if (target.label >= classes || target.partner >= classes) {
-            no_such_class(op, image, dtype);
+            no_such_class(op->loss + image, op->label_rank + image, to, classes, dtype);
             continue;
         }
-        void *to = op->gradient ? at(op->gradient, image * classes, dtype) : NULL;
         const void *from = const_at(op->logits, image * classes, dtype);
         if (dtype == DTYPE_FLOAT32)
             loss_row(op->loss + image, op->label_rank + image, to, from, &target, op->gradient_scale, classes,

@@ -1,5 +1,5 @@
-/* exp and the normal distribution for vector loops: plain C without branches or tables, so that gcc turns a loop over
- * them into vector code for whatever -march says. fmaf needs FMA, which x86-64-v3 has. */
+/* exp, a logarithm and the normal distribution for vector loops: plain C without branches or tables, so that gcc turns
+ * a loop over them into vector code for whatever -march says. fmaf needs FMA, which x86-64-v3 has. */
 #ifndef QUEST_KERNELS_CPU_VECTOR_MATH_H
 #define QUEST_KERNELS_CPU_VECTOR_MATH_H
 
@@ -28,6 +28,21 @@ ALWAYS_INLINE float vector_exp(float x)
     /* n reaches 128, one more than an exponent holds: 2^n is made as 2^(n-1) * 2. */
     float power = float_from_bits((bits_from_float(shifted) << 23) + 0x3f000000u);
     return x < -86.9f ? 0.0f : p * power * 2.0f;
+}
+
+/* log(1 + y) for 0 <= y <= 1, to 2 ulp or so; NaN for NaN. It is 2 atanh(s) with s = y / (2 + y) <= 1/3, whose series
+ * may end after s^15 / 15. */
+ALWAYS_INLINE float vector_log1p_unit(float y)
+{
+    float s = y / (2.0f + y), square = s * s;
+    float p = 2.0f / 15;
+    p = fmaf(p, square, 2.0f / 13);
+    p = fmaf(p, square, 2.0f / 11);
+    p = fmaf(p, square, 2.0f / 9);
+    p = fmaf(p, square, 2.0f / 7);
+    p = fmaf(p, square, 2.0f / 5);
+    p = fmaf(p, square, 2.0f / 3);
+    return fmaf(p * square, s, 2.0f * s);
 }
 
 /* 2^x for -100 <= x <= 100, to 1 ulp or so. */

@@ -1,5 +1,5 @@
-/* cross_entropy on CUDA beside the CPU: any number of classes, smoothing, mixed labels, ties, logits that are not
- * finite, labels that are no class. */
+/* cross_entropy and binary_cross_entropy on CUDA beside the CPU: any number of classes, smoothing, mixed labels, ties,
+ * logits that are not finite, labels that are no class. */
 #include "tests/cuda/twins.h"
 
 #include <math.h>
@@ -15,10 +15,21 @@ static void run_with(struct twins *t, struct twin *logits, const int32_t *labels
                 *own = twin_raw(t, labels, batch * sizeof *labels),
                 *partner = mixed ? twin_raw(t, labels + batch, batch * sizeof *labels) : NULL,
                 *weights = mixed ? twin_random(t, batch, DTYPE_FLOAT32, 1) : NULL;
+    static const float thresholds[] = {-1, 0, 0.2f};
     float smoothing = random_between(t, 0, 1) ? 0.1f : 0.0f;
-    TWINS_RUN_OP(t, cross_entropy, .loss = SIDE(loss), .label_rank = SIDE(rank), .gradient = SIDE(gradient),
-                 .logits = SIDE(logits), .labels = SIDE(own), .partner_labels = SIDE(partner), .weights = SIDE(weights),
-                 .smoothing = smoothing, .gradient_scale = 0.25f, .batch = batch, .classes = classes);
+    if (random_between(t, 0, 1)) {
+        float threshold = thresholds[random_between(t, 0, 2)];
+        bool sum = random_between(t, 0, 1);
+        TWINS_RUN_OP(t, binary_cross_entropy, .loss = SIDE(loss), .label_rank = SIDE(rank), .gradient = SIDE(gradient),
+                     .logits = SIDE(logits), .labels = SIDE(own), .partner_labels = SIDE(partner),
+                     .weights = SIDE(weights), .smoothing = smoothing, .gradient_scale = 0.25f, .threshold = threshold,
+                     .sum = sum, .batch = batch, .classes = classes);
+    } else {
+        TWINS_RUN_OP(t, cross_entropy, .loss = SIDE(loss), .label_rank = SIDE(rank), .gradient = SIDE(gradient),
+                     .logits = SIDE(logits), .labels = SIDE(own), .partner_labels = SIDE(partner),
+                     .weights = SIDE(weights), .smoothing = smoothing, .gradient_scale = 0.25f, .batch = batch,
+                     .classes = classes);
+    }
     assert_twins_agree(t, "loss", loss, 1e-5);
     assert_twins_agree(t, "label_rank", rank, 0);
     if (gradient)
@@ -90,19 +101,19 @@ static void nonfinite_trial(struct twins *t)
 static void finite_matches_cpu(void **state)
 {
     (void)state;
-    twins_each(finite_trial, 24);
+    twins_each(finite_trial, 48);
 }
 
 static void nonfinite_matches_cpu(void **state)
 {
     (void)state;
-    twins_each(nonfinite_trial, 8);
+    twins_each(nonfinite_trial, 16);
 }
 
 static void bad_labels_match_cpu(void **state)
 {
     (void)state;
-    twins_each(bad_label_trial, 12);
+    twins_each(bad_label_trial, 24);
 }
 
 int main(void)

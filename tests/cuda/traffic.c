@@ -258,6 +258,21 @@ static bool cross_entropy(struct run *r)
     return r->k->cross_entropy(r->ctx, &loss, &r->error);
 }
 
+static bool binary_cross_entropy(struct run *r)
+{
+    struct binary_cross_entropy loss = {.loss = once(r, BATCH, 4),
+                                        .label_rank = once(r, BATCH, 4),
+                                        .gradient = once(r, BATCH * CLASSES, 2),
+                                        .logits = once(r, BATCH * CLASSES, 2),
+                                        .labels = once(r, BATCH, 4),
+                                        .partner_labels = once(r, BATCH, 4),
+                                        .weights = once(r, BATCH, 4),
+                                        .gradient_scale = 1,
+                                        .batch = BATCH,
+                                        .classes = CLASSES};
+    return r->k->binary_cross_entropy(r->ctx, &loss, &r->error);
+}
+
 static bool sum_of_squares(struct run *r)
 {
     return r->k->sum_of_squares(r->ctx, once(r, 1, 8), once(r, PARAMETERS, 4), PARAMETERS, &r->error);
@@ -312,6 +327,7 @@ static const struct {
            OP(attention_cls_forward),
            OP(attention_cls_backward),
            OP(cross_entropy),
+           OP(binary_cross_entropy),
            OP(sum_of_squares),
            OP(adamw_update),
            OP(round_parameters),
