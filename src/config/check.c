@@ -1,4 +1,5 @@
 /* Relations between keys, and the presets. */
+#include "src/config/freeze.h"
 #include "src/config/schema.h"
 
 #include <string.h>
@@ -65,6 +66,11 @@ bool config_check_model(const struct config_reading *reading)
     if (config_hidden_dim(config) == 0)
         return config_refuse(reading, "model.mlp_ratio", "%g of model.dim %lld leaves no hidden unit",
                              config->model.mlp_ratio, dim);
+    struct config_freeze freeze = config_freeze(config);
+    if (freeze.unreadable)
+        return config_refuse(reading, "model.freeze",
+                             "'%s' %s (all_but_head, or a whole number from 0 to model.depth %lld, is expected)",
+                             config->model.freeze, freeze.unreadable, (long long)config->model.depth);
     return true;
 }
 

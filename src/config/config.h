@@ -30,6 +30,7 @@ struct config {
         char preset[32];
         int64_t image_size, patch_size, dim, depth, heads, classes; /* classes 0: taken from the dataset */
         double mlp_ratio, layer_scale, drop_path;
+        char freeze[32]; /* freeze.h */
     } model;
     struct {
         enum attention_kind kind;

@@ -46,6 +46,9 @@ const struct config_key config_keys[] = {
     {"model.drop_path", REAL(model.drop_path), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true, .unit = "",
      .meaning =
          "stochastic depth: probability of dropping the last block's branches, rising linearly from 0 at the first"},
+    {"model.freeze", TEXT(model.freeze), .initial = "", .unit = "",
+     .meaning = "what is not trained: all_but_head, or a number: the embedding and the first so many blocks; empty = "
+                "all is trained (docs/recipes.md)"},
 
     {"attention.kind", CHOICE(attention.kind, attention_kind_names), .initial = "quest", .unit = "",
      .meaning = "how logits are made of queries and keys (docs/mathematics.md)"},

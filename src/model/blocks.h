@@ -72,8 +72,8 @@ static inline bool pass_announce(const struct pass *pass, size_t offset, struct 
 {
     return !pass->ready || pass->ready(pass->owner, offset, error);
 }
-/* From `normed_gradient`, in its first `batch` rows, to `residual_gradient`, which becomes the gradient of `embedded`.
- */
+/* From `normed_gradient`, in its first `batch` rows, to `residual_gradient`, which becomes the gradient of the first
+ * trained block's input: of `embedded`, where no block is frozen. */
 bool blocks_backward(const struct pass *pass, struct error *error);
 
 /* ---- last_block.c: the last block's attention, with its products but for proj ---- */

@@ -214,32 +214,55 @@ static bool attention_backward(const struct pass *pass, size_t block, struct err
                                         : attend_backward(pass, block, error));
 }
 
-/* norm1 of the first block, which no residual add comes before. */
-static bool first_norm_backward(const struct pass *pass, struct error *error)
+/* norm1 of the first block that is trained, behind which no residual add has anything to do. */
+static bool first_norm_backward(const struct pass *pass, size_t block, struct error *error)
 {
     struct model *model = pass->model;
-    const struct parameters *at = &model->parameters;
-    const struct block_activations *first = &model->blocks[0];
+    const struct block_offsets *at = &model->parameters.blocks[block];
+    const struct block_activations *first = &model->blocks[block];
     struct residual_layernorm_backward norm1 = {.residual_gradient = model->residual_gradient,
                                                 .normed = made_again(model, first->normed1),
-                                                .weight_gradient = model_gradient(model, at->blocks[0].norm1_weight),
-                                                .bias_gradient = model_gradient(model, at->blocks[0].norm1_bias),
+                                                .weight_gradient = model_gradient(model, at->norm1_weight),
+                                                .bias_gradient = model_gradient(model, at->norm1_bias),
                                                 .normed_gradient = model->normed_gradient,
-                                                .residual_out = model->embedded,
+                                                .residual_out = model_block_input(model, block),
                                                 .mean = first->mean1,
                                                 .rstd = first->rstd1,
-                                                .weight = model_master(model, at->blocks[0].norm1_weight),
-                                                .bias = model_master(model, at->blocks[0].norm1_bias),
+                                                .weight = model_master(model, at->norm1_weight),
+                                                .bias = model_master(model, at->norm1_bias),
                                                 .rows = pass->rows,
                                                 .tokens = model->tokens,
                                                 .dim = model->dim};
     return model->kernels->residual_layernorm_backward(model->context, &norm1, error);
 }
 
+/* The final norm where it and the head are all that is trained. */
+static bool final_norm_backward(const struct pass *pass, struct error *error)
+{
+    struct model *model = pass->model;
+    const struct parameters *at = &model->parameters;
+    struct residual_layernorm_backward norm = {.residual_gradient = model->cls_residual_gradient,
+                                               .weight_gradient = model_gradient(model, at->norm_weight),
+                                               .bias_gradient = model_gradient(model, at->norm_bias),
+                                               .normed_gradient = model->normed_gradient,
+                                               .residual_out = model->blocks[model->depth - 1].out,
+                                               .mean = model->mean,
+                                               .rstd = model->rstd,
+                                               .weight = model_master(model, at->norm_weight),
+                                               .bias = model_master(model, at->norm_bias),
+                                               .rows = pass->batch,
+                                               .tokens = 1,
+                                               .dim = model->dim};
+    return model->kernels->residual_layernorm_backward(model->context, &norm, error);
+}
+
 bool blocks_backward(const struct pass *pass, struct error *error)
 {
     struct model *model = pass->model;
-    for (size_t block = model->depth; block-- > 0;) {
+    size_t first = model->parameters.frozen_blocks;
+    if (first == model->depth)
+        return final_norm_backward(pass, error);
+    for (size_t block = model->depth; block-- > first;) {
         const struct block_offsets *at = &model->parameters.blocks[block];
         bool kept = !model->recompute || block + 1 == model->depth; /* the last block's activations are still there */
         if ((!kept && !block_recompute(model, block, pass->batch, pass->with_draws, error)) ||
@@ -250,5 +273,5 @@ bool blocks_backward(const struct pass *pass, struct error *error)
             !pass_announce(pass, at->proj_weight, error) || !attention_backward(pass, block, error))
             return false;
     }
-    return first_norm_backward(pass, error) && qkv_weights_backward(pass, 0, error);
+    return first_norm_backward(pass, first, error) && qkv_weights_backward(pass, first, error);
 }

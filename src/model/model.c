@@ -346,18 +346,5 @@ bool model_set_parameters(struct model *model, const float *master, struct error
 bool model_zero_gradient(struct model *model, struct error *error)
 {
     model->first_backward = true;
-    return model->kernels->zero_groups(model->context, model->gradient, model->decay, model->parameters.total, error);
-}
-
-double model_forward_flops(const struct model *model)
-{
-    double tokens = (double)model->tokens, dim = (double)model->dim, hidden = (double)model->hidden;
-    double blocks = (double)model->depth - 1;
-    double query = 2.0 * dim * dim, key_value = 2.0 * query; /* a token, as the next */
-    double tail = 2.0 * dim * dim + 4.0 * dim * hidden;      /* proj, fc1, fc2 */
-    double attention = 4.0 * tokens * dim;                   /* of one query: Q K^T and P V */
-    double block = tokens * (query + key_value + attention + tail);
-    double last_block = tokens * key_value + query + attention + tail;
-    return blocks * block + last_block + 2.0 * (double)model->patches * (double)model->patch_dim * dim +
-           2.0 * dim * (double)model->classes;
+    return model->kernels->zero_groups(model->context, model->gradient, model->decay, model->parameters.trained, error);
 }

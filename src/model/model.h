@@ -69,7 +69,7 @@ struct model {
     size_t kept_bytes; /* beyond model_plan's */
 
     /* Flat buffers of parameters.total numbers (parameters.h). Without training only master and working exist. */
-    float *master, *gradient, *m, *v;
+    float *master, *gradient, *m, *v; /* gradient, m and v of what is frozen stay zero */
     bool first_backward; /* the next backward pass is a step's first: it writes the gradients of the linear weights */
     void *working;       /* T; master itself where T is float32 */
     uint8_t *decay;
@@ -142,7 +142,7 @@ struct model_targets {
 /* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient. */
 bool model_loss(struct model *model, const struct model_targets *targets, size_t batch, float gradient_scale,
                 struct error *error);
-/* Called when gradient[0 .. done) has its final value of this micro-step. */
+/* Called when gradient[0 .. done) has its final value of this micro-step; the last time with parameters.trained. */
 typedef bool (*model_gradient_ready)(void *owner, size_t done, struct error *error);
 /* Queues the backward pass of the last forward; gradients of parameters are accumulated. `ready` may be NULL. */
 bool model_backward(struct model *model, size_t batch, bool with_draws, model_gradient_ready ready, void *owner,
@@ -160,7 +160,9 @@ bool model_find_nonfinite(struct model *model, size_t batch, bool *found, char *
 bool model_find_nonfinite_gradient(struct model *model, bool *found, char *name, size_t name_bytes, long *layer,
                                    struct error *error);
 
-/* FLOPs of one image's forward pass, products and attention only (2 per multiply-add); training counts 3 times. */
+/* FLOPs of one image's forward pass, products and attention only (2 per multiply-add). */
 double model_forward_flops(const struct model *model);
+/* Of both passes: a trained layer counts 3 times, a frozen one once. */
+double model_training_flops(const struct model *model);
 
 #endif

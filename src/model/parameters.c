@@ -8,6 +8,7 @@
 
 #include "kernels/attention_kinds.h"
 #include "src/base/random.h"
+#include "src/config/freeze.h"
 
 struct layout {
     struct parameters *parameters;
@@ -92,6 +93,19 @@ static void place_block(struct layout *layout, size_t block, const struct config
         place_ls2(layout, block - 1, config);
 }
 
+/* What is frozen is the end of the order. ls2.gamma of the last frozen block stands before its other tensors. */
+static size_t trained_numbers(const struct parameters *parameters, const struct config_freeze *freeze)
+{
+    if (!freeze->embedding)
+        return parameters->total;
+    if (freeze->all_but_head)
+        return parameters->norm_weight;
+    if (freeze->blocks == 0)
+        return parameters->cls_token;
+    const struct block_offsets *last = &parameters->blocks[freeze->blocks - 1];
+    return last->ls2_gamma != NO_OFFSET ? last->ls2_gamma : last->fc2_weight;
+}
+
 bool parameters_plan(struct parameters *parameters, const struct config *config, size_t channels, struct error *error)
 {
     size_t dim = (size_t)config->model.dim, classes = (size_t)config->model.classes;
@@ -120,6 +134,9 @@ bool parameters_plan(struct parameters *parameters, const struct config *config,
     parameters->list[parameters->count - 1].fan_in = channels * patch * patch;
     parameters->patch_bias = place(&layout, "patch_embed.proj.bias", INITIALISE_CONVOLUTION, 0, (size_t[4]){dim});
     parameters->list[parameters->count - 1].fan_in = channels * patch * patch;
+    struct config_freeze freeze = config_freeze(config);
+    parameters->trained = trained_numbers(parameters, &freeze);
+    parameters->frozen_blocks = freeze.blocks;
     return true;
 }
 
@@ -128,6 +145,14 @@ void parameters_free(struct parameters *parameters)
     free(parameters->list);
     free(parameters->blocks);
     *parameters = (struct parameters){0};
+}
+
+size_t parameters_trained(const struct parameters *parameters)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < parameters->count && parameters->list[i].offset < parameters->trained; i++)
+        count += parameters->list[i].count;
+    return count;
 }
 
 /* Two normal numbers from two uniform ones (Box and Muller 1958). */

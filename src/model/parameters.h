@@ -49,6 +49,9 @@ struct parameters {
     size_t total;   /* numbers in a flat buffer, padding included */
     size_t learned; /* without the padding */
     size_t depth;
+    /* model.freeze: the numbers before `trained` have gradients and are updated, those behind it keep their bits. The
+     * blocks before `frozen_blocks` lie behind it; `depth` of them: all. */
+    size_t trained, frozen_blocks;
     struct block_offsets *blocks;
     size_t patch_weight, patch_bias, cls_token, pos_embed, norm_weight, norm_bias, head_weight, head_bias;
 };
@@ -56,6 +59,8 @@ struct parameters {
 /* Lays the parameters of `config`'s model out (classes and channels must be known). */
 bool parameters_plan(struct parameters *parameters, const struct config *config, size_t channels, struct error *error);
 void parameters_free(struct parameters *parameters);
+/* How many learned numbers are not frozen. */
+size_t parameters_trained(const struct parameters *parameters);
 /* Fills master [total] (host) as timm initialises. Each number depends on seed, tensor name and index only. */
 void parameters_initialise(const struct parameters *parameters, float *master, uint64_t seed);
 /* decay [total / 64], as adamw_update wants it. */

@@ -82,7 +82,8 @@ static bool head_backward(const struct pass *pass, struct error *error)
     struct model *model = pass->model;
     const struct kernels *kernels = model->kernels;
     const struct parameters *at = &model->parameters;
-    struct linear_backward head = {.in_gradient = model->normed_gradient,
+    bool only_head = at->trained == at->norm_weight;
+    struct linear_backward head = {.in_gradient = only_head ? NULL : model->normed_gradient,
                                    .weight_gradient = model_gradient(model, at->head_weight),
                                    .bias_gradient = model_gradient(model, at->head_bias),
                                    .out_gradient = model->logits_gradient,
@@ -93,8 +94,8 @@ static bool head_backward(const struct pass *pass, struct error *error)
                                    .out_dim = model->classes,
                                    .overwrite = model->first_backward};
     return kernels->linear_backward(model->context, &head, error) &&
-           kernels->zero(model->context, model->cls_residual_gradient,
-                         pass->batch * model->dim * dtype_bytes(model->dtype), error);
+           (only_head || kernels->zero(model->context, model->cls_residual_gradient,
+                                       pass->batch * model->dim * dtype_bytes(model->dtype), error));
 }
 
 static bool embed_backward(const struct pass *pass, struct error *error)
@@ -119,16 +120,18 @@ static bool embed_backward(const struct pass *pass, struct error *error)
                                          .out_dim = model->dim,
                                          .overwrite = model->first_backward};
     return kernels->embed_backward(model->context, &tokens, error) &&
-           kernels->linear_backward(model->context, &projection, error) && pass_announce(pass, at->total, error);
+           kernels->linear_backward(model->context, &projection, error);
 }
 
-/* Last layer first. After each group of ops the caller learns how far the flat gradient is final, so that its buckets
- * can be reduced while the pass goes on. */
+/* Last layer first, down to the last that is trained. After each group of ops the caller learns how far the flat
+ * gradient is final, so that its buckets can be reduced while the pass goes on. */
 bool model_backward(struct model *model, size_t batch, bool with_draws, model_gradient_ready ready, void *owner,
                     struct error *error)
 {
     struct pass pass = {model, batch, batch * model->tokens, with_draws, ready, owner};
-    bool ok = head_backward(&pass, error) && blocks_backward(&pass, error) && embed_backward(&pass, error);
+    const struct parameters *at = &model->parameters;
+    bool ok = head_backward(&pass, error) && (at->trained <= at->norm_weight || blocks_backward(&pass, error)) &&
+              (at->trained < at->total || embed_backward(&pass, error)) && pass_announce(&pass, at->trained, error);
     model->first_backward = false;
     return ok;
 }

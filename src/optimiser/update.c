@@ -10,13 +10,13 @@ bool update_measure_gradient(struct model *model, uint64_t step, bool with_block
 {
     const struct parameters *parameters = &model->parameters;
     double *sums = update_sums(model, step);
-    for (size_t block = 0; with_blocks && block < model->depth; block++) {
+    for (size_t block = parameters->frozen_blocks; with_blocks && block < model->depth; block++) {
         const struct block_offsets *at = &parameters->blocks[block];
         if (!model->kernels->sum_of_squares(model->context, sums + 1 + block, model->gradient + at->qkv_weight,
                                             at->norm1_weight - at->qkv_weight, error))
             return false;
     }
-    return model->kernels->sum_of_squares(model->context, sums, model->gradient, parameters->total, error);
+    return model->kernels->sum_of_squares(model->context, sums, model->gradient, parameters->trained, error);
 }
 
 static bool adamw_step(struct model *model, const struct config *config, const struct update *update,
@@ -40,7 +40,7 @@ static bool adamw_step(struct model *model, const struct config *config, const s
                                    .gradient = model->gradient,
                                    .decay = model->decay,
                                    .gradient_sum_of_squares = update_sums(model, update->step),
-                                   .count = model->parameters.total,
+                                   .count = model->parameters.trained,
                                    .adamw = &adamw};
     return model->kernels->adamw_update(model->context, &buffers, error);
 }

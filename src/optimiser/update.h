@@ -13,7 +13,7 @@ struct update {
 };
 
 /* The device's sums of squares of a step's gradient, float64 [1 + depth]: of the whole, then of each block's qkv
- * weights and bias. Two steps are kept, since the host may not have read the one before. */
+ * weights and bias, 0 of a frozen one. Two steps are kept, since the host may not have read the one before. */
 double *update_sums(const struct model *model, uint64_t step);
 /* Queues the sums of a step; those of the blocks only where `with_blocks`. */
 bool update_measure_gradient(struct model *model, uint64_t step, bool with_blocks, struct error *error);

@@ -24,7 +24,7 @@ static bool plan_copies(struct memory_plan *plan, const struct trainer *trainer,
     if (ok && trainer->kernels->on_host && trainer_is_first(trainer))
         memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float));
     if (ok && comm_world_size(trainer->comm) > 1 && trainer->config->comm.dtype == DTYPE_BFLOAT16)
-        memory_plan_add(plan, "gradients on the wire", parameters.total * sizeof(uint16_t));
+        memory_plan_add(plan, "gradients on the wire", parameters.trained * sizeof(uint16_t));
     parameters_free(&parameters);
     return ok;
 }

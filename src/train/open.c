@@ -108,7 +108,7 @@ static struct comm_gradient_options gradient_options(const struct trainer *train
         .kernels = trainer->kernels,
         .context = trainer->model->context,
         .gradient = trainer->model->gradient,
-        .count = trainer->model->parameters.total,
+        .count = trainer->model->parameters.trained,
         .bucket_mib = config->comm.bucket_mib,
         .dtype = config->comm.dtype,
         .timeout_s = config->comm.timeout_s,
@@ -149,6 +149,9 @@ static void describe(struct trainer *trainer)
         "forward",
         1e-6 * (double)model->parameters.learned, model->dim, model->depth, model->heads, model->tokens,
         attention_kind_name(model->kind), dtype_name(model->dtype), 1e-9 * model_forward_flops(model));
+    if (model->parameters.trained < model->parameters.total)
+        progress_say(&trainer->progress, "model.freeze %s: of these parameters %.2f M are trained",
+                     trainer->config->model.freeze, 1e-6 * (double)parameters_trained(&model->parameters));
     progress_say(
         &trainer->progress,
         "run: %llu steps of %lld images (%zu a rank and micro-step, %zu micro-step%s), %zu training images; logs in %s",

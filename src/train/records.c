@@ -48,7 +48,7 @@ static bool log_metrics(struct trainer *trainer, const struct step_record *recor
         .mfu = NAN,
     };
     if (trainer->peak_flops > 0)
-        metrics.mfu = 3 * model_forward_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
+        metrics.mfu = model_training_flops(trainer->model) * metrics.images_per_s / (ranks * trainer->peak_flops);
     double own_seconds = step_time_s - trainer->window.comm_wait_s / steps;
     /* On all ranks at the same moment, just after the reduction: while rank 0 writes, the others already wait for it in
      * the next step, and that time must be in its step too. */

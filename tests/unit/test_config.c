@@ -231,6 +231,10 @@ static void relations_between_keys_are_checked(void **state)
     refused(RUN "train.batch_size: 10\ntrain.accumulate: 4\n", "train.batch_size: 10 is not a multiple", "4");
     refused("model: {preset: vit_tiny}\ndata: {train: a}\ntrain: {steps: 5}\noptim: {warmup_steps: 5}\n",
             "run.yaml:4: optim.warmup_steps: 5 is not less than train.steps 5", "");
+    refused("model: {preset: vit_tiny, freeze: 13}\n" REST, "run.yaml:1: model.freeze: '13' is more than model.depth",
+            "from 0 to model.depth 12");
+    refused("model: {preset: vit_tiny, freeze: all}\n" REST, "model.freeze: 'all' leaves nothing to train", "");
+    refused("model: {preset: vit_tiny, freeze: -1}\n" REST, "model.freeze: '-1' is not a number of blocks", "");
     refused(RUN "optim: {lr: 1e-3, min_lr: 2e-3}\n", "optim.min_lr: 0.002 is more than optim.lr 0.001", "");
     refused(RUN "data.augment: {crop_scale_min: 0.9, crop_scale_max: 0.5}\n", "data.augment.crop_scale_min", "0.5");
 }
