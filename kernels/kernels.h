@@ -236,6 +236,7 @@ typedef bool sum_of_squares_op(struct context *ctx, double *sum, const float *x,
 /* One AdamW step over flat buffers of `count` (a multiple of 64) numbers.
  *   working  T [count], written as the rounded master; may be NULL or equal to master where T is float32
  *   decay    uint8 [count / 64]: 1 where weight decay applies to those 64 numbers
+ *   lr_scale float32 [count / 64]: what the learning rate is multiplied by there, 0 and on; NULL for 1 everywhere
  *   gradient_sum_of_squares: float64 on the device, for clipping; where it is not finite, or above the limit,
  *            nothing is changed: master, m, v and working stay as they are, bit for bit. */
 struct adamw_update {
@@ -243,6 +244,7 @@ struct adamw_update {
     void *working;
     const float *gradient;
     const uint8_t *decay;
+    const float *lr_scale;
     const double *gradient_sum_of_squares;
     size_t count;
     const struct adamw *adamw;

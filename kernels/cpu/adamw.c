@@ -27,7 +27,8 @@ bool cpu_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t
 
 /* What a step multiplies by, worked out once in float64. */
 struct coefficients {
-    float gradient_scale, m_keep, m_take, v_keep, v_take, step_size, inverse_sqrt_v_correction, eps, shrink;
+    float gradient_scale, m_keep, m_take, v_keep, v_take, inverse_sqrt_v_correction, eps;
+    float step_size, lr_decay, shrink; /* where the learning rate is not scaled */
 };
 
 static struct coefficients coefficients_of(const struct adamw *adamw, double gradient_norm)
@@ -44,13 +45,15 @@ static struct coefficients coefficients_of(const struct adamw *adamw, double gra
         .step_size = (float)(lr / (1.0 - pow(beta1, step))),
         .inverse_sqrt_v_correction = (float)(1.0 / sqrt(1.0 - pow(beta2, step))),
         .eps = adamw->eps,
+        .lr_decay = (float)(lr * (double)adamw->weight_decay),
         .shrink = (float)(1.0 - lr * (double)adamw->weight_decay),
     };
 }
 
 /* 64 numbers: what one byte of `decay` speaks for. */
 ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *restrict v,
-                             const float *restrict gradient, float shrink, const struct coefficients *k)
+                             const float *restrict gradient, float step_size, float shrink,
+                             const struct coefficients *k)
 {
 #pragma omp simd
     for (int i = 0; i < 64; i++) {
@@ -60,7 +63,7 @@ ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *r
         m[i] = first;
         v[i] = second;
         float denominator = fmaf(sqrtf(second), k->inverse_sqrt_v_correction, k->eps);
-        master[i] = fmaf(-k->step_size, first / denominator, master[i] * shrink);
+        master[i] = fmaf(-step_size, first / denominator, master[i] * shrink);
     }
 }
 
@@ -90,8 +93,13 @@ bool cpu_adamw_update(struct context *ctx, const struct adamw_update *op, struct
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
     for (size_t block = 0; block < op->count / 64; block++) {
         size_t first = block * 64;
-        update_64(op->master + first, op->m + first, op->v + first, op->gradient + first,
-                  op->decay[block] ? k.shrink : 1.0f, &k);
+        float step_size = k.step_size, shrink = k.shrink;
+        if (op->lr_scale) {
+            step_size *= op->lr_scale[block];
+            shrink = fmaf(-op->lr_scale[block], k.lr_decay, 1.0f);
+        }
+        update_64(op->master + first, op->m + first, op->v + first, op->gradient + first, step_size,
+                  op->decay[block] ? shrink : 1.0f, &k);
         if (copy)
             round_span(at(op->working, first, ctx->dtype), op->master + first, 64, ctx->dtype);
     }

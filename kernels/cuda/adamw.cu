@@ -71,6 +71,7 @@ bool cuda_sum_of_squares(struct context *ctx, double *sum, const float *x, size_
 struct adamw_constants {
     float beta1, beta2, eps, clip;
     float keep;        /* 1 - lr * weight_decay */
+    float lr_decay;    /* lr * weight_decay */
     float step_size;   /* lr / (1 - beta1^step) */
     float root_factor; /* 1 / sqrt(1 - beta2^step) */
     double limit;      /* of the gradient's sum of squares; infinite = none */
@@ -78,12 +79,12 @@ struct adamw_constants {
 
 /* A thread takes four numbers at a time with a stride of the whole grid; nothing is changed where the gradient's norm
  * or the earlier one is not finite, or over the limit. Traffic: 28 + sizeof(T) bytes a number (28 without a working
- * copy) and 1/64 for the decay table. Limit on an A100: 2.0 TB/s. */
-template <typename T>
+ * copy) and 1/64 for the decay table, 4/64 for SCALED's. Limit on an A100: 2.0 TB/s. */
+template <typename T, bool SCALED>
 __global__ void __launch_bounds__(OPTIMISER_THREADS)
     adamw_kernel(float *master, float *m, float *v, T *working, const float *gradient, const uint8_t *decay,
-                 const double *gradient_sum_of_squares, const double *earlier_sum_of_squares, size_t packs,
-                 adamw_constants c)
+                 const float *lr_scale, const double *gradient_sum_of_squares, const double *earlier_sum_of_squares,
+                 size_t packs, adamw_constants c)
 {
     double sum = *gradient_sum_of_squares;
     if (!isfinite(sum) || sum > c.limit || (earlier_sum_of_squares && !isfinite(*earlier_sum_of_squares)))
@@ -94,7 +95,13 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
          p += gridDim.x * (size_t)OPTIMISER_THREADS) {
         pack<float, 4> g = load_pack<4>(gradient, p), w = load_pack<4>(master, p), first = load_pack<4>(m, p),
                        second = load_pack<4>(v, p);
-        float keep = decay[p / 16] ? c.keep : 1.0f; /* one decay flag covers 64 numbers */
+        float keep = c.keep, step_size = c.step_size;
+        if (SCALED) {
+            step_size *= lr_scale[p / 16];
+            keep = fmaf(-lr_scale[p / 16], c.lr_decay, 1.0f);
+        }
+        if (!decay[p / 16]) /* one decay flag covers 64 numbers */
+            keep = 1.0f;
         pack<T, 4> rounded;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -102,7 +109,7 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
             first.value[i] = c.beta1 * first.value[i] + (1 - c.beta1) * slope;
             second.value[i] = c.beta2 * second.value[i] + (1 - c.beta2) * slope * slope;
             float root = sqrtf(second.value[i]) * c.root_factor + c.eps;
-            w.value[i] = w.value[i] * keep - c.step_size * first.value[i] / root;
+            w.value[i] = w.value[i] * keep - step_size * first.value[i] / root;
             rounded.value[i] = from_float<T>(w.value[i]);
         }
         store_pack<4>(m, p, first);
@@ -121,6 +128,7 @@ bool cuda_adamw_update(struct context *ctx, const struct adamw_update *op, struc
                          adamw->eps,
                          adamw->clip_grad_norm,
                          (float)(1.0 - (double)adamw->lr * adamw->weight_decay),
+                         (float)((double)adamw->lr * adamw->weight_decay),
                          (float)(adamw->lr / (1.0 - pow(adamw->beta1, (double)adamw->step))),
                          (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step))),
                          adamw->sum_of_squares_limit > 0 ? adamw->sum_of_squares_limit : (double)INFINITY};
@@ -129,9 +137,10 @@ bool cuda_adamw_update(struct context *ctx, const struct adamw_update *op, struc
     unsigned blocks = blocks_for(ctx, packs);
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
-        adamw_kernel<T><<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(
-            op->master, op->m, op->v, (T *)working, op->gradient, op->decay, op->gradient_sum_of_squares,
-            adamw->earlier_sum_of_squares, packs, c);
+        auto kernel = op->lr_scale ? adamw_kernel<T, true> : adamw_kernel<T, false>;
+        kernel<<<blocks, OPTIMISER_THREADS, 0, ctx->compute>>>(op->master, op->m, op->v, (T *)working, op->gradient,
+                                                               op->decay, op->lr_scale, op->gradient_sum_of_squares,
+                                                               adamw->earlier_sum_of_squares, packs, c);
         return cuda_launched(ctx, "adamw", error);
     });
 }

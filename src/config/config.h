@@ -73,7 +73,7 @@ struct config {
     } train;
     struct {
         enum optimiser kind;
-        double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm;
+        double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm, layer_decay;
         int64_t warmup_steps;
         enum schedule schedule;
     } optim;

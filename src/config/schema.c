@@ -173,6 +173,10 @@ const struct config_key config_keys[] = {
      .meaning = "learning rate after the warm-up: half a cosine from lr to min_lr, or constant"},
     {"optim.clip_grad_norm", REAL(optim.clip_grad_norm), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "",
      .meaning = "scale the gradient down to this norm where it is larger; 0 = off"},
+    {"optim.layer_decay", REAL(optim.layer_decay), .initial = "1.0", .minimum = 0, .above = true, .maximum = 1,
+     .unit = "",
+     .meaning = "what the learning rate is multiplied by for each layer further from the head (fine-tuning: 0.65 to "
+                "0.75); 1 = the same rate everywhere"},
 
     {"log.every", INTEGER(log.every), .initial = "10", .minimum = 1, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between lines of metrics.jsonl"},

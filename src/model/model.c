@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/model/optimiser_state.h"
 #include "src/model/replay.h"
 
 static const char *const allocation_names[4] = {"parameters", "optimiser", "activations", "activation gradients"};
@@ -44,16 +45,6 @@ static void cut_parameters(struct model *model, struct memory_cutter *cutter)
         model->gradient = memory_cut(cutter, total * sizeof(float));
     model->pixel_scale = memory_cut(cutter, model->channels * sizeof(float));
     model->pixel_shift = memory_cut(cutter, model->channels * sizeof(float));
-}
-
-static void cut_optimiser(struct model *model, struct memory_cutter *cutter)
-{
-    if (!model->training)
-        return;
-    model->m = memory_cut(cutter, model->parameters.total * sizeof(float));
-    model->v = memory_cut(cutter, model->parameters.total * sizeof(float));
-    model->decay = memory_cut(cutter, model->parameters.total / PARAMETER_ALIGNMENT);
-    model->sum_of_squares = memory_cut(cutter, 2 * (1 + model->depth) * sizeof(double));
 }
 
 /* What a block computes behind its attention's projections, for `rows` rows. */
@@ -174,7 +165,7 @@ static void cut_all(struct model *model, const struct config *config, void *cons
     for (size_t i = 0; i < 4; i++)
         cutters[i] = (struct memory_cutter){bases ? bases[i] : NULL, 0};
     cut_parameters(model, &cutters[0]);
-    cut_optimiser(model, &cutters[1]);
+    optimiser_state_cut(model, &cutters[1]);
     cut_activation_gradients(model, &cutters[3], config);
     cut_activations(model, &cutters[2], config);
     for (size_t i = 0; i < 4; i++)
@@ -252,19 +243,6 @@ static bool allocate(struct model *model, const struct config *config, struct er
     return true;
 }
 
-static bool upload_decay(struct model *model, struct error *error)
-{
-    size_t groups = model->parameters.total / PARAMETER_ALIGNMENT;
-    uint8_t *decay = malloc(groups);
-    if (!decay)
-        return error_runtime(error, "out of memory for the decay table");
-    parameters_decay_mask(&model->parameters, decay);
-    bool ok = model->kernels->upload(model->context, model->decay, decay, groups, error) &&
-              model->kernels->synchronise(model->context, error);
-    free(decay);
-    return ok;
-}
-
 /* The context's workspace is already taken by now, and part of the plan. */
 static bool check_memory(struct model *model, const struct model_options *options,
                          const struct context_options *context, struct error *error)
@@ -299,7 +277,7 @@ bool model_open(struct model **out, const struct model_options *options, struct 
     if (!model->kernels->open(&model->context, &context, error) || !check_memory(model, options, &context, error) ||
         !allocate(model, options->config, error) ||
         !replays_open(&model->replays, options->config->train.graph, error) ||
-        (model->training && !upload_decay(model, error))) {
+        (model->training && !optimiser_state_upload(model, error))) {
         model_close(model);
         return false;
     }

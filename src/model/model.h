@@ -73,6 +73,7 @@ struct model {
     bool first_backward; /* the next backward pass is a step's first: it writes the gradients of the linear weights */
     void *working;       /* T; master itself where T is float32 */
     uint8_t *decay;
+    float *lr_scale; /* [total / 64], NULL where it is 1 everywhere */
 
     /* Input, on the device: filled by input.c. */
     float *pixel_scale, *pixel_shift; /* [channels] */

@@ -12,8 +12,22 @@
 
 struct layout {
     struct parameters *parameters;
-    size_t capacity;
+    double layer_decay; /* 1: none */
 };
+
+/* d^(depth + 1 - layer) as BEiT's fine-tuning has it: embeddings are layer 0, block b is b + 1 and has the final norm
+ * with it where it is the last, the head is layer depth + 1. */
+static double lr_scale_of(const char *name, double layer_decay, size_t depth)
+{
+    size_t block, layer = 0;
+    if (sscanf(name, "blocks.%zu.", &block) == 1)
+        layer = block + 1;
+    else if (strncmp(name, "norm.", 5) == 0)
+        layer = depth;
+    else if (strncmp(name, "head.", 5) == 0)
+        layer = depth + 1;
+    return pow(layer_decay, (double)(depth + 1 - layer));
+}
 
 /* Appends one tensor; shape ends at the first 0. Returns its offset. */
 static size_t place(struct layout *layout, const char *name, enum initialisation initialisation, double value,
@@ -31,6 +45,7 @@ static size_t place(struct layout *layout, const char *name, enum initialisation
     parameter->initialisation = initialisation;
     parameter->value = value;
     parameter->decay = parameter->rank > 1 && strcmp(name, "cls_token") != 0 && strcmp(name, "pos_embed") != 0;
+    parameter->lr_scale = lr_scale_of(name, layout->layer_decay, all->depth);
     all->total += (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
     all->learned += parameter->count;
     return parameter->offset;
@@ -119,7 +134,8 @@ bool parameters_plan(struct parameters *parameters, const struct config *config,
         return error_runtime(error, "out of memory for the parameter table");
     memset(parameters->blocks, 0xff, parameters->depth * sizeof *parameters->blocks); /* all NO_OFFSET */
 
-    struct layout layout = {.parameters = parameters};
+    double layer_decay = config->optim.layer_decay; /* 0 in structs that no file has filled in */
+    struct layout layout = {.parameters = parameters, .layer_decay = layer_decay > 0 ? layer_decay : 1};
     parameters->head_weight = place(&layout, "head.weight", INITIALISE_NORMAL, 0, (size_t[4]){classes, dim});
     parameters->head_bias = place(&layout, "head.bias", INITIALISE_CONSTANT, 0, (size_t[4]){classes});
     parameters->norm_weight = place(&layout, "norm.weight", INITIALISE_CONSTANT, 1, (size_t[4]){dim});
@@ -194,14 +210,34 @@ void parameters_initialise(const struct parameters *parameters, float *master, u
         initialise_one(&parameters->list[i], master + parameters->list[i].offset, seed);
 }
 
+static size_t groups_of(const struct parameter *parameter)
+{
+    return (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT;
+}
+
 void parameters_decay_mask(const struct parameters *parameters, uint8_t *decay)
 {
     memset(decay, 0, parameters->total / PARAMETER_ALIGNMENT);
     for (size_t i = 0; i < parameters->count; i++) {
         const struct parameter *parameter = &parameters->list[i];
-        size_t first = parameter->offset / PARAMETER_ALIGNMENT;
-        size_t groups = (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT;
         if (parameter->decay)
-            memset(decay + first, 1, groups);
+            memset(decay + parameter->offset / PARAMETER_ALIGNMENT, 1, groups_of(parameter));
+    }
+}
+
+bool parameters_are_scaled(const struct parameters *parameters)
+{
+    for (size_t i = 0; i < parameters->count; i++)
+        if (parameters->list[i].lr_scale != 1)
+            return true;
+    return false;
+}
+
+void parameters_lr_scales(const struct parameters *parameters, float *lr_scale)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        const struct parameter *parameter = &parameters->list[i];
+        for (size_t group = 0; group < groups_of(parameter); group++)
+            lr_scale[parameter->offset / PARAMETER_ALIGNMENT + group] = (float)parameter->lr_scale;
     }
 }

@@ -28,7 +28,8 @@ struct parameter {
     char name[64]; /* as in timm: "blocks.3.attn.qkv.weight" */
     size_t rank, shape[4];
     size_t offset, count;
-    bool decay; /* weight decay applies: not on 1-D parameters, cls_token, pos_embed */
+    bool decay;      /* weight decay applies: not on 1-D parameters, cls_token, pos_embed */
+    double lr_scale; /* what the learning rate is multiplied by: optim.layer_decay; 0 would freeze the tensor */
     enum initialisation initialisation;
     double value;  /* of INITIALISE_CONSTANT */
     size_t fan_in; /* of INITIALISE_CONVOLUTION */
@@ -65,5 +66,9 @@ size_t parameters_trained(const struct parameters *parameters);
 void parameters_initialise(const struct parameters *parameters, float *master, uint64_t seed);
 /* decay [total / 64], as adamw_update wants it. */
 void parameters_decay_mask(const struct parameters *parameters, uint8_t *decay);
+/* Whether some tensor's lr_scale is not 1; only then have optimisers to be told: */
+bool parameters_are_scaled(const struct parameters *parameters);
+/* lr_scale [total / 64], as adamw_update wants it. */
+void parameters_lr_scales(const struct parameters *parameters, float *lr_scale);
 
 #endif

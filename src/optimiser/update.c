@@ -39,6 +39,7 @@ static bool adamw_step(struct model *model, const struct config *config, const s
                                    .working = model->working,
                                    .gradient = model->gradient,
                                    .decay = model->decay,
+                                   .lr_scale = model->lr_scale,
                                    .gradient_sum_of_squares = update_sums(model, update->step),
                                    .count = model->parameters.trained,
                                    .adamw = &adamw};

@@ -15,12 +15,25 @@ static struct twin *random_flags(struct twins *t, size_t count)
     return twin;
 }
 
+/* What the learning rate is multiplied by: 0, or up to 1. */
+static struct twin *random_scales(struct twins *t, size_t count)
+{
+    float *scales = malloc(count * sizeof *scales);
+    assert_non_null(scales);
+    for (size_t i = 0; i < count; i++)
+        scales[i] = (float)fmax(random_number(t), 0);
+    struct twin *twin = twin_raw(t, scales, count * sizeof *scales);
+    free(scales);
+    return twin;
+}
+
 static void adamw_trial(struct twins *t)
 {
     size_t count = 64 * random_between(t, 1, 300);
     struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *m = twin_random(t, count, DTYPE_FLOAT32, 0),
                 *v = twin_random(t, count, DTYPE_FLOAT32, 0), *decay = random_flags(t, count / 64),
                 *working = twin_random(t, count, t->dtype, 1);
+    struct twin *lr_scale = random_between(t, 0, 1) ? random_scales(t, count / 64) : NULL;
     double nothing = 0;
     struct twin *sum = twin_raw(t, &nothing, sizeof nothing);
     struct adamw adamw = {.lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.05f};
@@ -29,8 +42,8 @@ static void adamw_trial(struct twins *t)
         struct twin *gradient = twin_random(t, count, DTYPE_FLOAT32, adamw.step == 2 ? 1e-3 : 1);
         TWINS_RUN(t, sum_of_squares, SIDE(sum), SIDE(gradient), count);
         TWINS_RUN_OP(t, adamw_update, .master = SIDE(master), .m = SIDE(m), .v = SIDE(v), .working = SIDE(working),
-                     .gradient = SIDE(gradient), .decay = SIDE(decay), .gradient_sum_of_squares = SIDE(sum),
-                     .count = count, .adamw = &adamw);
+                     .gradient = SIDE(gradient), .decay = SIDE(decay), .lr_scale = SIDE(lr_scale),
+                     .gradient_sum_of_squares = SIDE(sum), .count = count, .adamw = &adamw);
         assert_twins_agree(t, "master", master, 1e-5);
         assert_twins_agree(t, "working", working, twins_bound(t));
         assert_twins_agree(t, "m", m, 1e-5);

@@ -3,15 +3,15 @@
 
 /* PyTorch's AdamW, written after torch.optim.AdamW's documentation. */
 static void reference_step(double *master, double *m, double *v, const double *gradient, const uint8_t *decay,
-                           size_t count, const struct adamw *adamw)
+                           const float *lr_scale, size_t count, const struct adamw *adamw)
 {
-    double norm = 0, lr = (double)adamw->lr, beta1 = (double)adamw->beta1, beta2 = (double)adamw->beta2;
+    double norm = 0, beta1 = (double)adamw->beta1, beta2 = (double)adamw->beta2;
     for (size_t i = 0; i < count; i++)
         norm += gradient[i] * gradient[i];
     norm = sqrt(norm);
     double clip = adamw->clip_grad_norm > 0 ? fmin(1, (double)adamw->clip_grad_norm / (norm + 1e-6)) : 1;
     for (size_t i = 0; i < count; i++) {
-        double g = gradient[i] * clip;
+        double g = gradient[i] * clip, lr = (double)adamw->lr * (lr_scale ? (double)lr_scale[i / 64] : 1);
         if (decay[i / 64])
             master[i] -= lr * (double)adamw->weight_decay * master[i];
         m[i] = beta1 * m[i] + (1 - beta1) * g;
@@ -30,8 +30,12 @@ static void trial(struct op_test *test)
                   *working = tensor_zeros(test, count, test->dtype);
     struct tensor *m = tensor_zeros(test, count, DTYPE_FLOAT32), *v = tensor_zeros(test, count, DTYPE_FLOAT32);
     uint8_t *decay = malloc(count / 64);
-    for (size_t i = 0; i < count / 64; i++)
+    struct tensor *scales = tensor_random(test, count / 64, DTYPE_FLOAT32, 1); /* negative: the tensor is frozen */
+    float *lr_scale = random_between(test, 0, 1) ? scales->data : NULL;
+    for (size_t i = 0; i < count / 64; i++) {
         decay[i] = (uint8_t)random_between(test, 0, 1);
+        ((float *)scales->data)[i] = fmaxf(((float *)scales->data)[i], 0);
+    }
     struct adamw adamw = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
     adamw.clip_grad_norm = random_between(test, 0, 1) ? 1.0f : 0.0f;
     for (adamw.step = 1; adamw.step <= 5; adamw.step++) {
@@ -47,11 +51,12 @@ static void trial(struct op_test *test)
                                       .working = working->data,
                                       .gradient = gradient->data,
                                       .decay = decay,
+                                      .lr_scale = lr_scale,
                                       .gradient_sum_of_squares = &sum,
                                       .count = count,
                                       .adamw = &adamw};
         assert_ok(test->k->adamw_update(test->ctx, &update, &error), &error);
-        reference_step(master->exact, m->exact, v->exact, gradient->exact, decay, count, &adamw);
+        reference_step(master->exact, m->exact, v->exact, gradient->exact, decay, lr_scale, count, &adamw);
     }
     assert_close("master", master, master->exact, 2e-6);
     assert_close("m", m, m->exact, 2e-6);

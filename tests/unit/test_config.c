@@ -236,6 +236,8 @@ static void relations_between_keys_are_checked(void **state)
     refused("model: {preset: vit_tiny, freeze: all}\n" REST, "model.freeze: 'all' leaves nothing to train", "");
     refused("model: {preset: vit_tiny, freeze: -1}\n" REST, "model.freeze: '-1' is not a number of blocks", "");
     refused(RUN "optim: {lr: 1e-3, min_lr: 2e-3}\n", "optim.min_lr: 0.002 is more than optim.lr 0.001", "");
+    refused(RUN "optim: {layer_decay: 0}\n", "optim.layer_decay: '0' is out of range", "");
+    refused(RUN "optim: {layer_decay: 1.1}\n", "optim.layer_decay: '1.1' is out of range", "");
     refused(RUN "data.augment: {crop_scale_min: 0.9, crop_scale_max: 0.5}\n", "data.augment.crop_scale_min", "0.5");
 }
 
