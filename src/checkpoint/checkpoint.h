@@ -16,7 +16,8 @@
 struct checkpoint_tensor {
     const char *name;
     size_t rank, shape[4];
-    float *parameter, *m, *v; /* host memory; m and v NULL where there is no optimiser state */
+    float *parameter, *m, *v; /* host memory; m and v NULL where there is no optimiser state; parameter NULL: a tensor
+                                 that may be in the file and is not read */
 };
 
 enum { CHECKPOINT_NORMS_MAX = 129 };
@@ -49,6 +50,9 @@ bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, str
  * is ERROR_INPUT. After an error the memory may hold a part of the file. */
 bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoint, bool with_optimiser,
                              bool require_format, struct error *error);
+/* The shapes that the named parameters have in the file, for --init; rank 0: it has no such dataset of at most four
+ * dimensions. Errors as without require_format. */
+bool checkpoint_read_shapes(const char *path, struct checkpoint_tensor *tensors, size_t count, struct error *error);
 void checkpoint_free(struct checkpoint *checkpoint);
 
 /* The step that a path of checkpoint_list stands for. */

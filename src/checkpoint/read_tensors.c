@@ -138,6 +138,8 @@ static bool read_part(const struct h5_input *input, const struct checkpoint *che
     for (size_t i = 0; ok && i < checkpoint->tensor_count; i++) {
         const struct checkpoint_tensor *tensor = &checkpoint->tensors[i];
         float *values = checkpoint_part_of(tensor, part);
+        if (!values)
+            continue;
         ok = read_tensor(input->path, group, name, tensor, scratch ? scratch : values, error);
         if (ok && scratch && memcmp(scratch, values, checkpoint_tensor_count(tensor) * sizeof *values) != 0)
             ok = error_runtime(error, "%s: %s/%s differs from memory", input->path, name, tensor->name);
@@ -152,15 +154,23 @@ static bool read_part(const struct h5_input *input, const struct checkpoint *che
     return ok;
 }
 
-static bool read_parts(const char *path, const struct checkpoint *checkpoint, bool moments, bool require_format,
-                       float *scratch, struct error *error)
+/* Past the seal and what HDF5 would do on a file's word. */
+static bool open_checked(struct h5_input *input, const char *path, struct error *error)
 {
-    struct h5_input input;
-    if (!checkpoint_check_seal(path, error) || !h5_input_open(&input, path, error)) {
+    if (!checkpoint_check_seal(path, error) || !h5_input_open(input, path, error)) {
         error->status = ERROR_RUNTIME;
         return false;
     }
     H5PLset_loading_state(0); /* no filter plugins on a file's word */
+    return true;
+}
+
+static bool read_parts(const char *path, const struct checkpoint *checkpoint, bool moments, bool require_format,
+                       float *scratch, struct error *error)
+{
+    struct h5_input input;
+    if (!open_checked(&input, path, error))
+        return false;
     bool ok = !require_format || checkpoint_check_format(&input, error);
     for (int part = 0; ok && part < (moments ? CHECKPOINT_PARTS : CHECKPOINT_PARAMETER + 1); part++)
         ok = read_part(&input, checkpoint, (enum checkpoint_part)part, scratch, error);
@@ -175,6 +185,47 @@ bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoi
     if (!ok && !require_format)
         error->status = ERROR_INPUT; /* the user named this file; there is no other to fall back to */
     return ok;
+}
+
+/* What is missing, a link or damaged stays without a shape: checkpoint_read_tensors says so. */
+static void read_shape(hid_t group, struct checkpoint_tensor *tensor)
+{
+    H5L_info_t link;
+    hsize_t extents[H5S_MAX_RANK];
+    tensor->rank = 0;
+    if (H5Lexists(group, tensor->name, H5P_DEFAULT) <= 0 || H5Lget_info(group, tensor->name, &link, H5P_DEFAULT) < 0 ||
+        link.type != H5L_TYPE_HARD)
+        return;
+    hid_t dataset = H5Dopen2(group, tensor->name, H5P_DEFAULT), space = dataset >= 0 ? H5Dget_space(dataset) : -1;
+    int rank = space >= 0 ? H5Sget_simple_extent_dims(space, extents, NULL) : 0;
+    for (int i = 0; rank <= 4 && i < rank; i++)
+        tensor->shape[i] = extents[i];
+    tensor->rank = rank > 0 && rank <= 4 ? (size_t)rank : 0;
+    if (space >= 0)
+        H5Sclose(space);
+    if (dataset >= 0)
+        H5Dclose(dataset);
+}
+
+bool checkpoint_read_shapes(const char *path, struct checkpoint_tensor *tensors, size_t count, struct error *error)
+{
+    struct h5_input input;
+    if (!open_checked(&input, path, error)) {
+        error->status = ERROR_INPUT;
+        return false;
+    }
+    const char *name = checkpoint_group(CHECKPOINT_PARAMETER);
+    bool exists = H5Lexists(input.file, name, H5P_DEFAULT) > 0;
+    hid_t group = exists ? H5Gopen2(input.file, name, H5P_DEFAULT) : -1;
+    for (size_t i = 0; i < count; i++)
+        if (group >= 0)
+            read_shape(group, &tensors[i]);
+        else
+            tensors[i].rank = 0;
+    if (group >= 0)
+        H5Gclose(group);
+    h5_input_close(&input);
+    return true;
 }
 
 bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, struct error *error)

@@ -181,7 +181,7 @@ static void normal_pair(double pair[2], uint64_t seed, uint64_t stream, uint64_t
     pair[1] = radius * sin(angle);
 }
 
-static void initialise_one(const struct parameter *parameter, float *values, uint64_t seed)
+void parameter_initialise(const struct parameter *parameter, float *values, uint64_t seed)
 {
     uint64_t stream = random_stream(parameter->name);
     double deviation = parameter->initialisation == INITIALISE_CLS ? 1e-6 : 0.02;
@@ -207,7 +207,7 @@ void parameters_initialise(const struct parameters *parameters, float *master, u
 {
     memset(master, 0, parameters->total * sizeof *master);
     for (size_t i = 0; i < parameters->count; i++)
-        initialise_one(&parameters->list[i], master + parameters->list[i].offset, seed);
+        parameter_initialise(&parameters->list[i], master + parameters->list[i].offset, seed);
 }
 
 static size_t groups_of(const struct parameter *parameter)

@@ -64,6 +64,8 @@ void parameters_free(struct parameters *parameters);
 size_t parameters_trained(const struct parameters *parameters);
 /* Fills master [total] (host) as timm initialises. Each number depends on seed, tensor name and index only. */
 void parameters_initialise(const struct parameters *parameters, float *master, uint64_t seed);
+/* The same numbers for one of them: values [parameter->count]. */
+void parameter_initialise(const struct parameter *parameter, float *values, uint64_t seed);
 /* decay [total / 64], as adamw_update wants it. */
 void parameters_decay_mask(const struct parameters *parameters, uint8_t *decay);
 /* Whether some tensor's lr_scale is not 1; only then have optimisers to be told: */

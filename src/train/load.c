@@ -11,6 +11,7 @@
 #include "src/config/load.h"
 #include "src/files/file_output.h"
 #include "src/train/host_copy.h"
+#include "src/train/init.h"
 
 /* What rank 0 read, for the others. */
 struct loaded {
@@ -129,15 +130,11 @@ static bool read_files(struct trainer *trainer, const struct host_copy *copy, st
     struct checkpoint_tensor *tensors = host_copy_tensors(parameters, copy);
     if (!tensors)
         return error_runtime(error, "out of memory for the list of tensors");
-    bool ok;
-    if (trainer->options.resume) {
-        ok = read_newest(trainer, UINT64_MAX, tensors, loaded, error) &&
-             (loaded->with_moments ||
-              error_input(error, "--resume: %s holds no valid checkpoint", run_log_checkpoints(trainer->log)));
-    } else {
-        struct checkpoint checkpoint = {.tensors = tensors, .tensor_count = parameters->count};
-        ok = checkpoint_read_tensors(trainer->options.init, &checkpoint, false, false, error);
-    }
+    bool ok = trainer->options.resume
+                  ? read_newest(trainer, UINT64_MAX, tensors, loaded, error) &&
+                        (loaded->with_moments || error_input(error, "--resume: %s holds no valid checkpoint",
+                                                             run_log_checkpoints(trainer->log)))
+                  : trainer_init(trainer, tensors, error);
     free(tensors);
     return ok;
 }

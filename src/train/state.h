@@ -9,6 +9,7 @@
  *   rewind.c     back to the last good checkpoint
  *   products.c   the algorithms of matrix products
  *   load.c       resuming, --init, new parameters
+ *   init.c       --init from a model of another resolution or other classes
  *   save.c       checkpoints
  *   host_copy.c  parameters and moments as the host sees them */
 #ifndef QUEST_TRAIN_STATE_H
