@@ -25,7 +25,11 @@ enum diagnosis_action {
     DIAGNOSIS_ACTION_STOP
 };
 
+/* A published training that gives the keys which the configuration does not (recipe.c). */
+enum recipe_name { RECIPE_NONE, RECIPE_DEIT, RECIPE_DEIT_FINETUNE, RECIPE_DEIT3, RECIPE_DEIT3_FINETUNE };
+
 struct config {
+    enum recipe_name recipe;
     struct {
         char preset[32];
         int64_t image_size, patch_size, dim, depth, heads, classes; /* classes 0: taken from the dataset */

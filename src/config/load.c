@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "src/config/recipe.h"
 #include "src/config/schema.h"
 
 /* The length of a run is one choice under two names: an override of one takes the place of the file's other. */
@@ -24,7 +25,7 @@ bool config_parse(struct config *config, const char *text, size_t text_bytes, co
     if (!config_read(&reading, text, text_bytes, overrides, override_count))
         return false;
     replace_run_length(&reading);
-    return config_check_model(&reading) && config_check_run(&reading);
+    return recipe_apply(&reading) && config_check_model(&reading) && config_check_run(&reading);
 }
 
 bool config_parse_model(struct config *config, const char *text, size_t text_bytes, const char *name,

@@ -16,6 +16,8 @@ static bool refuse_at(const struct config_reading *reading, const struct config_
 {
     if (place->override)
         return error_prefix(reading->error, "--set %.120s", place->override);
+    if (place->recipe)
+        return error_prefix(reading->error, "%s: %s (of recipe %s)", reading->name, path, place->recipe);
     if (!place->given)
         return error_prefix(reading->error, "%s: %s", reading->name, path);
     return error_prefix(reading->error, "%s:%zu: %s", reading->name, place->line, path);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/attention_kinds.h"
+#include "src/config/recipe.h"
 
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const switch_names[] = {"auto", "on", "off", NULL};
@@ -24,6 +25,9 @@ static const char *const schedule_names[] = {"cosine", "constant", NULL};
 
 /* clang-format off: a row reads as path, field, default; limits; unit; meaning */
 const struct config_key config_keys[] = {
+    {"recipe", CHOICE(recipe, config_recipe_names), .initial = "none", .unit = "",
+     .meaning = "a published training, which gives the keys that are not given here; some depend on model.preset "
+                "(docs/recipes.md)"},
     {"model.preset", TEXT(model.preset), .initial = "", .unit = "",
      .meaning = "vit_tiny, vit_small, vit_base, vit_large (patch 16) or vit_huge (patch 14): gives patch_size, dim, "
                 "depth and heads where they are not given"},

@@ -54,6 +54,7 @@ char *config_format_schema(const struct config_schema *schema, const void *confi
 struct config_place {
     bool given;
     const char *override; /* the --set text, or NULL */
+    const char *recipe;   /* that gave it, or NULL */
     size_t line;          /* of the file */
 };
 struct config_reading {

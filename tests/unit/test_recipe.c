@@ -1,0 +1,231 @@
+/* Recipes: what they give, what wins over them, and that their tables speak of keys that there are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/config/load.h"
+#include "src/config/recipe.h"
+
+static const char *const presets[] = {"vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"};
+enum { PRESETS = 5 };
+
+static bool parse(struct config *config, const char *text, const char *override, struct error *error)
+{
+    return config_parse(config, text, strlen(text), "run.yaml", &override, override ? 1 : 0, error);
+}
+
+static struct config parsed(const char *text, const char *override)
+{
+    struct config config;
+    struct error error;
+    if (!parse(&config, text, override, &error))
+        fail_msg("%s", error.message);
+    return config;
+}
+
+static struct config of_recipe(const char *recipe, const char *preset)
+{
+    char text[256];
+    snprintf(text, sizeof text, "recipe: %s\nmodel: {preset: %s}\ndata: {train: a.h5}\n", recipe, preset);
+    return parsed(text, NULL);
+}
+
+static void refused(const char *text, const char *override, const char *expected)
+{
+    struct config config;
+    struct error error;
+    if (parse(&config, text, override, &error))
+        fail_msg("accepted: %s", text);
+    assert_int_equal(error.status, ERROR_INPUT);
+    if (!strstr(error.message, expected))
+        fail_msg("'%s' expected, not: %s", expected, error.message);
+}
+
+/* ---- the tables ---- */
+
+static void check_row(const char *recipe, const struct recipe_row *row)
+{
+    static struct config config;
+    struct error error = {0};
+    size_t index = config_key_find(&config_schema, row->key);
+    if (index == config_key_count)
+        fail_msg("recipe %s: there is no key %s", recipe, row->key);
+    const struct config_key *key = &config_keys[index];
+    if (!config_value_set(&config, key, row->value, key->type == CONFIG_TEXT, &error))
+        fail_msg("recipe %s: %s: %s", recipe, row->key, error.message);
+    if (row->preset && !config_preset(&config, row->preset))
+        fail_msg("recipe %s: %s: there is no preset %s", recipe, row->key, row->preset);
+    if (row->unless && config_key_find(&config_schema, row->unless) == config_key_count)
+        fail_msg("recipe %s: %s: there is no key %s", recipe, row->key, row->unless);
+}
+
+static void every_row_speaks_of_a_key_that_there_is(void **state)
+{
+    (void)state;
+    size_t all = 0;
+    for (unsigned name = 0; config_recipe_names[name]; name++) {
+        size_t count;
+        const struct recipe_row *rows = recipe_rows((enum recipe_name)name, &count);
+        for (size_t i = 0; i < count; i++)
+            check_row(config_recipe_names[name], &rows[i]);
+        assert_int_equal(count == 0, name == RECIPE_NONE);
+        all += count;
+    }
+    assert_true(all > 40);
+}
+
+/* Every recipe of every preset for which it has numbers is a run, and its resolved text is the same run. */
+static void every_recipe_is_a_run_that_reads_back(void **state)
+{
+    (void)state;
+    for (unsigned name = RECIPE_DEIT; config_recipe_names[name]; name++)
+        for (size_t i = 0; i < PRESETS; i++) {
+            bool third = name == RECIPE_DEIT3 || name == RECIPE_DEIT3_FINETUNE;
+            bool divides = name != RECIPE_DEIT_FINETUNE || strcmp(presets[i], "vit_huge") != 0; /* 384 by 14 */
+            if (!divides || (third && strcmp(presets[i], "vit_tiny") == 0))
+                continue;
+            struct config config = of_recipe(config_recipe_names[name], presets[i]);
+            char *resolved = config_format(&config);
+            assert_non_null(resolved);
+            struct config again = parsed(resolved, NULL);
+            assert_memory_equal(&again, &config, sizeof config);
+            free(resolved);
+        }
+}
+
+/* ---- what wins ---- */
+
+static void what_is_given_wins(void **state)
+{
+    (void)state;
+    const char *text = "recipe: deit\nmodel: {preset: vit_tiny, drop_path: 0.0}\ndata: {train: a.h5}\n"
+                       "optim: {lr: 7.0e-4}\n";
+    struct config config = parsed(text, "train.label_smoothing=0.3");
+    assert_true(config.model.drop_path == 0 && config.optim.lr == 7e-4 && config.train.label_smoothing == 0.3);
+    assert_true(config.optim.min_lr == 1e-5 && config.train.epochs == 300);
+    config = parsed(text, "train.epochs=3");
+    assert_true(config.train.epochs == 3);
+    config = parsed("recipe: deit\nmodel: {preset: vit_base}\ndata: {train: a.h5}\n", "recipe=deit3");
+    assert_true(config.train.epochs == 800 && config.recipe == RECIPE_DEIT3);
+}
+
+static void other_words_for_the_same_win_too(void **state)
+{
+    (void)state;
+    const char *text = "recipe: deit\nmodel: {preset: vit_tiny}\ndata: {train: a.h5}\n";
+    struct config config = parsed(text, "train.steps=50");
+    assert_true(config.train.steps == 50 && config.train.epochs == 0);
+    config = parsed(text, "train.steps=0");
+    assert_true(config.train.steps == 0 && config.train.epochs == 300);
+    config = parsed(text, "data.augment.three_augment=true");
+    assert_true(config.data.augment.three_augment && !config.data.augment.rand_augment[0]);
+    config = parsed(text, "data.augment.simple_crop=true");
+    assert_true(config.data.augment.simple_crop && !config.data.augment.random_resized_crop);
+    config =
+        parsed("recipe: deit3\nmodel: {preset: vit_base}\ndata: {train: a.h5}\n", "data.augment.rand_augment=rand-m9");
+    assert_true(!config.data.augment.three_augment && config.data.augment.rand_augment[0]);
+}
+
+static void without_a_recipe_nothing_changes(void **state)
+{
+    (void)state;
+    const char *text = "model: {preset: vit_tiny}\ndata: {train: a.h5}\ntrain: {epochs: 3}\n";
+    struct config plain = parsed(text, NULL), none = parsed(text, "recipe=none");
+    assert_memory_equal(&plain, &none, sizeof plain);
+    assert_true(plain.model.drop_path == 0 && plain.train.batch_size == 256);
+}
+
+/* ---- bad input ---- */
+
+static void what_a_recipe_cannot_give_is_said(void **state)
+{
+    (void)state;
+    refused("recipe: deti\nmodel: {preset: vit_tiny}\n", NULL,
+            "run.yaml:1: recipe: 'deti' is not known (one of none, deit, deit_finetune, deit3, deit3_finetune is "
+            "expected)");
+    refused(
+        "recipe: deit3\nmodel: {preset: vit_tiny, image_size: 224}\ndata: {train: a.h5}\n", NULL,
+        "run.yaml:1: recipe: deit3 has model.drop_path for vit_small, vit_base, vit_large, vit_huge alone; give one "
+        "of these as model.preset, or model.drop_path");
+    refused("recipe: deit\nmodel: {preset: vit_tiny}\ndata: {train: a.h5}\n", "model.image_size=100",
+            "--set model.image_size=100: 100 is not a multiple of model.patch_size 16");
+    refused("recipe: deit\nmodel: {dim: 64, heads: 2, depth: 2, patch_size: 15}\ndata: {train: a.h5}\n", NULL,
+            "run.yaml: model.image_size (of recipe deit): 224 is not a multiple of model.patch_size 15");
+    refused("recipe: deit_finetune\nmodel: {preset: vit_base}\ndata: {train: a.h5}\n", "optim.lr=1.0e-6",
+            "run.yaml: optim.min_lr (of recipe deit_finetune): 5e-06 is more than optim.lr 1e-06");
+    refused("recipe: deit\nmodel: {preset: vit_tiny}\n", NULL, "data.train: is missing");
+}
+
+/* ---- the numbers, once more, as github.com/facebookresearch/deit prints them ---- */
+
+static void deit_is_what_main_py_does(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) { /* tiny, small and base: the same */
+        struct config c = of_recipe("deit", presets[i]);
+        assert_true(c.train.epochs == 300 && c.train.batch_size == 1024 && c.model.image_size == 224);
+        assert_true(c.model.drop_path == 0.1 && c.model.layer_scale == 0 && c.train.label_smoothing == 0.1);
+        assert_true(c.optim.kind == OPTIMISER_ADAMW && c.optim.weight_decay == 0.05 && c.optim.eps == 1e-8);
+        assert_true(c.optim.beta1 == 0.9 && c.optim.beta2 == 0.999 && c.optim.clip_grad_norm == 0);
+        assert_true(c.optim.lr == 1e-3 && c.optim.min_lr == 1e-5);
+        assert_true(c.data.interpolation == CONFIG_INTERPOLATION_BICUBIC && c.data.crop_pct == 0.875);
+        assert_true(c.data.augment.random_resized_crop && c.data.augment.flip && c.data.augment.repeats == 3);
+        assert_true(c.data.augment.crop_scale_min == 0.08 && c.data.augment.crop_scale_max == 1);
+        assert_string_equal(c.data.augment.rand_augment, "rand-m9-mstd0.5-inc1");
+        assert_false(c.data.augment.three_augment || c.data.augment.simple_crop);
+    }
+    struct config c = of_recipe("deit_finetune", "vit_base");
+    assert_true(c.model.image_size == 384 && c.train.epochs == 30 && c.train.batch_size == 512);
+    assert_true(c.optim.lr == 5e-6 && c.optim.min_lr == 5e-6 && c.optim.weight_decay == 1e-8);
+    assert_true(c.model.drop_path == 0.1 && c.data.augment.repeats == 3);
+}
+
+static void deit3_is_what_its_commands_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *preset;
+        double lr, drop_path, finetune_drop_path;
+        int64_t image_size, finetune_size;
+    } rows[] = {{"vit_small", 4e-3, 0.05, 0, 224, 384},
+                {"vit_base", 3e-3, 0.2, 0.2, 192, 224},
+                {"vit_large", 3e-3, 0.45, 0.45, 192, 224},
+                {"vit_huge", 3e-3, 0.6, 0.55, 154, 224}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct config c = of_recipe("deit3", rows[i].preset);
+        assert_true(c.optim.lr == rows[i].lr && c.model.drop_path == rows[i].drop_path);
+        assert_true(c.model.image_size == rows[i].image_size && c.model.layer_scale == 1e-4);
+        assert_true(c.train.epochs == 800 && c.train.batch_size == 2048 && c.train.label_smoothing == 0);
+        assert_true(c.optim.weight_decay == 0.05 && c.optim.min_lr == 1e-5 && c.optim.eps == 1e-8);
+        assert_true(c.data.augment.three_augment && c.data.augment.color_jitter == 0.3 && c.data.crop_pct == 1);
+        assert_true(!c.data.augment.rand_augment[0] && c.data.augment.repeats == 3);
+        c = of_recipe("deit3_finetune", rows[i].preset);
+        assert_true(c.model.image_size == rows[i].finetune_size && c.model.drop_path == rows[i].finetune_drop_path);
+        assert_true(c.train.epochs == 20 && c.train.batch_size == 512 && c.train.label_smoothing == 0.1);
+        assert_true(c.optim.lr == 1e-5 && c.optim.min_lr == 1e-5 && c.optim.weight_decay == 0.1);
+        assert_true(c.optim.kind == OPTIMISER_ADAMW && c.model.layer_scale == 1e-4 && c.data.crop_pct == 1);
+        assert_true(c.data.augment.repeats == 1 && !c.data.augment.three_augment);
+        assert_string_equal(c.data.augment.rand_augment, "rand-m9-mstd0.5-inc1");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_speaks_of_a_key_that_there_is),
+        cmocka_unit_test(every_recipe_is_a_run_that_reads_back),
+        cmocka_unit_test(what_is_given_wins),
+        cmocka_unit_test(other_words_for_the_same_win_too),
+        cmocka_unit_test(without_a_recipe_nothing_changes),
+        cmocka_unit_test(what_a_recipe_cannot_give_is_said),
+        cmocka_unit_test(deit_is_what_main_py_does),
+        cmocka_unit_test(deit3_is_what_its_commands_say),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
