@@ -21,6 +21,13 @@ static const struct recipe_row deit[] = {
      .unless = "data.augment.simple_crop"}, /* the same, scale 0.08 to 1 */
     {KEY("data.augment.rand_augment", "rand-m9-mstd0.5-inc1"), .unless = "data.augment.three_augment"}, /* --aa */
     {KEY("data.augment.repeats", "3")},                    /* --repeated-aug, samplers.py */
+    {KEY("data.augment.erase_probability", "0.25")},       /* --reprob, pixels of noise, once */
+    {KEY("mix.mixup", "0.8")},                             /* --mixup */
+    {KEY("mix.cutmix", "1.0")},                            /* --cutmix */
+    {KEY("mix.probability", "1.0")},                       /* --mixup-prob */
+    {KEY("mix.switch_probability", "0.5")},                /* --mixup-switch-prob */
+    {KEY("mix.per", "batch")},                             /* --mixup-mode */
+    {KEY("mix.cutmix_rule", "deit")},                      /* requirements.txt: timm 0.3.2 */
     {KEY("train.epochs", "300"), .unless = "train.steps"}, /* --epochs */
     {KEY("train.batch_size", "1024")},                     /* README_deit.md: 4 x 256 (Ti, S), 16 x 64 (B) */
     {KEY("train.label_smoothing", "0.1")},                 /* --smoothing */
@@ -59,6 +66,7 @@ static const struct recipe_row deit3[] = {
     {KEY("data.augment.rand_augment", "")}, /* --ThreeAugment takes its place */
     {KEY("data.augment.three_augment", "true"), .unless = "data.augment.rand_augment"}, /* augment.py 90-123 */
     {KEY("data.augment.color_jitter", "0.3")},                                          /* --color-jitter */
+    {KEY("data.augment.erase_probability", "0.0")},                                     /* --reprob */
     {KEY("train.epochs", "800"), .unless = "train.steps"},                              /* --epochs */
     {KEY("train.batch_size", "2048")},                  /* --batch 256 on 8, or 64 on 4 x 8 */
     {KEY("train.label_smoothing", "0.0")},              /* --smoothing */
@@ -79,6 +87,7 @@ static const struct recipe_row deit3_finetune[] = {
     {KEY("model.layer_scale", "1.0e-4")},                 /* models_v2.py: the weights have it */
     {KEY("data.crop_pct", "1.0")},                        /* --eval-crop-ratio 1.0 */
     {KEY("data.augment.repeats", "1")},                   /* --no-repeated-aug */
+    {KEY("data.augment.erase_probability", "0.0")},       /* --reprob */
     {KEY("train.epochs", "20"), .unless = "train.steps"}, /* --epochs */
     {KEY("train.batch_size", "512")},                     /* --batch 64 on 8, or 32 on 2 x 8 */
     {KEY("optim.weight_decay", "0.1")},                   /* --weight-decay */

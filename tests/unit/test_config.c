@@ -332,23 +332,6 @@ static void the_documentation_holds_the_schema(void **state)
     free(documented);
 }
 
-static void the_configurations_that_come_with_it_are_valid(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"cifar10_vit_micro", "cifar10_vit_micro_2epochs", "demo",
-                                        "imagenet_vit_tiny", "imagenet_vit_small",        "imagenet_vit_base",
-                                        "imagenet_vit_large"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char path[128];
-        struct config config;
-        struct error error;
-        snprintf(path, sizeof path, "configs/%s.yaml", names[i]);
-        if (!config_load(&config, path, NULL, 0, &error))
-            fail_msg("%s", error.message);
-        assert_int_equal(config.attention.kind, ATTENTION_QUEST);
-    }
-}
-
 static void a_file_that_cannot_be_read_is_named(void **state)
 {
     (void)state;
@@ -389,7 +372,6 @@ int main(void)
         cmocka_unit_test(a_model_alone_is_enough_for_evaluation),
         cmocka_unit_test(the_resolved_text_reads_back_to_the_same),
         cmocka_unit_test(the_documentation_holds_the_schema),
-        cmocka_unit_test(the_configurations_that_come_with_it_are_valid),
         cmocka_unit_test(a_file_that_cannot_be_read_is_named),
         cmocka_unit_test(names_go_both_ways),
     };

@@ -5,10 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/attention_kinds.h"
 #include "src/config/load.h"
 #include "src/config/recipe.h"
 
@@ -164,6 +166,13 @@ static void what_a_recipe_cannot_give_is_said(void **state)
 
 /* ---- the numbers, once more, as github.com/facebookresearch/deit prints them ---- */
 
+static void check_mixing(const struct config *config)
+{
+    assert_true(config->mix.mixup == 0.8 && config->mix.cutmix == 1 && config->mix.probability == 1);
+    assert_true(config->mix.switch_probability == 0.5 && config->mix.per == CONFIG_MIX_PER_BATCH);
+    assert_true(config->mix.cutmix_rule == CONFIG_CUTMIX_RULE_DEIT);
+}
+
 static void deit_is_what_main_py_does(void **state)
 {
     (void)state;
@@ -179,6 +188,9 @@ static void deit_is_what_main_py_does(void **state)
         assert_true(c.data.augment.crop_scale_min == 0.08 && c.data.augment.crop_scale_max == 1);
         assert_string_equal(c.data.augment.rand_augment, "rand-m9-mstd0.5-inc1");
         assert_false(c.data.augment.three_augment || c.data.augment.simple_crop);
+        assert_true(c.data.augment.erase_probability == 0.25 && c.data.augment.erase_area_min == 0.02);
+        assert_true(c.data.augment.erase_area_max == 1.0 / 3);
+        check_mixing(&c);
     }
     struct config c = of_recipe("deit_finetune", "vit_base");
     assert_true(c.model.image_size == 384 && c.train.epochs == 30 && c.train.batch_size == 512);
@@ -205,13 +217,58 @@ static void deit3_is_what_its_commands_say(void **state)
         assert_true(c.optim.weight_decay == 0.05 && c.optim.min_lr == 1e-5 && c.optim.eps == 1e-8);
         assert_true(c.data.augment.three_augment && c.data.augment.color_jitter == 0.3 && c.data.crop_pct == 1);
         assert_true(!c.data.augment.rand_augment[0] && c.data.augment.repeats == 3);
+        assert_true(c.data.augment.erase_probability == 0);
+        check_mixing(&c);
         c = of_recipe("deit3_finetune", rows[i].preset);
         assert_true(c.model.image_size == rows[i].finetune_size && c.model.drop_path == rows[i].finetune_drop_path);
         assert_true(c.train.epochs == 20 && c.train.batch_size == 512 && c.train.label_smoothing == 0.1);
         assert_true(c.optim.lr == 1e-5 && c.optim.min_lr == 1e-5 && c.optim.weight_decay == 0.1);
         assert_true(c.optim.kind == OPTIMISER_ADAMW && c.model.layer_scale == 1e-4 && c.data.crop_pct == 1);
         assert_true(c.data.augment.repeats == 1 && !c.data.augment.three_augment);
+        assert_true(c.data.augment.erase_probability == 0);
+        check_mixing(&c);
         assert_string_equal(c.data.augment.rand_augment, "rand-m9-mstd0.5-inc1");
+    }
+}
+
+/* ---- configs/ ---- */
+
+/* As it is and with every attention kind by one --set. The files of configs/experiments have other schemas. */
+static void check_file(const char *path, bool by_recipe)
+{
+    struct config config, other;
+    struct error error;
+    if (!config_load(&config, path, NULL, 0, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(config.attention.kind, ATTENTION_QUEST);
+    assert_int_equal(config.recipe != RECIPE_NONE, by_recipe);
+    for (unsigned kind = 0; kind < ATTENTION_KINDS; kind++) {
+        char override[64];
+        const char *overrides[] = {override};
+        snprintf(override, sizeof override, "attention.kind=%s", attention_kind_names[kind]);
+        if (!config_load(&other, path, overrides, 1, &error))
+            fail_msg("%s", error.message);
+        config.attention.kind = other.attention.kind;
+        assert_int_equal(other.attention.kind, kind);
+        assert_memory_equal(&other, &config, sizeof config);
+    }
+}
+
+static void every_configuration_that_comes_with_it_is_a_run(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern;
+        size_t least;
+        bool by_recipe;
+    } folders[] = {{"configs/*.yaml", 7, false}, {"configs/deit/*.yaml", 5, true}, {"configs/deit3/*.yaml", 8, true}};
+    for (size_t folder = 0; folder < 3; folder++) {
+        glob_t found;
+        assert_int_equal(glob(folders[folder].pattern, 0, NULL, &found), 0);
+        assert_true(found.gl_pathc >= folders[folder].least);
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            check_file(found.gl_pathv[i], folders[folder].by_recipe);
+        globfree(&found);
     }
 }
 
@@ -226,6 +283,7 @@ int main(void)
         cmocka_unit_test(what_a_recipe_cannot_give_is_said),
         cmocka_unit_test(deit_is_what_main_py_does),
         cmocka_unit_test(deit3_is_what_its_commands_say),
+        cmocka_unit_test(every_configuration_that_comes_with_it_is_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
