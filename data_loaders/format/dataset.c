@@ -1,220 +1,65 @@
-/* The dataset file as HDF5 sees it, checked, and images by pread(2). */
+/* Opening a file or a set of files, and images by pread(2). */
 #include "data_loaders/format/dataset.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "data_loaders/format/placement.h"
-#include "src/files/h5_input.h"
-
-enum { LARGEST_SIDE = 65535 }; /* what JPEG allows too */
-
-static bool open_raw(struct dataset *dataset, const struct h5_input *input, uint64_t file_bytes, struct error *error)
-{
-    hid_t images;
-    hsize_t extents[4];
-    if (!h5_input_dataset(input, "images", 4, extents, &images, error))
-        return false;
-    struct placement placement;
-    struct bytes_in_file bytes = {input->path, "images", input->file, images, 4, extents, file_bytes};
-    bool ok = placement_find(&placement, &bytes, error);
-    H5Dclose(images);
-    if (!ok)
-        return false;
-    if (extents[1] > LARGEST_SIDE || extents[2] > LARGEST_SIDE || extents[3] != dataset->channels) {
-        free(placement.offsets);
-        return error_input(error, "%s: /images has shape [%llu, %llu, %llu, %llu], but mean has %zu channels",
-                           input->path, (unsigned long long)extents[0], (unsigned long long)extents[1],
-                           (unsigned long long)extents[2], (unsigned long long)extents[3], dataset->channels);
-    }
-    dataset->encoding = ENCODING_RAW;
-    dataset->images = extents[0];
-    dataset->height = extents[1];
-    dataset->width = extents[2];
-    size_t image_bytes = dataset->height * dataset->width * dataset->channels;
-    size_t images_a_piece = placement.piece_bytes / image_bytes;
-    dataset->offsets = malloc(dataset->images * sizeof *dataset->offsets);
-    for (size_t i = 0; dataset->offsets && i < dataset->images; i++)
-        dataset->offsets[i] = placement.offsets[i / images_a_piece] + (i % images_a_piece) * image_bytes;
-    free(placement.offsets);
-    return dataset->offsets || error_runtime(error, "%s: no memory for %zu offsets", input->path, dataset->images);
-}
-
-static bool check_stream_offsets(const struct dataset *dataset, uint64_t total_bytes, struct error *error)
-{
-    for (size_t i = 0; i < dataset->images; i++)
-        if (dataset->offsets[i] > dataset->offsets[i + 1])
-            return error_input(error,
-                               "%s: /jpeg/offsets[%zu] = %" PRIu64 " goes back to %" PRIu64
-                               "; the file is damaged, import it again",
-                               dataset->path, i, dataset->offsets[i], dataset->offsets[i + 1]);
-    if (dataset->offsets[dataset->images] > total_bytes)
-        return error_input(error,
-                           "%s: /jpeg/offsets ends at %" PRIu64 ", but /jpeg/bytes holds %" PRIu64
-                           " bytes; the file is damaged, import it again",
-                           dataset->path, dataset->offsets[dataset->images], total_bytes);
-    return true;
-}
-
-static bool open_jpeg(struct dataset *dataset, const struct h5_input *input, uint64_t file_bytes, struct error *error)
-{
-    hid_t bytes, offsets;
-    hsize_t total_bytes, offset_count;
-    if (!h5_input_dataset(input, "jpeg/bytes", 1, &total_bytes, &bytes, error))
-        return false;
-    struct placement placement;
-    struct bytes_in_file streams = {input->path, "jpeg/bytes", input->file, bytes, 1, &total_bytes, file_bytes};
-    bool ok = placement_find(&placement, &streams, error);
-    H5Dclose(bytes);
-    dataset->chunks = placement.offsets;
-    if (!ok || !h5_input_dataset(input, "jpeg/offsets", 1, &offset_count, &offsets, error))
-        return false;
-    dataset->encoding = ENCODING_JPEG;
-    dataset->chunk_bytes = placement.piece_bytes;
-    if (offset_count < 2 || offset_count - 1 > total_bytes) { /* a stream has at least one byte */
-        H5Dclose(offsets);
-        return error_input(error, "%s: /jpeg/offsets has %llu entries for %llu bytes; no images, or damaged",
-                           input->path, (unsigned long long)offset_count, (unsigned long long)total_bytes);
-    }
-    dataset->images = offset_count - 1;
-    dataset->offsets = malloc(offset_count * sizeof *dataset->offsets);
-    if (!dataset->offsets)
-        error_runtime(error, "%s: no memory for %zu offsets", input->path, dataset->images);
-    ok = dataset->offsets && h5_input_read(input, offsets, "jpeg/offsets", H5T_NATIVE_UINT64, dataset->offsets, error);
-    H5Dclose(offsets);
-    return ok && check_stream_offsets(dataset, total_bytes, error);
-}
-
-static bool read_header(struct dataset *dataset, const struct h5_input *input, struct error *error)
-{
-    char format[32];
-    int64_t version, classes;
-    if (!h5_input_string(input, "format", format, sizeof format, error))
-        return false;
-    if (strcmp(format, "quest-images") != 0)
-        return error_input(error, "%s: format is '%s', not 'quest-images'; this is not a dataset", input->path, format);
-    if (!h5_input_integer(input, "version", &version, error))
-        return false;
-    if (version != 1)
-        return error_input(error, "%s: version %" PRId64 " of the dataset format is not known (this program reads 1)",
-                           input->path, version);
-    if (!h5_input_integer(input, "classes", &classes, error))
-        return false;
-    if (classes < 1 || classes > 10000000)
-        return error_input(error, "%s: classes = %" PRId64 " is not a number of classes", input->path, classes);
-    dataset->classes = (size_t)classes;
-    size_t std_channels;
-    if (!h5_input_floats(input, "mean", dataset->mean, 4, &dataset->channels, error) ||
-        !h5_input_floats(input, "std", dataset->std, 4, &std_channels, error))
-        return false;
-    if ((dataset->channels != 1 && dataset->channels != 3) || std_channels != dataset->channels)
-        return error_input(error, "%s: mean has %zu and std %zu channels; 1 or 3 of both are expected", input->path,
-                           dataset->channels, std_channels);
-    for (size_t c = 0; c < dataset->channels; c++) {
-        if (!isfinite(dataset->mean[c]) || dataset->mean[c] < 0 || dataset->mean[c] > 1)
-            return error_input(error, "%s: mean[%zu] = %g is not in 0..1; import the file again", input->path, c,
-                               (double)dataset->mean[c]);
-        if (!isfinite(dataset->std[c]) || dataset->std[c] <= 0 || dataset->std[c] > 1)
-            return error_input(error, "%s: std[%zu] = %g is not positive and at most 1; import the file again",
-                               input->path, c, (double)dataset->std[c]);
-    }
-    return true;
-}
-
-static bool read_labels(struct dataset *dataset, const struct h5_input *input, struct error *error)
-{
-    hid_t labels;
-    hsize_t count;
-    if (!h5_input_dataset(input, "labels", 1, &count, &labels, error))
-        return false;
-    if (count != dataset->images) {
-        H5Dclose(labels);
-        return error_input(error, "%s: there are %zu images, but %llu labels; the file is damaged, import it again",
-                           input->path, dataset->images, (unsigned long long)count);
-    }
-    dataset->labels = malloc(dataset->images * sizeof *dataset->labels);
-    if (!dataset->labels)
-        error_runtime(error, "%s: no memory for %zu labels", input->path, dataset->images);
-    bool ok = dataset->labels && h5_input_read(input, labels, "labels", H5T_NATIVE_INT32, dataset->labels, error);
-    H5Dclose(labels);
-    for (size_t i = 0; ok && i < dataset->images; i++)
-        if (dataset->labels[i] < 0 || (size_t)dataset->labels[i] >= dataset->classes)
-            ok = error_input(error,
-                             "%s: /labels[%zu] = %d, but the file declares %zu classes; the file is damaged, import "
-                             "it again",
-                             input->path, i, dataset->labels[i], dataset->classes);
-    return ok;
-}
-
-static bool read_all(struct dataset *dataset, const struct h5_input *input, uint64_t file_bytes, struct error *error)
-{
-    if (!read_header(dataset, input, error))
-        return false;
-    bool raw = h5_input_has(input, "images"), jpeg = h5_input_has(input, "jpeg/bytes");
-    if (raw == jpeg)
-        return error_input(error, "%s: holds %s of /images and /jpeg/bytes; exactly one is expected", input->path,
-                           raw ? "both" : "none");
-    if (!(raw ? open_raw : open_jpeg)(dataset, input, file_bytes, error) || !read_labels(dataset, input, error))
-        return false;
-    return !h5_input_has(input, "class_names") ||
-           h5_input_strings(input, "class_names", dataset->classes, &dataset->class_names, error);
-}
+#include "data_loaders/format/dataset_file.h"
+#include "data_loaders/format/dataset_set.h"
+#include "data_loaders/format/shard_files.h"
 
 bool dataset_open(struct dataset *dataset, const char *path, struct error *error)
 {
-    *dataset = (struct dataset){.file = -1};
-    if (strlen(path) >= sizeof dataset->path)
-        return error_input(error, "%s: the path is longer than %zu bytes", path, sizeof dataset->path - 1);
-    snprintf(dataset->path, sizeof dataset->path, "%s", path);
-    struct h5_input input;
-    if (!h5_input_open(&input, dataset->path, error))
-        return false;
-    struct stat status;
-    dataset->file = open(path, O_RDONLY | O_CLOEXEC);
-    bool ok = (dataset->file >= 0 && fstat(dataset->file, &status) == 0) ||
-              error_input(error, "%s: %s", path, strerror(errno));
-    ok = ok && read_all(dataset, &input, (uint64_t)status.st_size, error);
-    h5_input_close(&input);
-    if (!ok)
-        dataset_close(dataset);
-    return ok;
+    bool pattern = strpbrk(path, "*?[") != NULL && access(path, F_OK) != 0;
+    return pattern ? dataset_set_open(dataset, path, error) : dataset_file_open(dataset, path, "", error);
 }
 
 void dataset_close(struct dataset *dataset)
 {
-    if (dataset->file >= 0)
-        close(dataset->file);
-    for (size_t i = 0; dataset->class_names && i < dataset->classes; i++)
-        free(dataset->class_names[i]);
-    free(dataset->class_names);
-    free(dataset->labels);
-    free(dataset->offsets);
-    free(dataset->chunks);
-    *dataset = (struct dataset){.file = -1};
+    dataset_set_close(dataset);
+}
+
+const struct dataset *dataset_file_of(const struct dataset *dataset, size_t image, size_t *inside)
+{
+    *inside = image;
+    if (!dataset->files)
+        return dataset;
+    size_t low = 0, high = dataset->file_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (dataset->files[middle].first <= image)
+            low = middle;
+        else
+            high = middle;
+    }
+    *inside = image - dataset->files[low].first;
+    return &dataset->files[low];
 }
 
 size_t dataset_stored_bytes(const struct dataset *dataset, size_t image)
 {
-    return dataset->encoding == ENCODING_RAW ? dataset->height * dataset->width * dataset->channels
-                                             : dataset->offsets[image + 1] - dataset->offsets[image];
+    if (dataset->encoding == ENCODING_RAW)
+        return dataset->height * dataset->width * dataset->channels;
+    const struct dataset *file = dataset_file_of(dataset, image, &image);
+    return file->offsets[image + 1] - file->offsets[image];
 }
 
-static bool read_at(const struct dataset *dataset, size_t image, uint8_t *bytes, size_t count, uint64_t offset,
-                    struct error *error)
+/* One image of one file, open as `descriptor`. */
+struct reading {
+    const struct dataset *file;
+    int descriptor;
+    size_t image;
+};
+
+static bool read_at(const struct reading *reading, uint8_t *bytes, size_t count, uint64_t offset, struct error *error)
 {
     while (count > 0) {
-        ssize_t got = pread(dataset->file, bytes, count, (off_t)offset);
+        ssize_t got = pread(reading->descriptor, bytes, count, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return error_runtime(error, "%s: image %zu cannot be read: %s", dataset->path, image,
+            return error_runtime(error, "%s: image %zu cannot be read: %s", reading->file->path, reading->image,
                                  got < 0 ? strerror(errno) : "the file has become shorter");
         bytes += got;
         offset += (uint64_t)got;
@@ -223,21 +68,37 @@ static bool read_at(const struct dataset *dataset, size_t image, uint8_t *bytes,
     return true;
 }
 
-bool dataset_read(const struct dataset *dataset, size_t image, uint8_t *bytes, struct error *error)
+static bool read_image(const struct reading *reading, uint8_t *bytes, struct error *error)
 {
-    size_t count = dataset_stored_bytes(dataset, image);
-    if (dataset->encoding == ENCODING_RAW)
-        return read_at(dataset, image, bytes, count, dataset->offsets[image], error);
-    uint64_t start = dataset->offsets[image];
+    const struct dataset *file = reading->file;
+    size_t count = dataset_stored_bytes(file, reading->image);
+    uint64_t start = file->offsets[reading->image];
+    if (file->encoding == ENCODING_RAW)
+        return read_at(reading, bytes, count, start, error);
     while (count > 0) {
-        size_t inside = start % dataset->chunk_bytes, part = dataset->chunk_bytes - inside;
+        size_t inside = start % file->chunk_bytes, part = file->chunk_bytes - inside;
         if (part > count)
             part = count;
-        if (!read_at(dataset, image, bytes, part, dataset->chunks[start / dataset->chunk_bytes] + inside, error))
+        if (!read_at(reading, bytes, part, file->chunks[start / file->chunk_bytes] + inside, error))
             return false;
         bytes += part;
         start += part;
         count -= part;
     }
     return true;
+}
+
+bool dataset_read(const struct dataset *dataset, size_t image, uint8_t *bytes, struct error *error)
+{
+    struct reading reading;
+    reading.file = dataset_file_of(dataset, image, &reading.image);
+    reading.descriptor = reading.file->file;
+    if (!dataset->files)
+        return read_image(&reading, bytes, error);
+    size_t number = (size_t)(reading.file - dataset->files);
+    if (!shard_files_borrow(dataset->descriptors, number, &reading.descriptor, error))
+        return false;
+    bool ok = read_image(&reading, bytes, error);
+    shard_files_return(dataset->descriptors, number);
+    return ok;
 }

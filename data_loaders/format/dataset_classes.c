@@ -22,17 +22,55 @@ char *dataset_class_lines(const struct dataset *dataset)
     return lines;
 }
 
-/* The number of the line that is `name`; -1 where it is not among the first `classes`. */
-static int32_t find_line(const char *lines, size_t classes, const char *name)
+/* A line and its number; ImageNet's 21,841 are looked up by their order, not one after the other. */
+struct line {
+    const char *start;
+    size_t length;
+    int32_t number;
+};
+
+static int compare_names(const struct line *a, const struct line *b)
 {
-    size_t length = strlen(name);
-    for (size_t i = 0; i < classes && *lines; i++) {
-        size_t line = strcspn(lines, "\n");
-        if (line == length && memcmp(lines, name, length) == 0)
-            return (int32_t)i;
-        lines += line + (lines[line] == '\n');
+    int order = memcmp(a->start, b->start, a->length < b->length ? a->length : b->length);
+    return order != 0 ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+/* Of two equal names the first counts. */
+static int compare_lines(const void *first, const void *second)
+{
+    const struct line *a = first, *b = second;
+    int order = compare_names(a, b);
+    return order != 0 ? order : (a->number > b->number) - (a->number < b->number);
+}
+
+/* The first `classes` lines in the order of their names; *count may be less. NULL: no memory. */
+static struct line *sort_lines(const char *lines, size_t classes, size_t *count)
+{
+    struct line *sorted = malloc(classes * sizeof *sorted);
+    *count = 0;
+    for (; sorted && *count < classes && *lines; ++*count) {
+        size_t length = strcspn(lines, "\n");
+        sorted[*count] = (struct line){lines, length, (int32_t)*count};
+        lines += length + (lines[length] == '\n');
     }
-    return -1;
+    if (sorted)
+        qsort(sorted, *count, sizeof *sorted, compare_lines);
+    return sorted;
+}
+
+/* The number of the line that is `name`; -1 where there is none. */
+static int32_t find_line(const struct line *sorted, size_t count, const char *name)
+{
+    const struct line wanted = {name, strlen(name), 0};
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare_names(&sorted[middle], &wanted) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && compare_names(&sorted[low], &wanted) == 0 ? sorted[low].number : -1;
 }
 
 bool dataset_match_classes(struct dataset *dataset, const char *lines, size_t classes, const char *whose,
@@ -40,10 +78,12 @@ bool dataset_match_classes(struct dataset *dataset, const char *lines, size_t cl
 {
     if (!lines || !dataset->class_names)
         return true;
+    size_t count;
     int32_t *numbers = malloc(dataset->classes * sizeof *numbers);
-    bool ok = numbers ? true : error_runtime(error, "%s: no memory for the classes", dataset->path);
+    struct line *sorted = sort_lines(lines, classes, &count);
+    bool ok = numbers && sorted ? true : error_runtime(error, "%s: no memory for the classes", dataset->path);
     for (size_t i = 0; ok && i < dataset->classes; i++) {
-        numbers[i] = find_line(lines, classes, dataset->class_names[i]);
+        numbers[i] = find_line(sorted, count, dataset->class_names[i]);
         if (numbers[i] < 0)
             ok = error_input(error, "%s: its class '%s' is not one of those of %s", dataset->path,
                              dataset->class_names[i], whose);
@@ -51,5 +91,6 @@ bool dataset_match_classes(struct dataset *dataset, const char *lines, size_t cl
     for (size_t i = 0; ok && i < dataset->images; i++)
         dataset->labels[i] = numbers[dataset->labels[i]];
     free(numbers);
+    free(sorted);
     return ok;
 }

@@ -41,6 +41,10 @@ bool dataset_report_table(const struct dataset *dataset, FILE *stream, struct er
     if (!counts)
         return false;
     fprintf(stream, "%-12s %s\n", "file", dataset->path);
+    if (dataset->files)
+        fprintf(stream, "%-12s %zu\n", "files", dataset->file_count);
+    if (dataset->shards > 0)
+        fprintf(stream, "%-12s %zu of %zu, counted from 0\n", "shard", dataset->shard, dataset->shards);
     fprintf(stream, "%-12s %zu\n", "images", dataset->images);
     fprintf(stream, "%-12s %s, %.1f MB\n", "encoding", dataset->encoding == ENCODING_RAW ? "raw" : "jpeg",
             stored_bytes(dataset) / 1e6);
@@ -98,6 +102,12 @@ bool dataset_report_json(const struct dataset *dataset, FILE *stream, struct err
                   stored_bytes(dataset), "mean", numbers(dataset->mean, dataset->channels), "std",
                   numbers(dataset->std, dataset->channels), "class_list", class_list(dataset, counts));
     free(counts);
+    if (root && dataset->files)
+        json_object_set_new(root, "files", json_integer((json_int_t)dataset->file_count));
+    if (root && dataset->shards > 0) {
+        json_object_set_new(root, "shard", json_integer((json_int_t)dataset->shard));
+        json_object_set_new(root, "shards", json_integer((json_int_t)dataset->shards));
+    }
     bool ok = root && json_dumpf(root, stream, JSON_COMPACT) == 0;
     json_decref(root);
     fputc('\n', stream);

@@ -30,47 +30,6 @@ struct dataset_writer {
     size_t block_used, blocks;
 };
 
-/* ---- moments ---- */
-
-void pixel_sums_add(struct pixel_sums *sums, const struct pixels *pixels)
-{
-    const size_t channels = pixels->channels;
-    for (size_t y = 0; y < pixels->height; y++) {
-        const uint8_t *row = pixels->bytes + y * pixels->stride;
-        for (size_t c = 0; c < channels; c++) {
-            uint64_t sum = 0, squares = 0;
-            for (size_t x = 0; x < pixels->width; x++) {
-                uint32_t value = row[x * channels + c];
-                sum += value;
-                squares += value * value;
-            }
-            sums->sum[c] += sum;
-            sums->sum_of_squares[c] += squares;
-        }
-    }
-    sums->count += pixels->height * pixels->width;
-}
-
-void pixel_sums_merge(struct pixel_sums *sums, const struct pixel_sums *more)
-{
-    sums->count += more->count;
-    for (size_t c = 0; c < 3; c++) {
-        sums->sum[c] += more->sum[c];
-        sums->sum_of_squares[c] += more->sum_of_squares[c];
-    }
-}
-
-void pixel_sums_moments(const struct pixel_sums *sums, size_t channels, float *mean, float *std)
-{
-    for (size_t c = 0; c < channels; c++) {
-        /* long double: the difference of two nearly equal sums of 2^48 must not lose the variance */
-        long double count = sums->count, average = sums->sum[c] / count;
-        long double variance = sums->sum_of_squares[c] / count - average * average;
-        mean[c] = (float)(average / 255);
-        std[c] = (float)(sqrtl(variance > 0 ? variance : 0) / 255);
-    }
-}
-
 /* ---- writing ---- */
 
 static bool write_failed(struct dataset_writer *writer, struct error *error)
@@ -266,6 +225,27 @@ static bool write_header(struct dataset_writer *writer, const float *mean, const
     return ok;
 }
 
+/* What dataset_set.c looks for; a file by itself has none of it. */
+static bool write_shard(struct dataset_writer *writer)
+{
+    const struct dataset_layout *layout = &writer->layout;
+    const struct pixel_sums *sums = &writer->sums;
+    int32_t shard = (int32_t)layout->shard, shards = (int32_t)layout->shards;
+    uint64_t left_out = layout->left_out ? *layout->left_out : 0, values[7] = {sums->count};
+    memcpy(values + 1, sums->sum, layout->channels * sizeof *values);
+    memcpy(values + 1 + layout->channels, sums->sum_of_squares, layout->channels * sizeof *values);
+    hid_t text = H5Tcopy(H5T_C_S1);
+    bool ok =
+        text >= 0 && H5Tset_size(text, H5T_VARIABLE) >= 0 &&
+        write_attribute(writer->file, "shard", H5T_STD_I32LE, H5T_NATIVE_INT32, 0, &shard) &&
+        write_attribute(writer->file, "shards", H5T_STD_I32LE, H5T_NATIVE_INT32, 0, &shards) &&
+        (!layout->import || write_attribute(writer->file, "import", text, text, 0, &layout->import)) &&
+        write_attribute(writer->file, "left_out", H5T_STD_U64LE, H5T_NATIVE_UINT64, 0, &left_out) &&
+        write_attribute(writer->file, "pixel_sums", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1 + 2 * layout->channels, values);
+    H5Tclose(text);
+    return ok;
+}
+
 static bool write_rest(struct dataset_writer *writer, const float *mean, const float *std, struct error *error)
 {
     const struct dataset_layout *layout = &writer->layout;
@@ -282,7 +262,8 @@ static bool write_rest(struct dataset_writer *writer, const float *mean, const f
         ok = write_dataset(writer->file, "jpeg/offsets", H5T_STD_U64LE, H5T_NATIVE_UINT64, writer->images + 1,
                            writer->offsets);
     }
-    return (ok && write_header(writer, mean, std)) || write_failed(writer, error);
+    ok = ok && write_header(writer, mean, std) && (layout->shards == 0 || write_shard(writer));
+    return ok || write_failed(writer, error);
 }
 
 /* Everything in the file system's hands, then on the disk, then under the final name. */

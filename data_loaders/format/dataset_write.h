@@ -8,24 +8,18 @@
 #include <stdint.h>
 
 #include "data_loaders/format/dataset.h"
+#include "data_loaders/format/pixel_sums.h"
 #include "data_loaders/image/pixels.h"
 #include "src/base/error.h"
-
-/* Exact sums over pixels, from which mean and std are made; sums of several images or threads add up. */
-struct pixel_sums {
-    uint64_t count; /* pixels */
-    uint64_t sum[3], sum_of_squares[3];
-};
-void pixel_sums_add(struct pixel_sums *sums, const struct pixels *pixels);
-void pixel_sums_merge(struct pixel_sums *sums, const struct pixel_sums *more);
-/* Mean and population standard deviation per channel, in 0..1 units. */
-void pixel_sums_moments(const struct pixel_sums *sums, size_t channels, float *mean, float *std);
 
 struct dataset_layout {
     enum encoding encoding;
     size_t height, width; /* raw only */
     size_t channels, classes;
     const char *const *class_names; /* [classes] or NULL */
+    size_t shard, shards;           /* of a set of files: which of how many; 0 of 0: a file by itself */
+    const char *import;             /* of a set: what tells its files from those of another, under 40 bytes */
+    const size_t *left_out;         /* of a set: images that could not be read, looked at when the file is finished */
 };
 
 struct dataset_writer;

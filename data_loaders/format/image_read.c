@@ -60,8 +60,23 @@ static bool grow(uint8_t **memory, size_t *capacity, size_t bytes, struct error 
 
 static bool damaged(const struct image_reader *reader, struct error *error)
 {
-    return error_input(error, "%s: image %zu is a damaged JPEG stream: %s", reader->dataset->path, reader->image,
+    size_t inside;
+    const struct dataset *file = dataset_file_of(reader->dataset, reader->image, &inside);
+    return error_input(error, "%s: image %zu is a damaged JPEG stream: %s", file->path, inside,
                        jpeg_stream_complaint(reader->stream));
+}
+
+/* A stream that is whole, but of no use. */
+static bool check_stream(const struct image_reader *reader, size_t height, size_t width, struct error *error)
+{
+    size_t inside;
+    const struct dataset *file = dataset_file_of(reader->dataset, reader->image, &inside);
+    if (jpeg_stream_is_cmyk(reader->stream))
+        return error_input(error, "%s: image %zu is a CMYK JPEG stream; import the file with quest-data", file->path,
+                           inside);
+    return (uint64_t)height * (uint64_t)width <= LARGEST_PIXELS ||
+           error_input(error, "%s: image %zu is damaged: its header says %zu x %zu pixels", file->path, inside, width,
+                       height);
 }
 
 bool image_load(struct image_reader *reader, size_t image, size_t *height, size_t *width, struct error *error)
@@ -78,12 +93,8 @@ bool image_load(struct image_reader *reader, size_t image, size_t *height, size_
         return true;
     if (!jpeg_stream_begin(reader->stream, reader->stored, reader->stored_bytes, height, width))
         return damaged(reader, error);
-    if (jpeg_stream_is_cmyk(reader->stream))
-        return error_input(error, "%s: image %zu is a CMYK JPEG stream; import the file with quest-data", dataset->path,
-                           image);
-    if ((uint64_t)*height * (uint64_t)*width > LARGEST_PIXELS)
-        return error_input(error, "%s: image %zu is damaged: its header says %zu x %zu pixels", dataset->path, image,
-                           *width, *height);
+    if (!check_stream(reader, *height, *width, error))
+        return false;
     reader->height = *height;
     reader->width = *width;
     return true;

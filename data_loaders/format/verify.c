@@ -109,8 +109,12 @@ bool dataset_verify(const struct dataset *dataset, struct error *error)
     for (size_t i = 0; verifying.readers && i < workers; i++)
         image_reader_close(verifying.readers[i]);
     free(verifying.readers);
-    if (ok && verifying.damaged > 0)
-        ok = error_input(error, "%s: %zu of %zu images are damaged, the first is image %zu; import the file again",
-                         dataset->path, verifying.damaged, dataset->images, verifying.first_damaged);
+    if (ok && verifying.damaged > 0) {
+        size_t inside;
+        const struct dataset *file = dataset_file_of(dataset, verifying.first_damaged, &inside);
+        ok = error_input(error, "%s: %zu of %zu images are damaged, the first is image %zu%s%s; import the file again",
+                         dataset->path, verifying.damaged, dataset->images, inside, dataset->files ? " of " : "",
+                         dataset->files ? file->path : "");
+    }
     return ok && check_moments(&verifying, error);
 }

@@ -115,9 +115,12 @@ bool sample_make(struct sample_maker *maker, uint8_t *patches, size_t image, uin
     size_t height, width;
     if (!image_load(maker->reader, image, &height, &width, error))
         return false;
-    if (height < grid || width < grid)
-        return error_input(error, "%s: image %zu has %zu x %zu pixels, but the patch grid is %zu x %zu",
-                           options->dataset->path, image, width, height, grid, grid);
+    if (height < grid || width < grid) {
+        size_t inside;
+        const struct dataset *file = dataset_file_of(options->dataset, image, &inside);
+        return error_input(error, "%s: image %zu has %zu x %zu pixels, but the patch grid is %zu x %zu", file->path,
+                           inside, width, height, grid, grid);
+    }
     struct view view = {.part = {0}};
     struct pixels picture;
     bool made = maker->composer

@@ -58,8 +58,9 @@ const struct config_key config_keys[] = {
      .meaning = "how logits are made of queries and keys (docs/mathematics.md)"},
 
     {"data.train", TEXT(data.train), .initial = "", .unit = "",
-     .meaning = "dataset to train on (docs/data.md); required for training"},
-    {"data.val", TEXT(data.val), .initial = "", .unit = "", .meaning = "dataset to evaluate on; empty = no evaluation"},
+     .meaning = "dataset to train on (docs/data.md), a file or a pattern such as train-*.h5; required for training"},
+    {"data.val", TEXT(data.val), .initial = "", .unit = "",
+     .meaning = "dataset to evaluate on, also a pattern; empty = no evaluation"},
     {"data.shuffle", BOOLEAN(data.shuffle), .initial = "true", .unit = "",
      .meaning = "a new random order each epoch; false: the order of the file"},
     {"data.workers", INTEGER(data.workers), .initial = "2", .minimum = 1, .maximum = 256, .unit = "threads",

@@ -119,6 +119,18 @@ bool h5_input_integer(const struct h5_input *input, const char *name, int64_t *v
     return read || error_input(error, "%s: root attribute '%s' is not one integer", input->path, name);
 }
 
+bool h5_input_integers(const struct h5_input *input, const char *name, uint64_t *values, size_t capacity, size_t *count,
+                       struct error *error)
+{
+    hid_t attribute;
+    if (!open_attribute(input, name, H5T_INTEGER, "a list of integers", &attribute, count, error))
+        return false;
+    bool read = *count <= capacity && H5Aread(attribute, H5T_NATIVE_UINT64, values) >= 0;
+    H5Aclose(attribute);
+    return read ||
+           error_input(error, "%s: root attribute '%s' does not hold 1 to %zu integers", input->path, name, capacity);
+}
+
 bool h5_input_floats(const struct h5_input *input, const char *name, float *values, size_t capacity, size_t *count,
                      struct error *error)
 {

@@ -26,6 +26,9 @@ void h5_input_close(struct h5_input *input);
 bool h5_input_string(const struct h5_input *input, const char *name, char *text, size_t text_bytes,
                      struct error *error);
 bool h5_input_integer(const struct h5_input *input, const char *name, int64_t *value, struct error *error);
+/* A one-dimensional attribute of at most `capacity` integers without a sign. */
+bool h5_input_integers(const struct h5_input *input, const char *name, uint64_t *values, size_t capacity, size_t *count,
+                       struct error *error);
 /* A one-dimensional floating-point attribute of at most `capacity` numbers. */
 bool h5_input_floats(const struct h5_input *input, const char *name, float *values, size_t capacity, size_t *count,
                      struct error *error);

@@ -30,7 +30,7 @@ static bool take_operand(void *into, const char *text, struct error *error)
 {
     struct arguments *arguments = into;
     if (arguments->operand)
-        return error_input(error, "'%s' is one argument too many", text);
+        return error_input(error, "'%s' is one argument too many (put a pattern in quotes: 'train-*.h5')", text);
     arguments->operand = text;
     return true;
 }
@@ -202,9 +202,14 @@ static const struct command commands[] = {
       take_operand, NULL},
      run_plant,
      1},
-    {"info", {info_options, "F.h5", "Say what a dataset holds.", take_operand, NULL}, run_info, 1},
+    {"info",
+     {info_options, "F.h5", "Say what a dataset holds, a file or a pattern in quotes: 'train-*.h5'.", take_operand,
+      NULL},
+     run_info,
+     1},
     {"verify",
-     {NULL, "F.h5", "Read and decode every image and check the file's statistics.", take_operand, NULL},
+     {NULL, "F.h5", "Read and decode every image and check the statistics, of a file or a pattern in quotes.",
+      take_operand, NULL},
      run_verify,
      1},
 };

@@ -28,7 +28,7 @@ struct arguments {
 
 static const struct command_option options[] = {
     {"checkpoint", "C.h5", "The model to evaluate", command_line_text, INTO(checkpoint)},
-    {"data", "F.h5", "The images to evaluate it on", command_line_text, INTO(data)},
+    {"data", "F.h5", "The images to evaluate it on; also a pattern, 'val-*.h5'", command_line_text, INTO(data)},
     {"json", "OUT.json", "Also write the results here (- for standard output)", command_line_text, INTO(json)},
     {"logits", "OUT.h5", "Write float32 /logits [images, classes] in the order of the file", command_line_text,
      INTO(logits)},
@@ -78,6 +78,16 @@ static bool are_one_file(const char *a, const char *b)
            first.st_ino == second.st_ino;
 }
 
+/* Of a file of a set of data, which only opening it names. */
+static bool is_no_output(const struct arguments *arguments, const char *path, struct error *error)
+{
+    const char *outputs[] = {arguments->json, arguments->logits};
+    for (size_t i = 0; i < 2; i++)
+        if (outputs[i] && are_one_file(outputs[i], path))
+            return error_input(error, "%s: is read by this evaluation; name another file to write", outputs[i]);
+    return true;
+}
+
 static bool check_output(const struct arguments *arguments, const char *path, struct error *error)
 {
     if (!path || strcmp(path, "-") == 0)
@@ -125,6 +135,9 @@ static bool open_data(struct job *job, struct error *error)
 {
     if (!dataset_open(&job->data, job->arguments->data, error))
         return false;
+    for (size_t i = 0; i < job->data.file_count; i++)
+        if (!is_no_output(job->arguments, job->data.files[i].path, error))
+            return false;
     if (job->config.model.classes == 0)
         job->config.model.classes = (int64_t)job->data.classes;
     if (job->data.classes > (size_t)job->config.model.classes)
@@ -279,8 +292,7 @@ int main(int argc, char **argv)
     bool ok = comm_agree(job.comm, parsed, &error) && run(&job, &error);
     free(job.logits);
     model_close(job.model);
-    if (job.data.file >= 0)
-        dataset_close(&job.data);
+    dataset_close(&job.data);
     checkpoint_free(&job.header);
     if (!ok)
         comm_exit(job.comm, &error);

@@ -246,11 +246,9 @@ void trainer_close(struct trainer *trainer)
     trainer_diagnosis_close(&trainer->diagnosis);
     norm_statistics_close(&trainer->norms);
     model_close(trainer->model);
-    if (trainer->train.file >= 0)
-        dataset_close(&trainer->train);
+    dataset_close(&trainer->train);
     free(trainer->class_names);
-    if (trainer->has_val && trainer->val.file >= 0)
-        dataset_close(&trainer->val);
+    dataset_close(&trainer->val);
     if (trainer->log) {
         struct error log_error;
         trainer_log_result(trainer, run_log_finish(trainer->log, &log_error), &log_error);
