@@ -24,7 +24,8 @@ struct arguments {
 };
 
 static const struct command_option options[] = {
-    {"data", "F.h5", "Dataset, also a pattern [drawn shapes of the image size, in a temporary file]", command_line_text, INTO(data)},
+    {"data", "F.h5", "Dataset, also a pattern [drawn shapes of the image size, in a temporary file]", command_line_text,
+     INTO(data)},
     {"encoding", "raw|jpeg", "Of the drawn images [raw]", command_line_choice, INTO(jpeg)},
     {"recipe", "R", "Augmentation: plain (flip and shift), deit or deit3 [plain]", command_line_text, INTO(recipe)},
     {"image-size", "S", "A multiple of 16 [224]", command_line_count, INTO(image_size)},

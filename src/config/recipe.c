@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const config_recipe_names[] = {"none", "deit", "deit_finetune", "deit3", "deit3_finetune", NULL};
-
 #define KEY(path, text) .key = (path), .value = (text)
 
 /* A row reads as key, value; preset; the same in other words; source. */

@@ -5,8 +5,6 @@
 
 #include "src/config/schema.h"
 
-extern const char *const config_recipe_names[]; /* in the order of enum recipe_name, NULL at the end */
-
 /* One key of a recipe. */
 struct recipe_row {
     const char *key, *value;

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "kernels/attention_kinds.h"
-#include "src/config/recipe.h"
 
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
+const char *const config_recipe_names[] = {"none", "deit", "deit_finetune", "deit3", "deit3_finetune", NULL};
 static const char *const switch_names[] = {"auto", "on", "off", NULL};
 static const char *const optimiser_names[] = {"adamw", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
