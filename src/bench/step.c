@@ -191,8 +191,11 @@ static bool run_step(struct bench *bench, uint64_t step, struct error *error)
                                   .gradient_sum_of_squares = model->sum_of_squares,
                                   .count = model->parameters.total,
                                   .adamw = &adamw};
-    struct model_pass pass = {
-        .pixels = bench->pixels, .labels = bench->labels, .batch = batch, .smoothing = 0.1f, .gradient_scale = scale};
+    struct model_pass pass = {.pixels = bench->pixels,
+                              .labels = bench->labels,
+                              .batch = batch,
+                              .loss.smoothing = 0.1f,
+                              .gradient_scale = scale};
     /* A name of the timed steps alone, for `ncu --nvtx-include "timed pass/forward/"`. */
     return model_zero_gradient(model, error) &&
            PROFILED(step > bench->arguments->warmup ? "timed pass" : "warm-up",

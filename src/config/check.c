@@ -130,8 +130,5 @@ bool config_check_run(const struct config_reading *reading)
     if (config->diagnosis.skip_z > 0 && !config->diagnosis.enabled)
         return config_refuse(reading, "diagnosis.skip_z", "%g asks for diagnosis.enabled: true",
                              config->diagnosis.skip_z);
-    if (config->optim.min_lr > config->optim.lr)
-        return config_refuse(reading, "optim.min_lr", "%g is more than optim.lr %g", config->optim.min_lr,
-                             config->optim.lr);
-    return true;
+    return config_check_recipe(reading);
 }

@@ -11,7 +11,8 @@
 #include "kernels/products.h"
 #include "src/base/error.h"
 
-enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT };
+enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT, SCHEDULE_TIMM_UPDATES, SCHEDULE_TIMM_EPOCHS, SCHEDULE_DEIT };
+enum loss { LOSS_CROSS_ENTROPY, LOSS_BCE };
 enum optimiser { OPTIMISER_ADAMW };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
 enum config_mix_per { CONFIG_MIX_PER_BATCH, CONFIG_MIX_PER_IMAGE };
@@ -70,6 +71,9 @@ struct config {
         enum dtype precision;
         int64_t seed;
         double label_smoothing;
+        enum loss loss;
+        double bce_threshold; /* < 0: none */
+        bool bce_sum;
         bool recompute;
         enum products_mode products;
         enum switch_mode keep_inputs;
@@ -80,6 +84,9 @@ struct config {
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip_grad_norm, layer_decay;
         int64_t warmup_steps;
         enum schedule schedule;
+        double warmup_epochs, warmup_lr, cooldown_epochs;
+        bool warmup_prefix;
+        int64_t lr_base_batch; /* 0 = lr as it stands */
     } optim;
     struct {
         int64_t every; /* steps between metrics.jsonl lines */
@@ -114,6 +121,14 @@ char *config_reference(void);
 static inline size_t config_hidden_dim(const struct config *config)
 {
     return (size_t)((double)config->model.dim * config->model.mlp_ratio);
+}
+
+/* The learning rate after the warm-up. */
+static inline double config_peak_lr(const struct config *config)
+{
+    return config->optim.lr_base_batch
+               ? config->optim.lr * (double)config->train.batch_size / (double)config->optim.lr_base_batch
+               : config->optim.lr;
 }
 
 /* Names as in the YAML ("quest", "bf16", ...). */

@@ -14,7 +14,8 @@ static const char *const mix_per_names[] = {"batch", "image", NULL};
 static const char *const cutmix_rule_names[] = {"timm", "deit", NULL};
 static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
 static const char *const products_names[] = {"auto", "tuned", "first", "plain", NULL};
-static const char *const schedule_names[] = {"cosine", "constant", NULL};
+static const char *const schedule_names[] = {"cosine", "constant", "timm_updates", "timm_epochs", "deit", NULL};
+static const char *const loss_names[] = {"cross_entropy", "bce", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
 #define INTEGER(member)      CONFIG_INTEGER, FIELD(member)
@@ -141,6 +142,13 @@ const struct config_key config_keys[] = {
      .meaning = "of initialisation, order, augmentation and stochastic depth"},
     {"train.label_smoothing", REAL(train.label_smoothing), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true,
      .unit = "", .meaning = "share of the target that is spread over all classes"},
+    {"train.loss", CHOICE(train.loss, loss_names), .initial = "cross_entropy", .unit = "",
+     .meaning = "softmax cross-entropy, or sigmoid cross-entropy of each class by itself (DeiT III); evaluation always "
+                "reports the former"},
+    {"train.bce_threshold", REAL(train.bce_threshold), .initial = "0.0", .minimum = -1, .maximum = 1, .below = true,
+     .unit = "", .meaning = "bce: a target above it counts as 1, any other as 0; -1 = targets as they are"},
+    {"train.bce_sum", BOOLEAN(train.bce_sum), .initial = "false", .unit = "",
+     .meaning = "bce: sum over the classes instead of their mean"},
     {"train.recompute", BOOLEAN(train.recompute), .initial = "false", .unit = "",
      .meaning =
          "compute a block's activations again in the backward pass instead of keeping them: less memory, slower"},
@@ -163,7 +171,10 @@ const struct config_key config_keys[] = {
     {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .unit = "",
      .meaning = "learning rate after the warm-up"},
     {"optim.min_lr", REAL(optim.min_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
-     .meaning = "learning rate at the end of the cosine; at most lr"},
+     .meaning = "learning rate at the end of the cosine; at most lr, and not scaled by lr_base_batch"},
+    {"optim.lr_base_batch", INTEGER(optim.lr_base_batch), .initial = "0", .minimum = 0, .maximum = 1e9,
+     .unit = "images",
+     .meaning = "lr is for this batch size and is multiplied by batch_size / it (DeiT: 512); 0 = lr as it stands"},
     {"optim.weight_decay", REAL(optim.weight_decay), .initial = "0.05", .minimum = 0, .maximum = 1000, .unit = "",
      .meaning = "decoupled weight decay"},
     {"optim.beta1", REAL(optim.beta1), .initial = "0.9", .minimum = 0, .maximum = 1, .below = true, .unit = "",
@@ -175,7 +186,16 @@ const struct config_key config_keys[] = {
     {"optim.warmup_steps", INTEGER(optim.warmup_steps), .initial = "0", .minimum = 0, .maximum = 1e12, .unit = "steps",
      .meaning = "steps in which the learning rate rises linearly; fewer than the run has"},
     {"optim.schedule", CHOICE(optim.schedule, schedule_names), .initial = "cosine", .unit = "",
-     .meaning = "learning rate after the warm-up: half a cosine from lr to min_lr, or constant"},
+     .meaning = "learning rate after the warm-up: half a cosine from lr to min_lr a step, or constant; or the cosine "
+                "as timm has it an update or an epoch, or an epoch late as DeiT (docs/recipes.md)"},
+    {"optim.warmup_epochs", REAL(optim.warmup_epochs), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "epochs",
+     .meaning = "the warm-up in epochs, instead of warmup_steps"},
+    {"optim.warmup_lr", REAL(optim.warmup_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
+     .meaning = "learning rate from which the warm-up rises"},
+    {"optim.warmup_prefix", BOOLEAN(optim.warmup_prefix), .initial = "false", .unit = "",
+     .meaning = "timm_updates, timm_epochs: the cosine begins after the warm-up instead of running under it"},
+    {"optim.cooldown_epochs", REAL(optim.cooldown_epochs), .initial = "0.0", .minimum = 0, .maximum = 1e9,
+     .unit = "epochs", .meaning = "timm_updates, timm_epochs: the last epochs of the run, at min_lr"},
     {"optim.clip_grad_norm", REAL(optim.clip_grad_norm), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "",
      .meaning = "scale the gradient down to this norm where it is larger; 0 = off"},
     {"optim.layer_decay", REAL(optim.layer_decay), .initial = "1.0", .minimum = 0, .above = true, .maximum = 1,

@@ -79,5 +79,6 @@ bool config_read_file(char **text, size_t *bytes, const char *path, struct error
 /* Relations between keys. */
 bool config_check_model(const struct config_reading *reading);
 bool config_check_run(const struct config_reading *reading);
+bool config_check_recipe(const struct config_reading *reading); /* a part of the one above */
 
 #endif

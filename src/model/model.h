@@ -134,12 +134,20 @@ bool model_set_parameters(struct model *model, const float *master, struct error
  * the same bits with and without; only of a model that is open for training. */
 bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, bool with_draws, bool with_statistics,
                    struct error *error);
+/* Softmax cross-entropy without smoothing where all is zero. */
+struct model_loss_kind {
+    enum loss kind;
+    float smoothing, bce_threshold; /* struct binary_cross_entropy */
+    bool bce_sum;
+};
 /* What a loss is taken against. */
 struct model_targets {
     const int32_t *labels; /* device [batch]; with_draws mixed with draws.partner_labels */
     bool with_draws;
-    float smoothing;
+    struct model_loss_kind loss;
 };
+/* What training takes, as train.loss and its keys say. */
+struct model_loss_kind model_training_loss(const struct config *config);
 /* Queues loss, label ranks and, where gradient_scale is not 0, the logits' gradient. */
 bool model_loss(struct model *model, const struct model_targets *targets, size_t batch, float gradient_scale,
                 struct error *error);

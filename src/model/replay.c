@@ -53,7 +53,7 @@ void replays_close(struct replays *replays, struct model *model)
 static bool launch(struct model *model, const struct model_pass *pass, model_gradient_ready ready, void *owner,
                    struct error *error)
 {
-    const struct model_targets targets = {pass->labels, true, pass->smoothing};
+    const struct model_targets targets = {pass->labels, true, pass->loss};
     model->draws = pass->draws;
     return PROFILED("forward", model_forward(model, pass->pixels, pass->batch, true, pass->with_statistics, error) &&
                                    model_loss(model, &targets, pass->batch, pass->gradient_scale, error)) &&
@@ -97,10 +97,16 @@ static bool same_draws(const struct model_draws *a, const struct model_draws *b)
            a->weight == b->weight;
 }
 
+static bool same_loss(const struct model_loss_kind *a, const struct model_loss_kind *b)
+{
+    return a->kind == b->kind && a->smoothing == b->smoothing && a->bce_threshold == b->bce_threshold &&
+           a->bce_sum == b->bce_sum;
+}
+
 static bool same_pass(const struct model_pass *a, const struct model_pass *b)
 {
     return a->pixels == b->pixels && a->labels == b->labels && same_draws(&a->draws, &b->draws) &&
-           a->batch == b->batch && a->with_statistics == b->with_statistics && a->smoothing == b->smoothing &&
+           a->batch == b->batch && a->with_statistics == b->with_statistics && same_loss(&a->loss, &b->loss) &&
            a->gradient_scale == b->gradient_scale;
 }
 

@@ -12,7 +12,8 @@ struct model_pass {
     struct model_draws draws;
     size_t batch;
     bool with_statistics;
-    float smoothing, gradient_scale;
+    struct model_loss_kind loss;
+    float gradient_scale;
 };
 
 /* Queues model_forward, model_loss and model_backward. With `ready`, whose calls are between the launches, on backends

@@ -59,22 +59,45 @@ bool model_forward(struct model *model, const uint8_t *pixels, size_t batch, boo
            blocks_forward(model, batch, with_draws, with_statistics, error) && head_forward(model, batch, error);
 }
 
+struct model_loss_kind model_training_loss(const struct config *config)
+{
+    return (struct model_loss_kind){.kind = config->train.loss,
+                                    .smoothing = (float)config->train.label_smoothing,
+                                    .bce_threshold = (float)config->train.bce_threshold,
+                                    .bce_sum = config->train.bce_sum};
+}
+
 bool model_loss(struct model *model, const struct model_targets *targets, size_t batch, float gradient_scale,
                 struct error *error)
 {
     bool mixed = targets->with_draws && model->draws.partner;
-    struct cross_entropy loss = {.loss = model->loss,
+    struct cross_entropy soft = {.loss = model->loss,
                                  .label_rank = model->label_rank,
                                  .gradient = gradient_scale != 0 ? model->logits_gradient : NULL,
                                  .logits = model->logits,
                                  .labels = targets->labels,
                                  .partner_labels = mixed ? model->draws.partner_labels : NULL,
                                  .weights = mixed ? model->draws.weight : NULL,
-                                 .smoothing = targets->smoothing,
+                                 .smoothing = targets->loss.smoothing,
                                  .gradient_scale = gradient_scale,
                                  .batch = batch,
                                  .classes = model->classes};
-    return model->kernels->cross_entropy(model->context, &loss, error);
+    if (targets->loss.kind == LOSS_CROSS_ENTROPY)
+        return model->kernels->cross_entropy(model->context, &soft, error);
+    struct binary_cross_entropy binary = {.loss = soft.loss,
+                                          .label_rank = soft.label_rank,
+                                          .gradient = soft.gradient,
+                                          .logits = soft.logits,
+                                          .labels = soft.labels,
+                                          .partner_labels = soft.partner_labels,
+                                          .weights = soft.weights,
+                                          .smoothing = soft.smoothing,
+                                          .gradient_scale = gradient_scale,
+                                          .threshold = targets->loss.bce_threshold,
+                                          .sum = targets->loss.bce_sum,
+                                          .batch = batch,
+                                          .classes = soft.classes};
+    return model->kernels->binary_cross_entropy(model->context, &binary, error);
 }
 
 static bool head_backward(const struct pass *pass, struct error *error)

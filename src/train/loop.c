@@ -35,7 +35,7 @@ static bool micro_step(struct trainer *trainer, struct step_record *record, size
                               .draws = batch.draws,
                               .batch = batch.count,
                               .with_statistics = record->with_norms,
-                              .smoothing = (float)trainer->config->train.label_smoothing,
+                              .loss = model_training_loss(trainer->config),
                               .gradient_scale = 1.0f / (float)trainer->config->train.batch_size};
     return model_run_pass(model, &pass, last && trainer->gradient ? gradient_ready : NULL, trainer->gradient, error) &&
            trainer->kernels->download(model->context, record->loss + first, model->loss, batch.count * sizeof(float),
@@ -54,10 +54,11 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
 {
     struct model *model = trainer->model;
     struct step_record *record = &trainer->records[step % 2];
+    struct schedule_run schedule = {trainer->total_steps, trainer->epoch_samples};
     double comm_wait_s;
 
     record->step = step;
-    record->lr = trainer->lr_scale * schedule_learning_rate(trainer->config, step, trainer->total_steps);
+    record->lr = trainer->lr_scale * schedule_learning_rate(trainer->config, &schedule, step);
     double limit = gradient_limit_at(&trainer->gradient_limit, step, trainer->config->diagnosis.skip_z);
     record->sum_of_squares_limit = limit * limit;
     record->with_norms = is_logged(trainer, step, trainer->config->norms.every);

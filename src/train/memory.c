@@ -96,7 +96,7 @@ static bool run_blank_micro_step(struct trainer *trainer, bool last, struct erro
 {
     struct model *model = trainer->model;
     struct input_batch batch = input_blank(trainer->input);
-    const struct model_targets targets = {batch.labels, true, (float)trainer->config->train.label_smoothing};
+    const struct model_targets targets = {batch.labels, true, model_training_loss(trainer->config)};
     model->draws = batch.draws;
     return model_forward(model, batch.pixels, batch.count, true, last, error) &&
            model_loss(model, &targets, batch.count, 1.0f, error) &&

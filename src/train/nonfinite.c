@@ -22,7 +22,7 @@ static bool look_at_micro_step(struct trainer *trainer, struct finding *finding,
     double wait_s = 0;
     if (!input_next(trainer->input, &batch, &wait_s, error))
         return false;
-    const struct model_targets targets = {batch.labels, true, (float)config->train.label_smoothing};
+    const struct model_targets targets = {batch.labels, true, model_training_loss(config)};
     model->draws = batch.draws;
     if (!model_forward(model, batch.pixels, batch.count, true, false, error) ||
         !model_loss(model, &targets, batch.count, 1.0f / (float)config->train.batch_size, error) ||

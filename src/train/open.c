@@ -13,20 +13,6 @@
 
 /* ---- what the run is made of ---- */
 
-/* A run that never leaves its warm-up would not do what its schedule says. config_check_run knows no epochs' steps. */
-static bool check_warmup(const struct trainer *trainer, struct error *error)
-{
-    const struct config *config = trainer->config;
-    if (config->optim.warmup_steps == 0 || (uint64_t)config->optim.warmup_steps < trainer->total_steps)
-        return true;
-    return error_input(error,
-                       "optim.warmup_steps %lld is not less than the %llu steps of this run (%lld epochs of %zu images "
-                       "in batches of %lld); lower it or train.batch_size",
-                       (long long)config->optim.warmup_steps, (unsigned long long)trainer->total_steps,
-                       (long long)config->train.epochs, (size_t)trainer->epoch_samples,
-                       (long long)config->train.batch_size);
-}
-
 /* Fewer would meet in one batch again and again. */
 static bool check_repeats(const struct trainer *trainer, struct error *error)
 {
@@ -168,8 +154,9 @@ static bool open_alone(struct trainer *trainer, struct error *error)
         return false;
     trainer->epoch_samples =
         sampler_epoch_samples(trainer->train.images, (uint64_t)trainer->config->data.augment.repeats);
-    trainer->total_steps = schedule_total_steps(trainer->config, trainer->epoch_samples);
-    if (!check_warmup(trainer, error))
+    struct schedule_run schedule = schedule_run_of(trainer->config, trainer->epoch_samples);
+    trainer->total_steps = schedule.steps;
+    if (!schedule_check(trainer->config, &schedule, error))
         return false;
     trainer->last_step =
         options->max_steps && options->max_steps < trainer->total_steps ? options->max_steps : trainer->total_steps;

@@ -96,7 +96,7 @@ static inline double loss_of(struct fixture *fixture, bool with_draws)
 {
     struct error error;
     double sum = 0;
-    const struct model_targets targets = {fixture->labels, true, 0.1f};
+    const struct model_targets targets = {fixture->labels, true, {.smoothing = 0.1f}};
     fixture->model->draws.path_scale = fixture->path_scale;
     assert_true(model_forward(fixture->model, fixture->pixels, BATCH, with_draws, false, &error));
     assert_true(model_loss(fixture->model, &targets, BATCH, 1.0f, &error));

@@ -138,6 +138,8 @@ static void numbers_are_read_strictly(void **state)
     refused(RUN "optim: {lr: }\n", "run.yaml:4: optim.lr: has no value", "");
     refused(RUN "optim: {lr: ~}\n", "optim.lr: has no value", "");
     refused(RUN "optim: {schedule: linear}\n", "optim.schedule: 'linear' is not known", "one of cosine, constant");
+    refused(RUN "optim: {warmup_epochs: -1}\n", "optim.warmup_epochs: '-1' is out of range", "");
+    refused(RUN "train.loss: focal\n", "train.loss: 'focal' is not known", "one of cross_entropy, bce");
     refused(RUN "optim: {kind: sgd}\n", "optim.kind: 'sgd' is not known", "adamw");
     refused(RUN "data.shuffle: 1\n", "'1' is neither true nor false", "");
 }
@@ -239,6 +241,29 @@ static void relations_between_keys_are_checked(void **state)
     refused(RUN "optim: {layer_decay: 0}\n", "optim.layer_decay: '0' is out of range", "");
     refused(RUN "optim: {layer_decay: 1.1}\n", "optim.layer_decay: '1.1' is out of range", "");
     refused(RUN "data.augment: {crop_scale_min: 0.9, crop_scale_max: 0.5}\n", "data.augment.crop_scale_min", "0.5");
+}
+
+static void keys_of_recipes_that_do_not_go_together_are_refused(void **state)
+{
+    (void)state;
+    refused(RUN "train.loss: bce\ntrain.label_smoothing: 0.1\n",
+            "run.yaml:5: train.label_smoothing: 0.1 with train.loss: bce puts every class over", "bce_threshold to -1");
+    refused(RUN "train.loss: bce\ntrain.label_smoothing: 0.9\ntrain.bce_threshold: 0.05\nmodel.classes: 10\n",
+            "train.label_smoothing: 0.9 with", "0.05");
+    parsed(RUN "train.loss: bce\ntrain.label_smoothing: 0.1\ntrain.bce_threshold: 0.2\nmodel.classes: 10\n");
+    parsed(RUN "train.loss: bce\ntrain.label_smoothing: 0.1\ntrain.bce_threshold: -1\n");
+    parsed(RUN "train.label_smoothing: 0.1\n");
+    refused(RUN "optim: {warmup_epochs: 1, warmup_steps: 5}\n", "run.yaml:4: optim.warmup_epochs: optim.warmup_steps",
+            "");
+    refused(RUN "optim: {warmup_epochs: 3}\n", "optim.warmup_epochs: 3 and cooldown_epochs 0 are not less than", "3");
+    refused(RUN "optim: {schedule: timm_updates, warmup_epochs: 1, cooldown_epochs: 2}\n", "optim.warmup_epochs: 1",
+            "2");
+    refused(RUN "optim: {schedule: deit, warmup_steps: 5}\n", "optim.warmup_steps: this schedule counts epochs", "");
+    refused(RUN "optim: {schedule: deit, cooldown_epochs: 1}\n", "optim.cooldown_epochs: only timm_updates", "");
+    refused(RUN "optim: {warmup_prefix: true}\n", "optim.warmup_prefix: only timm_updates", "");
+    refused(RUN "train.batch_size: 64\noptim: {lr: 1e-3, lr_base_batch: 512, min_lr: 2e-4}\n",
+            "optim.min_lr: 0.0002 is more than optim.lr 0.001 x batch 64 / lr_base_batch 512", "");
+    parsed(RUN "train.batch_size: 64\noptim: {lr: 1e-3, lr_base_batch: 16, min_lr: 2e-3}\n");
 }
 
 static void overrides_win_and_are_named_in_errors(void **state)
@@ -368,6 +393,7 @@ int main(void)
         cmocka_unit_test(yaml_that_means_something_else_is_refused),
         cmocka_unit_test(bombs_are_refused),
         cmocka_unit_test(relations_between_keys_are_checked),
+        cmocka_unit_test(keys_of_recipes_that_do_not_go_together_are_refused),
         cmocka_unit_test(overrides_win_and_are_named_in_errors),
         cmocka_unit_test(a_model_alone_is_enough_for_evaluation),
         cmocka_unit_test(the_resolved_text_reads_back_to_the_same),

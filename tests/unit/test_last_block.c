@@ -100,7 +100,7 @@ static float *step_gradient(struct fixture *fixture, bool with_statistics)
     struct model *model = fixture->model;
     size_t bytes = model->parameters.total * sizeof(float);
     float *gradient = malloc(bytes);
-    const struct model_targets targets = {fixture->labels, true, 0.1f};
+    const struct model_targets targets = {fixture->labels, true, {.smoothing = 0.1f}};
     model->draws.path_scale = fixture->path_scale;
     reset(model);
     assert_true(model_zero_gradient(model, &error) &&

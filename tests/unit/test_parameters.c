@@ -1,4 +1,4 @@
-/* Layout, initialisation, schedule, stochastic depth and memory plan: what a run rests on before its first step. */
+/* Layout, initialisation, stochastic depth and memory plan: what a run rests on before its first step. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,6 @@
 #include "src/input/stochastic_depth.h"
 #include "src/model/memory_plan.h"
 #include "src/model/parameters.h"
-#include "src/optimiser/schedule.h"
 
 static struct config small_config(enum attention_kind kind, double layer_scale)
 {
@@ -173,26 +172,6 @@ static void decay_mask_follows_the_tensors(void **state)
     parameters_free(&parameters);
 }
 
-static void learning_rate_warms_up_and_decays(void **state)
-{
-    (void)state;
-    struct config config = {0};
-    config.optim.lr = 1.0;
-    config.optim.min_lr = 0.1;
-    config.optim.warmup_steps = 10;
-    config.optim.schedule = SCHEDULE_COSINE;
-    assert_true(fabs(schedule_learning_rate(&config, 1, 110) - 0.1) < 1e-12);
-    assert_true(fabs(schedule_learning_rate(&config, 10, 110) - 1.0) < 1e-12);
-    assert_true(fabs(schedule_learning_rate(&config, 11, 110) - 1.0) < 1e-12);
-    assert_true(fabs(schedule_learning_rate(&config, 61, 110) - 0.55) < 1e-12);
-    assert_true(schedule_learning_rate(&config, 110, 110) < 0.101);
-    config.optim.schedule = SCHEDULE_CONSTANT;
-    assert_true(schedule_learning_rate(&config, 110, 110) == 1.0);
-    config.train.batch_size = 32;
-    config.train.epochs = 3;
-    assert_int_equal(schedule_total_steps(&config, 100), 10); /* 300 samples in batches of 32, rounded up */
-}
-
 static void dropped_paths_have_the_right_rate_and_scale(void **state)
 {
     (void)state;
@@ -259,7 +238,6 @@ int main(void)
         cmocka_unit_test(kinds_learn_their_extras),
         cmocka_unit_test(initialisation_has_timms_moments),
         cmocka_unit_test(decay_mask_follows_the_tensors),
-        cmocka_unit_test(learning_rate_warms_up_and_decays),
         cmocka_unit_test(dropped_paths_have_the_right_rate_and_scale),
         cmocka_unit_test(memory_plan_says_which_batch_fits),
     };
