@@ -12,6 +12,7 @@
 #include "src/base/error.h"
 
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT, SCHEDULE_TIMM_UPDATES, SCHEDULE_TIMM_EPOCHS, SCHEDULE_DEIT };
+enum drop_path_rule { DROP_PATH_LINEAR, DROP_PATH_CONSTANT };
 enum loss { LOSS_CROSS_ENTROPY, LOSS_BCE };
 enum optimiser { OPTIMISER_ADAMW };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
@@ -35,6 +36,7 @@ struct config {
         char preset[32];
         int64_t image_size, patch_size, dim, depth, heads, classes; /* classes 0: taken from the dataset */
         double mlp_ratio, layer_scale, drop_path;
+        enum drop_path_rule drop_path_rule;
         char freeze[32]; /* freeze.h */
     } model;
     struct {

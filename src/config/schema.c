@@ -15,6 +15,7 @@ static const char *const cutmix_rule_names[] = {"timm", "deit", NULL};
 static const char *const interpolation_names[] = {"fast", "bilinear", "bicubic", NULL};
 static const char *const products_names[] = {"auto", "tuned", "first", "plain", NULL};
 static const char *const schedule_names[] = {"cosine", "constant", "timm_updates", "timm_epochs", "deit", NULL};
+static const char *const drop_path_names[] = {"linear", "constant", NULL};
 static const char *const loss_names[] = {"cross_entropy", "bce", NULL};
 
 #define FIELD(member)        offsetof(struct config, member), sizeof(((struct config *)0)->member)
@@ -49,8 +50,9 @@ const struct config_key config_keys[] = {
     {"model.layer_scale", REAL(model.layer_scale), .initial = "0.0", .minimum = 0, .maximum = 1, .unit = "",
      .meaning = "initial value of LayerScale's factors (DeiT III: 1.0e-4); 0 = without LayerScale"},
     {"model.drop_path", REAL(model.drop_path), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true, .unit = "",
-     .meaning =
-         "stochastic depth: probability of dropping the last block's branches, rising linearly from 0 at the first"},
+     .meaning = "stochastic depth: probability of dropping the last block's branches"},
+    {"model.drop_path_rule", CHOICE(model.drop_path_rule, drop_path_names), .initial = "linear", .unit = "",
+     .meaning = "of the other blocks: rising linearly from 0 at the first (DeiT), or the same in all (DeiT III)"},
     {"model.freeze", TEXT(model.freeze), .initial = "", .unit = "",
      .meaning = "what is not trained: all_but_head, or a number: the embedding and the first so many blocks; empty = "
                 "all is trained (docs/recipes.md)"},

@@ -29,8 +29,7 @@ struct draw_options input_draws(const struct config *config)
 {
     bool mixed = config->mix.mixup > 0 || config->mix.cutmix > 0;
     return (struct draw_options){
-        .drop_path = config->model.drop_path,
-        .depth = (size_t)config->model.depth,
+        .drop_path = {config->model.drop_path_rule, config->model.drop_path, (size_t)config->model.depth},
         .erase = {config->data.augment.erase_probability, config->data.augment.erase_area_min,
                   config->data.augment.erase_area_max},
         .mix = {.mixup_alpha = config->mix.mixup,

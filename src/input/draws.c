@@ -1,8 +1,6 @@
 /* Lays out and fills the block of draws (draws.h). */
 #include "src/input/draws.h"
 
-#include "src/input/stochastic_depth.h"
-
 /* Offsets into the block. */
 struct layout {
     size_t path_scale, erase, sample, box, partner, partner_labels, weight, bytes;
@@ -27,8 +25,8 @@ static bool mixes(const struct draw_options *options)
 static struct layout lay_out(const struct draw_options *options, size_t batch)
 {
     struct layout layout = {0};
-    if (options->drop_path > 0)
-        place(&layout.path_scale, &layout, 2 * options->depth * batch * sizeof(float));
+    if (options->drop_path.rate > 0)
+        place(&layout.path_scale, &layout, 2 * options->drop_path.depth * batch * sizeof(float));
     if (erases(options)) {
         place(&layout.erase, &layout, batch * sizeof(struct pixel_box));
         place(&layout.sample, &layout, batch * sizeof(uint64_t));
@@ -56,7 +54,7 @@ struct model_draws draws_in(const struct draw_options *options, const struct loa
 {
     const struct layout layout = lay_out(options, loader->batch);
     struct model_draws draws = {.noise_seed = loader->seed};
-    if (options->drop_path > 0)
+    if (options->drop_path.rate > 0)
         draws.path_scale = at(block, layout.path_scale);
     if (erases(options)) {
         draws.erase = at(block, layout.erase);
@@ -110,9 +108,9 @@ void draws_make(const struct draw_options *options, const struct loader_options 
                 void *block)
 {
     const struct layout layout = lay_out(options, loader->batch);
-    if (options->drop_path > 0)
-        stochastic_depth_draw(at(block, layout.path_scale), options->drop_path, options->depth, loader->batch,
-                              loader->seed, batch->positions, batch->count);
+    if (options->drop_path.rate > 0)
+        stochastic_depth_draw(at(block, layout.path_scale), &options->drop_path, loader->batch, loader->seed,
+                              batch->positions, batch->count);
     if (erases(options))
         make_erasing(options, loader, batch, at(block, layout.erase), at(block, layout.sample));
     if (mixes(options))

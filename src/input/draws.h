@@ -6,11 +6,11 @@
 
 #include "data_loaders/load/loader.h"
 #include "data_loaders/load/mix.h"
+#include "src/input/stochastic_depth.h"
 #include "src/model/model.h"
 
 struct draw_options {
-    double drop_path; /* 0: no branch is dropped */
-    size_t depth;
+    struct stochastic_depth drop_path;
     struct erase erase;
     struct mix mix;
     /* Images in a row of the sequence that are mixed among themselves, each with the one half a group on, so that

@@ -38,6 +38,14 @@ rates() { json "$1/metrics.jsonl" '[x["lr"] for x in d if "grad_norm" in x]'; }
         --set train.loss=bce --set train.label_smoothing=0.1
 }
 
+@test "constant stochastic depth is not the rising one" {
+    for rule in linear constant; do
+        quest-train config.yaml --set model.drop_path=0.5 --set model.drop_path_rule=$rule --max-steps 3 --out $rule
+    done
+    run losses_agree linear constant 1e-4 3
+    [ "$status" != 0 ] && grep -q 'largest relative difference' <<<"$output"
+}
+
 @test "DeiT's schedule: the first two epochs at the warm-up's start, and the same after a stop in mid-epoch" {
     deit=(--set optim.schedule=deit --set optim.warmup_steps=0 --set optim.warmup_epochs=2 --set optim.warmup_lr=1e-4
         --set train.batch_size=60 --set train.steps=0 --set train.epochs=5)

@@ -14,8 +14,7 @@
 enum { SAMPLES = 96, GROUP = 8, SIDE = 32 };
 
 static const struct draw_options everything = {
-    .drop_path = 0.5,
-    .depth = 3,
+    .drop_path = {DROP_PATH_LINEAR, 0.5, 3},
     .erase = {0.25, 0.02, 1.0 / 3},
     .mix = {0.8, 1.0, 1.0, 0.5, CUTMIX_RULE_CURRENT},
     .mix_group = GROUP,
@@ -56,7 +55,7 @@ static void any_split_gives_the_same(void **state)
                     assert_true(part.sample[i] == at && part.weight[i] == all.weight[at]);
                     assert_int_equal((size_t)part.partner[i] + first, all.partner[at]);
                     assert_int_equal(part.partner_labels[i], all.partner_labels[at]);
-                    for (size_t branch = 0; branch < 2 * options.depth; branch++)
+                    for (size_t branch = 0; branch < 2 * options.drop_path.depth; branch++)
                         assert_true(part.path_scale[branch * count + i] == all.path_scale[branch * SAMPLES + at]);
                 }
                 free(block);
@@ -110,7 +109,7 @@ static void weights_say_what_is_mixed(void **state)
 static void nothing_asked_for_takes_no_memory(void **state)
 {
     (void)state;
-    const struct draw_options nothing = {.depth = 12};
+    const struct draw_options nothing = {.drop_path.depth = 12};
     char block;
     const struct loader_options loader = {.batch = 8};
     assert_int_equal(draws_bytes(&nothing, 8), 0);

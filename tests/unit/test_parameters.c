@@ -172,19 +172,18 @@ static void decay_mask_follows_the_tensors(void **state)
     parameters_free(&parameters);
 }
 
-static void dropped_paths_have_the_right_rate_and_scale(void **state)
+static void check_dropped_paths(const struct stochastic_depth *options, const double *rates)
 {
-    (void)state;
-    enum { DEPTH_HERE = 3, IMAGES = 4000 };
-    float *scale = malloc(2 * DEPTH_HERE * IMAGES * sizeof *scale);
-    float *shifted = malloc(2 * DEPTH_HERE * IMAGES * sizeof *shifted);
+    enum { IMAGES = 4000 };
+    float *scale = malloc(2 * options->depth * IMAGES * sizeof *scale);
+    float *shifted = malloc(2 * options->depth * IMAGES * sizeof *shifted);
     uint64_t *positions = malloc(IMAGES * sizeof *positions);
     for (uint64_t i = 0; i < IMAGES; i++)
         positions[i] = i;
-    stochastic_depth_draw(scale, 0.4, DEPTH_HERE, IMAGES, 7, positions, IMAGES);
-    stochastic_depth_draw(shifted, 0.4, DEPTH_HERE, IMAGES, 7, positions + 5, IMAGES - 5);
-    for (size_t branch = 0; branch < 2 * DEPTH_HERE; branch++) {
-        double drop = 0.2 * (double)(branch / 2), kept = 0;
+    stochastic_depth_draw(scale, options, IMAGES, 7, positions, IMAGES);
+    stochastic_depth_draw(shifted, options, IMAGES, 7, positions + 5, IMAGES - 5);
+    for (size_t branch = 0; branch < 2 * options->depth; branch++) {
+        double drop = rates[branch / 2], kept = 0;
         for (size_t i = 0; i < IMAGES; i++) {
             float value = scale[branch * IMAGES + i];
             assert_true(value == 0.0f || fabs((double)value - 1 / (1 - drop)) < 1e-6);
@@ -197,6 +196,14 @@ static void dropped_paths_have_the_right_rate_and_scale(void **state)
     free(scale);
     free(shifted);
     free(positions);
+}
+
+static void dropped_paths_have_the_right_rate_and_scale(void **state)
+{
+    (void)state;
+    check_dropped_paths(&(struct stochastic_depth){DROP_PATH_LINEAR, 0.4, 3}, (double[]){0, 0.2, 0.4});
+    check_dropped_paths(&(struct stochastic_depth){DROP_PATH_CONSTANT, 0.4, 3}, (double[]){0.4, 0.4, 0.4});
+    check_dropped_paths(&(struct stochastic_depth){DROP_PATH_LINEAR, 0.4, 1}, (double[]){0.4});
 }
 
 /* 100 MiB and 100 an image, but 32 less from 6 images on: no straight line through 0 leads to what fits. */
