@@ -250,6 +250,19 @@ struct adamw_update {
     const struct adamw *adamw;
 };
 typedef bool adamw_update_op(struct context *ctx, const struct adamw_update *op, struct error *error);
+/* A running average of the parameters, after a step: average += (1 - decay) * (master - average), float32 [count, a
+ * multiple of 64]; decay 0: average = master, bit for bit, whatever it held. Where the step changed nothing, as the
+ * three last tell it (struct adamw_update, struct adamw), neither does this. 12 bytes a number; both backends' bits
+ * agree. */
+struct average_update {
+    float *average;
+    const float *master;
+    double decay;
+    size_t count;
+    const double *gradient_sum_of_squares, *earlier_sum_of_squares;
+    double sum_of_squares_limit;
+};
+typedef bool average_update_op(struct context *ctx, const struct average_update *op, struct error *error);
 /* working T [count] = rounded master; nothing to do where they are the same memory. */
 typedef bool round_parameters_op(struct context *ctx, void *working, const float *master, size_t count,
                                  struct error *error);
@@ -286,6 +299,7 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(binary_cross_entropy) \
     OP(sum_of_squares) \
     OP(adamw_update) \
+    OP(average_update) \
     OP(round_parameters) \
     OP(zero_groups) \
     OP(find_nonfinite)

@@ -16,6 +16,7 @@
 struct checkpoint_tensor {
     const char *name;
     size_t rank, shape[4];
+    float *average;           /* host memory; NULL: is not read or written */
     float *parameter, *m, *v; /* host memory; m and v NULL where there is no optimiser state; parameter NULL: a tensor
                                  that may be in the file and is not read */
 };
@@ -28,6 +29,7 @@ struct checkpoint {
     char *class_names; /* of the training data, one a line, or NULL; whose as config */
     struct checkpoint_tensor *tensors;
     size_t tensor_count;
+    bool has_average; /* the file has a running average of the parameters */
     /* How pixels were normalised in training, stored as root attributes `mean` and `std` so that an evaluation does the
      * same; channels 0: not known (files of weights alone), nothing is written. */
     size_t channels;
@@ -45,7 +47,8 @@ bool checkpoint_write(const char *directory, const struct checkpoint *checkpoint
 /* Only the header: everything but the tensors. ERROR_RUNTIME where the file is damaged or is no checkpoint. */
 bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error);
 /* Fills the memory that `checkpoint->tensors` point to. A missing, extra or wrongly shaped tensor is an error that
- * names it (ERROR_INPUT: the file belongs to another model); with_optimiser: /adamw too. Damage is ERROR_RUNTIME: an
+ * names it (ERROR_INPUT: the file belongs to another model); with_optimiser: /adamw too; has_average: /ema, where a
+ * tensor has a place for it. Damage is ERROR_RUNTIME: an
  * older checkpoint may do. Where require_format is false any file with /params is accepted (for --init) and every error
  * is ERROR_INPUT. After an error the memory may hold a part of the file. */
 bool checkpoint_read_tensors(const char *path, const struct checkpoint *checkpoint, bool with_optimiser,

@@ -15,16 +15,17 @@ enum {
     CHECKPOINT_SEAL_BYTES = 32
 };
 
-/* A tensor is stored once as parameter and, for training, as AdamW's two moments. */
-enum checkpoint_part { CHECKPOINT_PARAMETER, CHECKPOINT_M, CHECKPOINT_V, CHECKPOINT_PARTS };
+/* A tensor is stored once as parameter and, for training, as AdamW's two moments and as its running average. */
+enum checkpoint_part { CHECKPOINT_PARAMETER, CHECKPOINT_M, CHECKPOINT_V, CHECKPOINT_AVERAGE, CHECKPOINT_PARTS };
 static inline const char *checkpoint_group(enum checkpoint_part part)
 {
-    static const char *const groups[CHECKPOINT_PARTS] = {"/params", "/adamw/m", "/adamw/v"};
+    static const char *const groups[CHECKPOINT_PARTS] = {"/params", "/adamw/m", "/adamw/v", "/ema"};
     return groups[part];
 }
 static inline float *checkpoint_part_of(const struct checkpoint_tensor *tensor, enum checkpoint_part part)
 {
-    return part == CHECKPOINT_PARAMETER ? tensor->parameter : part == CHECKPOINT_M ? tensor->m : tensor->v;
+    float *const parts[CHECKPOINT_PARTS] = {tensor->parameter, tensor->m, tensor->v, tensor->average};
+    return parts[part];
 }
 static inline size_t checkpoint_tensor_count(const struct checkpoint_tensor *tensor)
 {
@@ -54,5 +55,7 @@ bool checkpoint_damaged(const char *path, const char *what, struct error *error)
 /* Whether the root attributes say that this is a checkpoint of a version that is read here. */
 bool checkpoint_check_format(const struct h5_input *input, struct error *error);
 bool checkpoint_has_moments(const struct checkpoint *checkpoint);
+/* Whether it is to be read or written. */
+bool checkpoint_wants_average(const struct checkpoint *checkpoint);
 
 #endif

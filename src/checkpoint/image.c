@@ -234,15 +234,25 @@ bool checkpoint_has_moments(const struct checkpoint *checkpoint)
     return false;
 }
 
+bool checkpoint_wants_average(const struct checkpoint *checkpoint)
+{
+    for (size_t i = 0; i < checkpoint->tensor_count; i++)
+        if (checkpoint->has_average && checkpoint->tensors[i].average)
+            return true;
+    return false;
+}
+
 static bool write_contents(hid_t file, const struct checkpoint *checkpoint)
 {
     if (!write_header(file, checkpoint) || !write_part(file, checkpoint, CHECKPOINT_PARAMETER))
         return false;
-    if (!checkpoint_has_moments(checkpoint))
-        return true;
-    hid_t group = create_group(file, "/adamw");
-    return group >= 0 && H5Gclose(group) >= 0 && write_part(file, checkpoint, CHECKPOINT_M) &&
-           write_part(file, checkpoint, CHECKPOINT_V);
+    if (checkpoint_has_moments(checkpoint)) {
+        hid_t group = create_group(file, "/adamw");
+        if (group < 0 || H5Gclose(group) < 0 || !write_part(file, checkpoint, CHECKPOINT_M) ||
+            !write_part(file, checkpoint, CHECKPOINT_V))
+            return false;
+    }
+    return !checkpoint_wants_average(checkpoint) || write_part(file, checkpoint, CHECKPOINT_AVERAGE);
 }
 
 /* The driver's buffer is longer than the file; the superblock says where the file ends. */

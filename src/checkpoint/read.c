@@ -118,13 +118,22 @@ static bool read_normalisation(struct checkpoint *checkpoint, const struct h5_in
            error_input(error, "%s: root attributes 'mean' and 'std' differ in length", input->path);
 }
 
+/* Files of before, and runs without one, lack it. */
+static bool look_for_average(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
+{
+    htri_t exists = H5Lexists(input->file, checkpoint_group(CHECKPOINT_AVERAGE), H5P_DEFAULT);
+    checkpoint->has_average = exists > 0;
+    return exists >= 0 || checkpoint_damaged(input->path, checkpoint_group(CHECKPOINT_AVERAGE), error);
+}
+
 static bool read_header(struct checkpoint *checkpoint, const struct h5_input *input, struct error *error)
 {
     return checkpoint_check_format(input, error) && read_whole(input, "step", &checkpoint->step, error) &&
            read_whole(input, "epoch", &checkpoint->epoch, error) &&
            read_whole(input, "world_size", &checkpoint->world_size, error) && read_config(checkpoint, input, error) &&
            read_class_names(checkpoint, input, error) && read_best(checkpoint, input, error) &&
-           read_normalisation(checkpoint, input, error) && read_diagnosis(checkpoint, input, error);
+           read_normalisation(checkpoint, input, error) && read_diagnosis(checkpoint, input, error) &&
+           look_for_average(checkpoint, input, error);
 }
 
 bool checkpoint_read_header(struct checkpoint *checkpoint, const char *path, struct error *error)

@@ -128,7 +128,8 @@ static bool read_part(const struct h5_input *input, const struct checkpoint *che
                       float *scratch, struct error *error)
 {
     const char *name = checkpoint_group(part);
-    bool parent = part == CHECKPOINT_PARAMETER || H5Lexists(input->file, "/adamw", H5P_DEFAULT) != 0;
+    bool parent = part == CHECKPOINT_PARAMETER || part == CHECKPOINT_AVERAGE ||
+                  H5Lexists(input->file, "/adamw", H5P_DEFAULT) != 0;
     if (!parent || H5Lexists(input->file, name, H5P_DEFAULT) == 0)
         return error_input(error, "%s: has no group %s", input->path, name);
     hid_t group = H5Gopen2(input->file, name, H5P_DEFAULT);
@@ -172,8 +173,9 @@ static bool read_parts(const char *path, const struct checkpoint *checkpoint, bo
     if (!open_checked(&input, path, error))
         return false;
     bool ok = !require_format || checkpoint_check_format(&input, error);
-    for (int part = 0; ok && part < (moments ? CHECKPOINT_PARTS : CHECKPOINT_PARAMETER + 1); part++)
-        ok = read_part(&input, checkpoint, (enum checkpoint_part)part, scratch, error);
+    const bool wanted[CHECKPOINT_PARTS] = {true, moments, moments, checkpoint_wants_average(checkpoint)};
+    for (int part = 0; ok && part < CHECKPOINT_PARTS; part++)
+        ok = !wanted[part] || read_part(&input, checkpoint, (enum checkpoint_part)part, scratch, error);
     h5_input_close(&input);
     return ok;
 }
@@ -239,6 +241,7 @@ bool checkpoint_compare(const char *path, const struct checkpoint *checkpoint, s
                 header.channels == checkpoint->channels && strcmp(header.config, checkpoint->config) == 0 &&
                 header.lr_scale == checkpoint->lr_scale && header.rewinds == checkpoint->rewinds &&
                 header.gradient_norm_count == checkpoint->gradient_norm_count &&
+                header.has_average == checkpoint_wants_average(checkpoint) &&
                 memcmp(header.gradient_norms, checkpoint->gradient_norms,
                        header.gradient_norm_count * sizeof *header.gradient_norms) == 0;
     checkpoint_free(&header);

@@ -1,4 +1,4 @@
-/* Relations between keys of a recipe: the loss and the schedule. */
+/* Relations between keys of a recipe: the loss, the schedule and the average. */
 #include "src/config/schema.h"
 
 /* Of thresholded targets with so much smoothing every class would be positive. */
@@ -59,5 +59,8 @@ static bool check_schedule(const struct config_reading *reading)
 
 bool config_check_recipe(const struct config_reading *reading)
 {
+    const struct config *config = reading->config;
+    if (config->ema.warmup && config->ema.decay == 0)
+        return config_refuse(reading, "ema.warmup", "%s", "there is no average; give ema.decay, such as 0.9999");
     return check_loss(reading) && check_schedule(reading);
 }

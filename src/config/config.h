@@ -91,6 +91,10 @@ struct config {
         int64_t lr_base_batch; /* 0 = lr as it stands */
     } optim;
     struct {
+        double decay; /* 0 = no average */
+        bool warmup;
+    } ema;
+    struct {
         int64_t every; /* steps between metrics.jsonl lines */
         bool tensorboard;
         char prometheus[1024]; /* "" = none */

@@ -205,6 +205,11 @@ const struct config_key config_keys[] = {
      .meaning = "what the learning rate is multiplied by for each layer further from the head (fine-tuning: 0.65 to "
                 "0.75); 1 = the same rate everywhere"},
 
+    {"ema.decay", REAL(ema.decay), .initial = "0.0", .minimum = 0, .maximum = 1, .below = true, .unit = "",
+     .meaning = "keep a running average of the weights, of which a step leaves so much; it is evaluated and saved too "
+                "(docs/recipes.md); 0 = off"},
+    {"ema.warmup", BOOLEAN(ema.warmup), .initial = "false", .unit = "",
+     .meaning = "timm's: the decay rises with the steps, from a copy of the weights at the first"},
     {"log.every", INTEGER(log.every), .initial = "10", .minimum = 1, .maximum = 1e12, .unit = "steps",
      .meaning = "steps between lines of metrics.jsonl"},
     {"log.tensorboard", BOOLEAN(log.tensorboard), .initial = "false", .unit = "",

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/record/metric.h"
+
 const char *const newest_statistic_names[NEWEST_STATISTICS] = {
     "q_norm_mean", "q_norm_max", "k_norm_mean", "k_norm_max", "logit_max", "entropy_mean", "entropy_min",
 };
@@ -31,7 +33,7 @@ void log_newest_forget(struct log_newest *newest)
 bool log_newest_metrics(struct log_newest *newest, const struct metrics_record *record)
 {
     bool evaluation = record->split[0] != '\0';
-    if (evaluation && record->step > newest->evaluation.step)
+    if (evaluation && !metrics_are_of_average(record) && record->step > newest->evaluation.step)
         newest->evaluation = *record;
     if (evaluation || record->step <= newest->step)
         return false;

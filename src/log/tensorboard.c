@@ -9,9 +9,13 @@
 
 bool tensorboard_metrics(struct event_file *file, const struct metrics_record *record, struct error *error)
 {
-    for (const struct metric *metric = metrics_of(record); metric->name; metric++)
-        if (metric->tag)
-            event_file_scalar(file, metric->tag, metric_value(record, metric));
+    char tag[64];
+    for (const struct metric *metric = metrics_of(record); metric->name; metric++) {
+        if (!metric->tag)
+            continue;
+        snprintf(tag, sizeof tag, "%s%s", metric->tag, metrics_are_of_average(record) ? "_ema" : "");
+        event_file_scalar(file, tag, metric_value(record, metric));
+    }
     return event_file_write(file, record->step, record->time, error);
 }
 

@@ -14,6 +14,7 @@
 #include "src/log/tensorboard.h"
 #include "src/norms/norms.h"
 #include "src/norms/reading.h"
+#include "src/record/metric.h"
 #include "src/record/norm_lists.h"
 #include "src/record/read.h"
 
@@ -106,7 +107,7 @@ static bool export_prometheus(const struct norms_arguments *arguments, struct er
 struct board {
     struct norms_run run;
     struct event_file *file;
-    uint64_t step, evaluation_step, norms_step; /* the newest that were written */
+    uint64_t step, evaluation_step, average_step, norms_step; /* the newest that were written */
     size_t norms_layer;
     double time;
 };
@@ -155,7 +156,9 @@ static bool put_board(struct board *board, struct error *error)
             reader->damaged++;
             continue;
         }
-        uint64_t *newest = metrics.split[0] ? &board->evaluation_step : &board->step;
+        uint64_t *newest = metrics_are_of_average(&metrics) ? &board->average_step
+                           : metrics.split[0]               ? &board->evaluation_step
+                                                            : &board->step;
         if (metrics.step <= *newest)
             continue;
         *newest = metrics.step;

@@ -23,6 +23,7 @@
 struct arguments {
     const char *checkpoint, *data, *json, *logits, *device, *precision;
     size_t batch;
+    bool ema;
 };
 #define INTO(member) .field = offsetof(struct arguments, member)
 
@@ -36,6 +37,7 @@ static const struct command_option options[] = {
     {"batch", "N", "Images a rank computes at once [64]", command_line_count, INTO(batch)},
     {"precision", "fp32|bf16", "Instead of the precision that the model was trained in", command_line_text,
      INTO(precision)},
+    {"ema", NULL, "Evaluate the checkpoint's running average of the weights (ema.decay)", command_line_flag, INTO(ema)},
     {0},
 };
 
@@ -121,6 +123,8 @@ static bool read_model_configuration(struct job *job, struct error *error)
         error->status = ERROR_INPUT; /* the user named this file; there is no other to fall back to */
         return false;
     }
+    if (job->arguments->ema && !job->header.has_average)
+        return error_input(error, "--ema: %s holds no average of the weights (its run had ema.decay 0)", path);
     if (!config_parse_model(&job->config, job->header.config, strlen(job->header.config), path, error))
         return false;
     if (precision && strcmp(precision, "fp32") != 0 && strcmp(precision, "bf16") != 0)
@@ -158,11 +162,15 @@ static bool load_parameters(struct job *job, struct error *error)
     bool ok = master && tensors ? true : error_runtime(error, "out of memory for the parameters");
     for (size_t i = 0; ok && i < parameters->count; i++) {
         const struct parameter *parameter = &parameters->list[i];
-        tensors[i] = (struct checkpoint_tensor){
-            .name = parameter->name, .rank = parameter->rank, .parameter = master + parameter->offset};
+        float *values = master + parameter->offset;
+        bool ema = job->arguments->ema;
+        tensors[i] = (struct checkpoint_tensor){.name = parameter->name,
+                                                .rank = parameter->rank,
+                                                .average = ema ? values : NULL,
+                                                .parameter = ema ? NULL : values};
         memcpy(tensors[i].shape, parameter->shape, sizeof tensors[i].shape);
     }
-    struct checkpoint checkpoint = {.tensors = tensors, .tensor_count = parameters->count};
+    struct checkpoint checkpoint = {.tensors = tensors, .tensor_count = parameters->count, .has_average = true};
     ok = ok && checkpoint_read_tensors(job->arguments->checkpoint, &checkpoint, false, false, error) &&
          model_set_parameters(job->model, master, error);
     free(tensors);

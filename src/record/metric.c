@@ -37,6 +37,11 @@ const struct metric *metrics_of(const struct metrics_record *record)
     return record->split[0] ? evaluation_metrics : step_metrics;
 }
 
+bool metrics_are_of_average(const struct metrics_record *record)
+{
+    return strcmp(record->split, SPLIT_OF_AVERAGE) == 0;
+}
+
 double metric_value(const struct metrics_record *record, const struct metric *metric)
 {
     double value;

@@ -17,6 +17,7 @@ extern const struct metric step_metrics[], evaluation_metrics[];
 
 /* Those of a record's kind. */
 const struct metric *metrics_of(const struct metrics_record *record);
+bool metrics_are_of_average(const struct metrics_record *record);
 double metric_value(const struct metrics_record *record, const struct metric *metric);
 void metric_set(struct metrics_record *record, const struct metric *metric, double value);
 

@@ -14,11 +14,14 @@ struct log_field_of_run {
     const double *values;
 };
 
+/* An evaluation of the parameters' running average, which follows that of the parameters. */
+#define SPLIT_OF_AVERAGE "val_ema"
+
 /* A logged step, or where `split` says so an evaluation. NaN: unknown. Which fields a step has, which an evaluation,
  * and their names: metric.h. */
 struct metrics_record {
     uint64_t step;
-    char split[16]; /* "": a step; "val": what was evaluated */
+    char split[16]; /* "": a step; what was evaluated: "val", or SPLIT_OF_AVERAGE */
     bool complete;  /* read back: loss and grad_norm are there, so that a NaN among them was a null */
     double epoch, loss, top1, top5, lr, grad_norm, images_per_s, step_time_s, data_wait_s, comm_wait_s;
     double mfu;                             /* model FLOP/s over the devices' peak, 0 to 1 */

@@ -18,7 +18,7 @@ struct loaded {
     uint64_t step, rewinds;
     double best_top1, lr_scale;
     struct gradient_limit gradient_limit;
-    bool with_moments;
+    bool with_moments, with_average;
 };
 
 /* A checkpoint of another attention kind may have the same tensors, and would train on without a complaint. */
@@ -54,10 +54,16 @@ static struct loaded loaded_of(const struct checkpoint *checkpoint)
         .lr_scale = checkpoint->lr_scale,
         .gradient_limit = {.count = checkpoint->gradient_norm_count, .newest_step = checkpoint->step},
         .with_moments = true,
+        .with_average = checkpoint->has_average,
     };
     memcpy(loaded.gradient_limit.norms, checkpoint->gradient_norms,
            checkpoint->gradient_norm_count * sizeof *checkpoint->gradient_norms);
     return loaded;
+}
+
+static struct host_copy_parts parts_of(const struct loaded *loaded)
+{
+    return (struct host_copy_parts){.moments = loaded->with_moments, .average = loaded->with_average};
 }
 
 static bool read_checkpoint(struct trainer *trainer, const char *path, struct checkpoint_tensor *tensors,
@@ -154,7 +160,7 @@ bool trainer_load(struct trainer *trainer, struct error *error)
     if (ok && trainer_is_first(trainer))
         ok = read_files(trainer, &copy, &loaded, error);
     ok = comm_agree(trainer->comm, ok, error) && comm_broadcast(trainer->comm, &loaded, sizeof loaded, 0, error) &&
-         comm_agree(trainer->comm, host_copy_distribute(&copy, trainer, loaded.with_moments, error), error);
+         comm_agree(trainer->comm, host_copy_distribute(&copy, trainer, parts_of(&loaded), error), error);
     host_copy_close(&copy);
     if (!ok)
         return false;
@@ -162,7 +168,10 @@ bool trainer_load(struct trainer *trainer, struct error *error)
     trainer->lr_scale = loaded.lr_scale;
     trainer->rewinds = loaded.rewinds;
     if (loaded.with_moments)
-        progress_say(&trainer->progress, "resumed from step %llu", (unsigned long long)loaded.step);
+        progress_say(&trainer->progress, "resumed from step %llu%s", (unsigned long long)loaded.step,
+                     trainer->average.values && !loaded.with_average
+                         ? "; its checkpoint has no average (ema.decay), which begins here"
+                         : "");
     if (loaded.rewinds > 0)
         progress_say(&trainer->progress, "the learning rate is %g times the schedule's after %llu rewind%s",
                      loaded.lr_scale, (unsigned long long)loaded.rewinds, loaded.rewinds > 1 ? "s" : "");
@@ -198,7 +207,7 @@ bool trainer_restore(struct trainer *trainer, uint64_t since, uint64_t seen, str
     if (ok && trainer_is_first(trainer))
         ok = read_good(trainer, &copy, since, seen, &loaded, error);
     ok = comm_agree(trainer->comm, ok, error) && comm_broadcast(trainer->comm, &loaded, sizeof loaded, 0, error) &&
-         comm_agree(trainer->comm, host_copy_distribute(&copy, trainer, loaded.with_moments, error), error);
+         comm_agree(trainer->comm, host_copy_distribute(&copy, trainer, parts_of(&loaded), error), error);
     host_copy_close(&copy);
     if (ok)
         take(trainer, &loaded);

@@ -2,13 +2,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/base/clock.h"
 #include "src/base/profile.h"
 #include "src/base/stop_signal.h"
-#include "src/measure/evaluation.h"
 #include "src/model/replay.h"
 #include "src/optimiser/schedule.h"
 #include "src/optimiser/update.h"
+#include "src/train/evaluate.h"
 #include "src/train/products.h"
 #include "src/train/records.h"
 #include "src/train/rewind.h"
@@ -73,6 +72,7 @@ static bool run_step(struct trainer *trainer, uint64_t step, struct error *error
     if (!PROFILED("reduction", comm_gradient_finish(trainer->gradient, step, &comm_wait_s, error)) ||
         !PROFILED("gradient norm", update_measure_gradient(model, step, record->with_norms, error)) ||
         !PROFILED("update", update_parameters(model, trainer->config, &update, error)) ||
+        !PROFILED("average", average_follow(&trainer->average, model, trainer->config, &update, error)) ||
         (record->with_norms && !norm_statistics_end(&trainer->norms, model, error)) ||
         !trainer->kernels->download(model->context, record->sum_of_squares, update_sums(model, step),
                                     (1 + model->depth) * sizeof(double), error) ||
@@ -110,43 +110,6 @@ static bool is_due(const struct trainer *trainer, uint64_t step, int64_t every)
     return step == trainer->total_steps || (every > 0 ? step % (uint64_t)every == 0 : epoch_ends(trainer, step));
 }
 
-static bool run_evaluation(struct trainer *trainer, bool *is_best, struct error *error)
-{
-    struct evaluation result;
-    bool stopped;
-    double begin = clock_s();
-    *is_best = false;
-    if (!evaluate(&result, trainer->model, trainer->comm, &trainer->val_input_options, NULL, &stopped, error))
-        return false;
-    if (stopped) {
-        progress_warn(&trainer->progress, "the evaluation of step %llu was stopped; quest-eval does it on a checkpoint",
-                      (unsigned long long)trainer->step);
-        return true;
-    }
-    double epoch = trainer_epoch(trainer, trainer->step);
-    progress_say(&trainer->progress, "evaluation at step %llu (epoch %.2f): top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
-                 (unsigned long long)trainer->step, epoch, 100 * result.top1, 100 * result.top5, result.loss);
-    if (result.damaged > 0)
-        progress_warn(
-            &trainer->progress,
-            "damaged or too small images left out of the evaluation: %llu (quest-data verify %s names damaged ones)",
-            (unsigned long long)result.damaged, trainer->val.path);
-    *is_best = result.top1 > trainer->best_top1;
-    if (*is_best)
-        trainer->best_top1 = result.top1;
-    struct metrics_record metrics = {.step = trainer->step,
-                                     .images = (double)result.images,
-                                     .skipped_images = (double)result.damaged,
-                                     .split = "val",
-                                     .epoch = epoch,
-                                     .top1 = result.top1,
-                                     .top5 = result.top5,
-                                     .loss = result.loss,
-                                     .seconds = clock_s() - begin};
-    trainer_log_metrics(trainer, &metrics);
-    return true;
-}
-
 /* Evaluation and checkpoint after a step, where they are due. A best model is always kept, so it is saved too. */
 static bool after_step(struct trainer *trainer, struct error *error)
 {
@@ -167,7 +130,7 @@ static bool after_step(struct trainer *trainer, struct error *error)
     /* A reduction that was aborted on the device shows only here; its step must not be saved. */
     if (!comm_gradient_progress(trainer->gradient, error))
         return false;
-    if (evaluate_now && !run_evaluation(trainer, &is_best, error)) {
+    if (evaluate_now && !trainer_evaluate(trainer, &is_best, error)) {
         struct error save_error;
         if (save_now) /* what was learned since the last checkpoint is not lost with the evaluation's data */
             trainer_save(trainer, &saved, &save_error);

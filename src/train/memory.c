@@ -15,6 +15,16 @@ struct run_plan {
     size_t program_bytes; /* what the process holds already */
 };
 
+/* A rank's share. On the host also what trainer_evaluate has beside it for a while, the whole and the parameters, which
+ * is more than a checkpoint's whole and its place in the image, but for a run without evaluations. */
+static size_t average_bytes(const struct trainer *trainer, size_t total)
+{
+    struct comm *comm = trainer->comm;
+    size_t share = average_span_of(total, comm_rank(comm), comm_world_size(comm)).count;
+    bool whole = trainer->kernels->on_host && (trainer->has_val || trainer_is_first(trainer));
+    return (share + (whole ? 2 * total : 0)) * sizeof(float);
+}
+
 /* Parameters that the checkpoint or the reduction have a copy of: rank 0 holds a whole checkpoint (parameters and both
  * moments) in memory while it writes one, and gradients that travel as bf16 are rounded into memory of their own. */
 static bool plan_copies(struct memory_plan *plan, const struct trainer *trainer, struct error *error)
@@ -25,6 +35,8 @@ static bool plan_copies(struct memory_plan *plan, const struct trainer *trainer,
         memory_plan_add(plan, "checkpoint", 3 * parameters.learned * sizeof(float));
     if (ok && comm_world_size(trainer->comm) > 1 && trainer->config->comm.dtype == DTYPE_BFLOAT16)
         memory_plan_add(plan, "gradients on the wire", parameters.trained * sizeof(uint16_t));
+    if (ok && trainer->config->ema.decay > 0)
+        memory_plan_add(plan, "average", average_bytes(trainer, parameters.total));
     parameters_free(&parameters);
     return ok;
 }
@@ -82,6 +94,9 @@ bool trainer_open_model(struct trainer *trainer, struct error *error)
     if (trainer->model->kept_bytes)
         progress_say(&trainer->progress, "memory: %.1f MiB more keep the inputs of products for the backward pass",
                      (double)trainer->model->kept_bytes / MIB);
+    if (!average_open(&trainer->average, trainer->model, trainer->config, comm_rank(trainer->comm),
+                      comm_world_size(trainer->comm), error))
+        return false;
     return model_set_normalisation(trainer->model, trainer->train.mean, trainer->train.std, error);
 }
 
@@ -119,6 +134,7 @@ static bool run_blank_step(struct trainer *trainer, struct error *error)
            update_measure_gradient(model, update.step, true, error) &&
            kernels->upload(model->context, sums, &not_finite, sizeof not_finite, error) &&
            update_parameters(model, trainer->config, &update, error) &&
+           average_follow(&trainer->average, model, trainer->config, &update, error) &&
            kernels->zero(model->context, model->sum_of_squares, 2 * (1 + model->depth) * sizeof(double), error) &&
            kernels->synchronise(model->context, error);
 }

@@ -232,6 +232,7 @@ void trainer_close(struct trainer *trainer)
     trainer_products_close(trainer);
     trainer_diagnosis_close(&trainer->diagnosis);
     norm_statistics_close(&trainer->norms);
+    average_close(&trainer->average, trainer->model);
     model_close(trainer->model);
     dataset_close(&trainer->train);
     free(trainer->class_names);

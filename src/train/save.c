@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/train/average.h"
 #include "src/train/host_copy.h"
 
-static bool write_file(struct trainer *trainer, struct error *error)
+static bool write_file(struct trainer *trainer, struct host_copy *copy, struct error *error)
 {
     const struct model *model = trainer->model;
-    struct host_copy copy = {0};
-    bool ok = host_copy_open(&copy, trainer, error) && host_copy_download(&copy, trainer, error);
+    bool ok = host_copy_download(copy, trainer, error);
     char *yaml = ok ? config_format(trainer->config) : NULL;
     struct checkpoint checkpoint = {
         .step = trainer->step,
@@ -18,8 +18,9 @@ static bool write_file(struct trainer *trainer, struct error *error)
         .world_size = (uint64_t)comm_world_size(trainer->comm),
         .config = yaml,
         .class_names = trainer->class_names,
-        .tensors = ok ? host_copy_tensors(&model->parameters, &copy) : NULL,
+        .tensors = ok ? host_copy_tensors(&model->parameters, copy) : NULL,
         .tensor_count = model->parameters.count,
+        .has_average = copy->average != NULL,
         .channels = trainer->train.channels,
         .best_top1 = trainer->best_top1,
         .lr_scale = trainer->lr_scale,
@@ -35,7 +36,6 @@ static bool write_file(struct trainer *trainer, struct error *error)
     ok = ok && checkpoint_write(run_log_checkpoints(trainer->log), &checkpoint, error);
     free(checkpoint.tensors);
     free(yaml);
-    host_copy_close(&copy);
     return ok;
 }
 
@@ -49,16 +49,29 @@ static void say_not_saved(struct trainer *trainer, const struct error *cause)
     trainer_log_event(trainer, &event);
 }
 
-bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *error)
+/* Collective where there is an average, of which every rank has a share; *saved as in trainer_save. */
+static bool write_with_average(struct trainer *trainer, bool *saved, struct error *error)
 {
     struct error cause;
-    *saved = true;
-    if (trainer_is_first(trainer)) {
-        *saved = write_file(trainer, &cause);
+    struct host_copy copy = {0};
+    bool ok = true;
+    *saved = !trainer_is_first(trainer) || host_copy_open(&copy, trainer, &cause);
+    if (trainer->average.values)
+        ok = comm_broadcast(trainer->comm, saved, sizeof *saved, 0, error) &&
+             (!*saved || trainer_gather_average(trainer, copy.average, error));
+    if (ok && trainer_is_first(trainer)) {
+        *saved = *saved && write_file(trainer, &copy, &cause);
         if (!*saved)
             say_not_saved(trainer, &cause);
     }
-    if (!comm_broadcast(trainer->comm, saved, sizeof *saved, 0, error))
+    host_copy_close(&copy);
+    return ok;
+}
+
+bool trainer_save_again(struct trainer *trainer, bool *saved, struct error *error)
+{
+    struct error cause;
+    if (!write_with_average(trainer, saved, error) || !comm_broadcast(trainer->comm, saved, sizeof *saved, 0, error))
         return false;
     if (!*saved)
         return true;

@@ -3,6 +3,8 @@
  *   memory.c     the plan of its memory, the model, and a step that shows that it fits
  *   datasets.c   the data, the same on all ranks
  *   loop.c       the steps
+ *   evaluate.c   evaluations
+ *   average.c    the average of the parameters as a whole
  *   records.c    what a finished step says: metrics, norms, a skipped update
  *   nonfinite.c  where a NaN or Inf came from
  *   verdict.c    what the diagnosis makes of it
@@ -23,6 +25,7 @@
 #include "src/log/run_log.h"
 #include "src/measure/norm_statistics.h"
 #include "src/model/model.h"
+#include "src/optimiser/average.h"
 #include "src/train/products_file.h"
 #include "src/train/trainer.h"
 #include "src/train/verdict.h"
@@ -50,7 +53,8 @@ struct trainer {
     bool has_val;
     size_t batch, accumulate; /* images a rank and micro-step; micro-steps */
     struct model *model;
-    size_t planned_bytes; /* of memory */
+    struct average average; /* this rank's share */
+    size_t planned_bytes;   /* of memory */
     struct input_options train_input_options, val_input_options;
     struct input *input;
     struct comm_gradient *gradient; /* NULL with one rank */

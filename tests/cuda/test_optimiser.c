@@ -132,6 +132,24 @@ static void withheld_trial(struct twins *t)
     assert_twins_agree(t, "m", m, 1e-5);
 }
 
+/* The same bits as on the CPU: steps, a copy, and steps that are withheld. */
+static void average_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 300);
+    const double sums[] = {1, 5, (double)NAN, (double)INFINITY}, bad = (double)NAN;
+    struct twin *average = twin_random(t, count, DTYPE_FLOAT32, 1), *broken = twin_raw(t, &bad, sizeof bad);
+    for (int step = 0; step < 8; step++) {
+        struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1),
+                    *sum = twin_raw(t, &sums[random_between(t, 0, 3)], sizeof *sums),
+                    *earlier = random_between(t, 0, 3) ? sum : broken;
+        double decay = random_between(t, 0, 3) ? 0.75 + 0.2 * random_number(t) : 0;
+        TWINS_RUN_OP(t, average_update, .average = SIDE(average), .master = SIDE(master), .decay = decay,
+                     .count = count, .gradient_sum_of_squares = SIDE(sum), .earlier_sum_of_squares = SIDE(earlier),
+                     .sum_of_squares_limit = 4);
+        assert_twins_agree(t, "average", average, 0);
+    }
+}
+
 static void norm_trial(struct twins *t)
 {
     size_t count = random_between(t, 0, 2) ? random_between(t, 1, 5000) : random_between(t, 600000, 700000);
@@ -191,6 +209,7 @@ static void nonfinite_trial(struct twins *t)
 MATCHES(adamw, 8)
 MATCHES(refuses, 4)
 MATCHES(withheld, 4)
+MATCHES(average, 12)
 MATCHES(norm, 6)
 MATCHES(round, 4)
 MATCHES(nonfinite, 8)
@@ -201,7 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_matches), cmocka_unit_test(refuses_matches),   cmocka_unit_test(norm_matches),
         cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches), cmocka_unit_test(withheld_matches),
-        cmocka_unit_test(zero_matches),
+        cmocka_unit_test(zero_matches),  cmocka_unit_test(average_matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

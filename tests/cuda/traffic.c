@@ -293,6 +293,16 @@ static bool adamw_update(struct run *r)
     return r->k->adamw_update(r->ctx, &update, &r->error);
 }
 
+static bool average_update(struct run *r)
+{
+    struct average_update update = {.average = twice(r, PARAMETERS, 4),
+                                    .master = once(r, PARAMETERS, 4),
+                                    .decay = 0.9999,
+                                    .count = PARAMETERS,
+                                    .gradient_sum_of_squares = once(r, 1, 8)};
+    return r->k->average_update(r->ctx, &update, &r->error);
+}
+
 static bool round_parameters(struct run *r)
 {
     return r->k->round_parameters(r->ctx, once(r, PARAMETERS, 2), once(r, PARAMETERS, 4), PARAMETERS, &r->error);
@@ -330,6 +340,7 @@ static const struct {
            OP(binary_cross_entropy),
            OP(sum_of_squares),
            OP(adamw_update),
+           OP(average_update),
            OP(round_parameters),
            OP(find_nonfinite)};
 
