@@ -25,6 +25,7 @@
 #include "kernels/attention_cls.h"
 #include "kernels/device_memory.h"
 #include "kernels/launches.h"
+#include "kernels/optimisers.h"
 #include "src/base/error.h"
 
 #ifdef __cplusplus
@@ -300,6 +301,9 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(sum_of_squares) \
     OP(adamw_update) \
     OP(average_update) \
+    OP(sgd_update) \
+    OP(lamb_moments) \
+    OP(lamb_apply) \
     OP(round_parameters) \
     OP(zero_groups) \
     OP(find_nonfinite)

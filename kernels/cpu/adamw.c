@@ -1,9 +1,6 @@
 /* The optimiser over the flat buffers: one pass that reads gradient, master, m and v and writes the last three (28
  * bytes a parameter, and 2 more for a bfloat16 working copy). */
-#include <math.h>
-
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/optimiser.h"
 
 bool cpu_sum_of_squares(struct context *ctx, double *sum, const float *x, size_t count, struct error *error)
 {
@@ -31,13 +28,12 @@ struct coefficients {
     float step_size, lr_decay, shrink; /* where the learning rate is not scaled */
 };
 
-static struct coefficients coefficients_of(const struct adamw *adamw, double gradient_norm)
+static struct coefficients coefficients_of(const struct adamw *adamw, double sum_of_squares)
 {
     double beta1 = (double)adamw->beta1, beta2 = (double)adamw->beta2, lr = (double)adamw->lr;
-    double clip = (double)adamw->clip_grad_norm, step = (double)adamw->step;
-    double scale = clip > 0 ? clip / (gradient_norm + 1e-6) : 1.0;
+    double step = (double)adamw->step;
     return (struct coefficients){
-        .gradient_scale = (float)(scale < 1.0 ? scale : 1.0),
+        .gradient_scale = optimiser_clip(adamw->clip_grad_norm, sum_of_squares),
         .m_keep = (float)beta1,
         .m_take = (float)(1.0 - beta1),
         .v_keep = (float)beta2,
@@ -67,28 +63,13 @@ ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *r
     }
 }
 
-static void round_span(void *restrict working, const float *restrict master, size_t count, enum dtype dtype)
-{
-    if (dtype == DTYPE_FLOAT32)
-        memcpy(working, master, count * sizeof *master);
-    else
-        rows_round(working, master, count);
-}
-
-/* As the CUDA kernel decides it: on the number in the device's memory, without asking the host. */
-static bool is_withheld(const struct adamw *adamw, double sum_of_squares)
-{
-    const double *earlier = adamw->earlier_sum_of_squares;
-    return !isfinite(sum_of_squares) || (earlier && !isfinite(*earlier)) ||
-           (adamw->sum_of_squares_limit > 0 && sum_of_squares > adamw->sum_of_squares_limit);
-}
-
 bool cpu_adamw_update(struct context *ctx, const struct adamw_update *op, struct error *error)
 {
     (void)error;
-    if (is_withheld(op->adamw, *op->gradient_sum_of_squares))
+    double sum_of_squares = *op->gradient_sum_of_squares;
+    if (optimiser_withholds(sum_of_squares, op->adamw->sum_of_squares_limit, op->adamw->earlier_sum_of_squares))
         return true;
-    const struct coefficients k = coefficients_of(op->adamw, sqrt(*op->gradient_sum_of_squares));
+    const struct coefficients k = coefficients_of(op->adamw, sum_of_squares);
     bool copy = op->working && op->working != op->master;
 #pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
     for (size_t block = 0; block < op->count / 64; block++) {
@@ -101,7 +82,7 @@ bool cpu_adamw_update(struct context *ctx, const struct adamw_update *op, struct
         update_64(op->master + first, op->m + first, op->v + first, op->gradient + first, step_size,
                   op->decay[block] ? shrink : 1.0f, &k);
         if (copy)
-            round_span(at(op->working, first, ctx->dtype), op->master + first, 64, ctx->dtype);
+            optimiser_round(at(op->working, first, ctx->dtype), op->master + first, 64, ctx->dtype);
     }
     return true;
 }
@@ -115,7 +96,7 @@ bool cpu_round_parameters(struct context *ctx, void *working, const float *maste
     for (int thread = 0; thread < ctx->threads; thread++) {
         size_t begin, end;
         cpu_span(count, ctx->threads, thread, &begin, &end);
-        round_span(at(working, begin, ctx->dtype), master + begin, end - begin, ctx->dtype);
+        optimiser_round(at(working, begin, ctx->dtype), master + begin, end - begin, ctx->dtype);
     }
     return true;
 }

@@ -1,22 +1,12 @@
 /* The optimiser over the flat buffers (kernels.h). */
-#include <math.h>
+#include "kernels/cuda/optimiser.cuh"
 
-#include "kernels/cuda/cuda.h"
-#include "kernels/cuda/vector.cuh"
-
-enum { OPTIMISER_THREADS = 256, SQUARES_BLOCKS = 512, BLOCKS_A_MULTIPROCESSOR = 8 };
+enum { SQUARES_BLOCKS = 512 };
 
 size_t cuda_optimiser_workspace_bytes(const struct context_options *options)
 {
     (void)options;
     return SQUARES_BLOCKS * sizeof(double);
-}
-
-/* Blocks of a kernel that walks over `packs` packs with a stride of the whole grid. */
-static unsigned blocks_for(const struct context *ctx, size_t packs)
-{
-    return (unsigned)minimum(div_up(packs, OPTIMISER_THREADS),
-                             BLOCKS_A_MULTIPROCESSOR * (size_t)ctx->properties.multiprocessors);
 }
 
 /* partial[block] = sum of the squares of every SQUARES_BLOCKS-th stretch of 4 * 256 numbers. The grid does not depend
@@ -87,10 +77,9 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
                  size_t packs, adamw_constants c)
 {
     double sum = *gradient_sum_of_squares;
-    if (!isfinite(sum) || sum > c.limit || (earlier_sum_of_squares && !isfinite(*earlier_sum_of_squares)))
+    if (optimiser_withholds(sum, c.limit, earlier_sum_of_squares))
         return;
-    double norm = sqrt(sum);
-    float scale = c.clip > 0 ? (float)fmin(1.0, c.clip / (norm + 1e-6)) : 1.0f;
+    float scale = optimiser_clip(c.clip, sum);
     for (size_t p = blockIdx.x * (size_t)OPTIMISER_THREADS + threadIdx.x; p < packs;
          p += gridDim.x * (size_t)OPTIMISER_THREADS) {
         pack<float, 4> g = load_pack<4>(gradient, p), w = load_pack<4>(master, p), first = load_pack<4>(m, p),
@@ -131,10 +120,10 @@ bool cuda_adamw_update(struct context *ctx, const struct adamw_update *op, struc
                          (float)((double)adamw->lr * adamw->weight_decay),
                          (float)(adamw->lr / (1.0 - pow(adamw->beta1, (double)adamw->step))),
                          (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step))),
-                         adamw->sum_of_squares_limit > 0 ? adamw->sum_of_squares_limit : (double)INFINITY};
+                         optimiser_limit(adamw->sum_of_squares_limit)};
     size_t packs = op->count / 4;
     void *working = op->working == op->master ? NULL : op->working;
-    unsigned blocks = blocks_for(ctx, packs);
+    unsigned blocks = optimiser_blocks(ctx, packs);
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
         auto kernel = op->lr_scale ? adamw_kernel<T, true> : adamw_kernel<T, false>;
@@ -167,7 +156,7 @@ bool cuda_round_parameters(struct context *ctx, void *working, const float *mast
     return with_type(ctx->dtype, [&](auto type) {
         typedef decltype(type) T;
         round_kernel<T>
-            <<<blocks_for(ctx, count / 4), OPTIMISER_THREADS, 0, ctx->compute>>>((T *)working, master, count / 4);
+            <<<optimiser_blocks(ctx, count / 4), OPTIMISER_THREADS, 0, ctx->compute>>>((T *)working, master, count / 4);
         return cuda_launched(ctx, "round_parameters", error);
     });
 }
@@ -183,6 +172,6 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS) zero_groups_kernel(float *x
 
 bool cuda_zero_groups(struct context *ctx, float *x, const uint8_t *keep, size_t count, struct error *error)
 {
-    zero_groups_kernel<<<blocks_for(ctx, count / 4), OPTIMISER_THREADS, 0, ctx->compute>>>(x, keep, count / 4);
+    zero_groups_kernel<<<optimiser_blocks(ctx, count / 4), OPTIMISER_THREADS, 0, ctx->compute>>>(x, keep, count / 4);
     return cuda_launched(ctx, "zero_groups", error);
 }

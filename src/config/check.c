@@ -97,6 +97,23 @@ static bool check_mixing(const struct config_reading *reading)
     return true;
 }
 
+/* A key that this optimiser does not look at, but that somebody has changed. */
+static bool check_optimiser(const struct config_reading *reading)
+{
+    const struct config *config = reading->config;
+    const char *kind = optimiser_name(config->optim.kind);
+    bool has_momentum = config->optim.kind == OPTIMISER_SGD;
+    if (config->optim.trust_clip && config->optim.kind != OPTIMISER_LAMB)
+        return config_refuse(reading, "optim.trust_clip", "is for optim.kind: lamb, and this is %s; leave it out",
+                             kind);
+    if (config->optim.momentum != 0.9 && !has_momentum)
+        return config_refuse(reading, "optim.momentum", "is for optim.kind: sgd, and this is %s, which has optim.beta1",
+                             kind);
+    if (!config->optim.nesterov && !has_momentum)
+        return config_refuse(reading, "optim.nesterov", "is for optim.kind: sgd, and this is %s; leave it out", kind);
+    return true;
+}
+
 bool config_check_run(const struct config_reading *reading)
 {
     const struct config *config = reading->config;
@@ -130,5 +147,5 @@ bool config_check_run(const struct config_reading *reading)
     if (config->diagnosis.skip_z > 0 && !config->diagnosis.enabled)
         return config_refuse(reading, "diagnosis.skip_z", "%g asks for diagnosis.enabled: true",
                              config->diagnosis.skip_z);
-    return config_check_recipe(reading);
+    return check_optimiser(reading) && config_check_recipe(reading);
 }

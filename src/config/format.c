@@ -94,3 +94,8 @@ const char *dtype_name(enum dtype dtype)
 {
     return config_dtype_names[dtype];
 }
+
+const char *optimiser_name(enum optimiser optimiser)
+{
+    return config_optimiser_names[optimiser];
+}

@@ -8,7 +8,7 @@
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 const char *const config_recipe_names[] = {"none", "deit", "deit_finetune", "deit3", "deit3_finetune", NULL};
 static const char *const switch_names[] = {"auto", "on", "off", NULL};
-static const char *const optimiser_names[] = {"adamw", NULL};
+const char *const config_optimiser_names[] = {"adamw", "lamb", "sgd", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
 static const char *const mix_per_names[] = {"batch", "image", NULL};
 static const char *const cutmix_rule_names[] = {"timm", "deit", NULL};
@@ -167,9 +167,10 @@ const struct config_key config_keys[] = {
      .meaning = "record a step's passes as CUDA graphs and replay them, with the same bits; on several GPUs the last "
                 "micro-step is not; auto: where launching takes the host more than half of the GPU's time"},
 
-    {"optim.kind", CHOICE(optim.kind, optimiser_names), .initial = "adamw", .unit = "",
+    {"optim.kind", CHOICE(optim.kind, config_optimiser_names), .initial = "adamw", .unit = "",
      .meaning =
-         "the optimiser: AdamW as PyTorch's, without decay on one-dimensional parameters, cls_token and pos_embed"},
+         "the optimiser: AdamW and SGD as PyTorch's, LAMB as timm's, without decay on one-dimensional parameters, "
+         "cls_token and pos_embed"},
     {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .unit = "",
      .meaning = "learning rate after the warm-up"},
     {"optim.min_lr", REAL(optim.min_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
@@ -178,7 +179,8 @@ const struct config_key config_keys[] = {
      .unit = "images",
      .meaning = "lr is for this batch size and is multiplied by batch_size / it (DeiT: 512); 0 = lr as it stands"},
     {"optim.weight_decay", REAL(optim.weight_decay), .initial = "0.05", .minimum = 0, .maximum = 1000, .unit = "",
-     .meaning = "decoupled weight decay"},
+     .meaning =
+         "weight decay: decoupled, with sgd part of the gradient, with lamb of the update before the trust ratio"},
     {"optim.beta1", REAL(optim.beta1), .initial = "0.9", .minimum = 0, .maximum = 1, .below = true, .unit = "",
      .meaning = "decay of the gradient's running mean"},
     {"optim.beta2", REAL(optim.beta2), .initial = "0.999", .minimum = 0, .maximum = 1, .below = true, .unit = "",
@@ -200,6 +202,12 @@ const struct config_key config_keys[] = {
      .unit = "epochs", .meaning = "timm_updates, timm_epochs: the last epochs of the run, at min_lr"},
     {"optim.clip_grad_norm", REAL(optim.clip_grad_norm), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "",
      .meaning = "scale the gradient down to this norm where it is larger; 0 = off"},
+    {"optim.momentum", REAL(optim.momentum), .initial = "0.9", .minimum = 0, .maximum = 1, .below = true, .unit = "",
+     .meaning = "sgd: what a step keeps of the sum of the gradients before it"},
+    {"optim.nesterov", BOOLEAN(optim.nesterov), .initial = "true", .unit = "",
+     .meaning = "sgd: Nesterov's momentum, which looks one step ahead"},
+    {"optim.trust_clip", BOOLEAN(optim.trust_clip), .initial = "false", .unit = "",
+     .meaning = "lamb: no tensor's trust ratio is more than 1"},
     {"optim.layer_decay", REAL(optim.layer_decay), .initial = "1.0", .minimum = 0, .above = true, .maximum = 1,
      .unit = "",
      .meaning = "what the learning rate is multiplied by for each layer further from the head (fine-tuning: 0.65 to "

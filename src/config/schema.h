@@ -39,7 +39,7 @@ extern const struct config_schema config_schema; /* of struct config */
 /* Index into the schema's keys, or their count. */
 size_t config_key_find(const struct config_schema *schema, const char *path);
 
-extern const char *const config_dtype_names[];
+extern const char *const config_dtype_names[], *const config_optimiser_names[];
 extern const char *const config_recipe_names[]; /* in the order of enum recipe_name, NULL at the end */
 
 /* What is allowed, for messages and the reference: "a positive real number", "one of fp32, bf16". */

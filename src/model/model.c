@@ -165,7 +165,7 @@ static void cut_all(struct model *model, const struct config *config, void *cons
     for (size_t i = 0; i < 4; i++)
         cutters[i] = (struct memory_cutter){bases ? bases[i] : NULL, 0};
     cut_parameters(model, &cutters[0]);
-    optimiser_state_cut(model, &cutters[1]);
+    optimiser_state_cut(model, &cutters[1], config->optim.kind);
     cut_activation_gradients(model, &cutters[3], config);
     cut_activations(model, &cutters[2], config);
     for (size_t i = 0; i < 4; i++)

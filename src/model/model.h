@@ -74,6 +74,12 @@ struct model {
     void *working;       /* T; master itself where T is float32 */
     uint8_t *decay;
     float *lr_scale; /* [total / 64], NULL where it is 1 everywhere */
+    struct {
+        uint32_t *tensor_first;
+        uint16_t *tensor_of;
+        float *group_sums, *tensor_factors;
+        double *tensor_sums;
+    } lamb; /* as lamb_moments has them; NULL under other optimisers */
 
     /* Input, on the device: filled by input.c. */
     float *pixel_scale, *pixel_shift; /* [channels] */

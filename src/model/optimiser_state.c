@@ -3,7 +3,17 @@
 
 #include <stdlib.h>
 
-void optimiser_state_cut(struct model *model, struct memory_cutter *cutter)
+static void cut_lamb(struct model *model, struct memory_cutter *cutter)
+{
+    size_t tensors = model->parameters.count, groups = model->parameters.total / PARAMETER_ALIGNMENT;
+    model->lamb.tensor_first = memory_cut(cutter, (tensors + 1) * sizeof *model->lamb.tensor_first);
+    model->lamb.tensor_of = memory_cut(cutter, groups * sizeof *model->lamb.tensor_of);
+    model->lamb.group_sums = memory_cut(cutter, 2 * groups * sizeof *model->lamb.group_sums);
+    model->lamb.tensor_factors = memory_cut(cutter, 2 * tensors * sizeof *model->lamb.tensor_factors);
+    model->lamb.tensor_sums = memory_cut(cutter, 2 * tensors * sizeof *model->lamb.tensor_sums);
+}
+
+void optimiser_state_cut(struct model *model, struct memory_cutter *cutter, enum optimiser kind)
 {
     size_t total = model->parameters.total, groups = total / PARAMETER_ALIGNMENT;
     if (!model->training)
@@ -14,6 +24,8 @@ void optimiser_state_cut(struct model *model, struct memory_cutter *cutter)
     model->sum_of_squares = memory_cut(cutter, 2 * (1 + model->depth) * sizeof(double));
     if (parameters_are_scaled(&model->parameters))
         model->lr_scale = memory_cut(cutter, groups * sizeof *model->lr_scale);
+    if (kind == OPTIMISER_LAMB)
+        cut_lamb(model, cutter);
 }
 
 static bool upload(struct model *model, void *device, const void *host, size_t bytes, struct error *error)
@@ -22,20 +34,49 @@ static bool upload(struct model *model, void *device, const void *host, size_t b
            model->kernels->synchronise(model->context, error);
 }
 
-bool optimiser_state_upload(struct model *model, struct error *error)
+static bool upload_decay(struct model *model, struct error *error)
 {
-    const struct parameters *parameters = &model->parameters;
-    size_t groups = parameters->total / PARAMETER_ALIGNMENT;
+    size_t groups = model->parameters.total / PARAMETER_ALIGNMENT;
     uint8_t *decay = malloc(groups);
-    float *lr_scale = malloc(groups * sizeof *lr_scale);
-    bool ok = (decay && lr_scale) || error_runtime(error, "out of memory for the optimiser's tables");
-    if (ok) {
-        parameters_decay_mask(parameters, decay);
-        parameters_lr_scales(parameters, lr_scale);
-        ok = upload(model, model->decay, decay, groups, error) &&
-             (!model->lr_scale || upload(model, model->lr_scale, lr_scale, groups * sizeof *lr_scale, error));
-    }
+    if (!decay)
+        return error_runtime(error, "out of memory for the decay table");
+    parameters_decay_mask(&model->parameters, decay);
+    bool ok = upload(model, model->decay, decay, groups, error);
     free(decay);
+    return ok;
+}
+
+static bool upload_lr_scale(struct model *model, struct error *error)
+{
+    size_t bytes = model->parameters.total / PARAMETER_ALIGNMENT * sizeof(float);
+    float *lr_scale = malloc(bytes);
+    if (!lr_scale)
+        return error_runtime(error, "out of memory for the tensors' learning rates");
+    parameters_lr_scales(&model->parameters, lr_scale);
+    bool ok = upload(model, model->lr_scale, lr_scale, bytes, error);
     free(lr_scale);
     return ok;
+}
+
+static bool upload_tensor_groups(struct model *model, struct error *error)
+{
+    size_t first_bytes = (model->parameters.count + 1) * sizeof(uint32_t);
+    size_t of_bytes = model->parameters.total / PARAMETER_ALIGNMENT * sizeof(uint16_t);
+    uint32_t *first = malloc(first_bytes);
+    uint16_t *of = malloc(of_bytes);
+    bool ok = (first && of) || error_runtime(error, "out of memory for the table of tensors");
+    if (ok) {
+        parameters_tensor_groups(&model->parameters, first, of);
+        ok = upload(model, model->lamb.tensor_first, first, first_bytes, error) &&
+             upload(model, model->lamb.tensor_of, of, of_bytes, error);
+    }
+    free(first);
+    free(of);
+    return ok;
+}
+
+bool optimiser_state_upload(struct model *model, struct error *error)
+{
+    return upload_decay(model, error) && (!model->lr_scale || upload_lr_scale(model, error)) &&
+           (!model->lamb.tensor_of || upload_tensor_groups(model, error));
 }

@@ -241,3 +241,15 @@ void parameters_lr_scales(const struct parameters *parameters, float *lr_scale)
             lr_scale[parameter->offset / PARAMETER_ALIGNMENT + group] = (float)parameter->lr_scale;
     }
 }
+
+void parameters_tensor_groups(const struct parameters *parameters, uint32_t *tensor_first, uint16_t *tensor_of)
+{
+    for (size_t i = 0; i < parameters->count; i++) {
+        const struct parameter *parameter = &parameters->list[i];
+        size_t first = parameter->offset / PARAMETER_ALIGNMENT;
+        tensor_first[i] = (uint32_t)first;
+        for (size_t group = 0; group < groups_of(parameter); group++)
+            tensor_of[first + group] = (uint16_t)i; /* 1024 blocks of 21 tensors are 21,512 with the rest */
+    }
+    tensor_first[parameters->count] = (uint32_t)(parameters->total / PARAMETER_ALIGNMENT);
+}

@@ -72,5 +72,8 @@ void parameters_decay_mask(const struct parameters *parameters, uint8_t *decay);
 bool parameters_are_scaled(const struct parameters *parameters);
 /* lr_scale [total / 64], as adamw_update wants it. */
 void parameters_lr_scales(const struct parameters *parameters, float *lr_scale);
+/* Which groups of 64 numbers are whose: tensor_first [count + 1], tensor_of [total / 64], as lamb_moments wants them.
+ */
+void parameters_tensor_groups(const struct parameters *parameters, uint32_t *tensor_first, uint16_t *tensor_of);
 
 #endif

@@ -1,4 +1,4 @@
-/* From a summed gradient to new parameters: clipping, AdamW, and steps that change nothing. */
+/* From a summed gradient to new parameters: clipping, the optimiser, and steps that change nothing. */
 #ifndef QUEST_OPTIMISER_UPDATE_H
 #define QUEST_OPTIMISER_UPDATE_H
 

@@ -21,9 +21,10 @@ struct loaded {
     bool with_moments, with_average;
 };
 
-/* A checkpoint of another attention kind may have the same tensors, and would train on without a complaint. */
-static bool check_kind(const struct trainer *trainer, const struct checkpoint *header, const char *path,
-                       struct error *error)
+/* A checkpoint of another attention kind or optimiser may have the same tensors, and would train on without a
+ * complaint. */
+static bool check_kinds(const struct trainer *trainer, const struct checkpoint *header, const char *path,
+                        struct error *error)
 {
     struct config saved;
     if (!config_parse_model(&saved, header->config, strlen(header->config), path, error))
@@ -32,6 +33,12 @@ static bool check_kind(const struct trainer *trainer, const struct checkpoint *h
         return error_input(error, "%s: the checkpoint was trained with attention.kind %s, the configuration says %s",
                            path, attention_kind_name(saved.attention.kind),
                            attention_kind_name(trainer->config->attention.kind));
+    if (saved.optim.kind != trainer->config->optim.kind)
+        return error_input(
+            error,
+            "%s: the checkpoint was trained with optim.kind %s, the configuration says %s, which cannot go "
+            "on from its moments; a new run can begin with its weights (--init)",
+            path, optimiser_name(saved.optim.kind), optimiser_name(trainer->config->optim.kind));
     return true;
 }
 
@@ -70,7 +77,7 @@ static bool read_checkpoint(struct trainer *trainer, const char *path, struct ch
                             struct loaded *loaded, struct error *error)
 {
     struct checkpoint checkpoint = {0};
-    bool ok = checkpoint_read_header(&checkpoint, path, error) && check_kind(trainer, &checkpoint, path, error) &&
+    bool ok = checkpoint_read_header(&checkpoint, path, error) && check_kinds(trainer, &checkpoint, path, error) &&
               check_classes(trainer, &checkpoint, path, error);
     if (ok) {
         checkpoint.tensors = tensors;

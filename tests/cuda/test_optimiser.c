@@ -1,4 +1,4 @@
-/* AdamW, the gradient's norm, rounding and the search for numbers that are not finite, on CUDA beside the CPU. */
+/* AdamW, SGD, the gradient's norm, rounding and the search for numbers that are not finite, on CUDA beside the CPU. */
 #include "tests/cuda/twins.h"
 
 #include <math.h>
@@ -49,6 +49,38 @@ static void adamw_trial(struct twins *t)
         assert_twins_agree(t, "m", m, 1e-5);
         assert_twins_agree(t, "v", v, 1e-5);
     }
+}
+
+static void sgd_trial(struct twins *t)
+{
+    size_t count = 64 * random_between(t, 1, 300);
+    struct twin *master = twin_random(t, count, DTYPE_FLOAT32, 1), *m = twin_random(t, count, DTYPE_FLOAT32, 0),
+                *decay = random_flags(t, count / 64), *working = twin_random(t, count, t->dtype, 1),
+                *gradient = twin_random(t, count, DTYPE_FLOAT32, 1);
+    struct twin *lr_scale = random_between(t, 0, 1) ? random_scales(t, count / 64) : NULL;
+    double squares = 9, number = NAN;
+    struct twin *sum = twin_raw(t, &squares, sizeof squares), *broken = twin_raw(t, &number, sizeof number);
+    struct sgd sgd = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.05f, .nesterov = random_between(t, 0, 1)};
+    sgd.clip_grad_norm = random_between(t, 0, 1) ? 1.0f : 0.0f;
+    for (int step = 0; step < 5; step++)
+        for (int side = step < 3 ? 0 : 1; side < SIDES; side++) { /* the last two are withheld: on CUDA's sides alone */
+            struct error error;
+            sgd.sum_of_squares_limit = step == 3 ? nextafter(squares, 0) : squares;
+            sgd.earlier_sum_of_squares = step == 4 ? SIDE(broken) : NULL;
+            struct sgd_update update = {.master = SIDE(master),
+                                        .m = SIDE(m),
+                                        .working = SIDE(working),
+                                        .gradient = SIDE(gradient),
+                                        .decay = SIDE(decay),
+                                        .lr_scale = SIDE(lr_scale),
+                                        .gradient_sum_of_squares = SIDE(sum),
+                                        .count = count,
+                                        .sgd = &sgd};
+            assert_ok(t->sides[side].k->sgd_update(t->sides[side].ctx, &update, &error), &error);
+        }
+    assert_twins_agree(t, "master", master, 1e-5);
+    assert_twins_agree(t, "working", working, twins_bound(t));
+    assert_twins_agree(t, "m", m, 1e-5);
 }
 
 /* A NaN or an infinite norm must leave everything as it is. */
@@ -207,6 +239,7 @@ static void nonfinite_trial(struct twins *t)
         twins_each(name##_trial, trials);    \
     }
 MATCHES(adamw, 8)
+MATCHES(sgd, 8)
 MATCHES(refuses, 4)
 MATCHES(withheld, 4)
 MATCHES(average, 12)
@@ -220,7 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_matches), cmocka_unit_test(refuses_matches),   cmocka_unit_test(norm_matches),
         cmocka_unit_test(round_matches), cmocka_unit_test(nonfinite_matches), cmocka_unit_test(withheld_matches),
-        cmocka_unit_test(zero_matches),  cmocka_unit_test(average_matches),
+        cmocka_unit_test(zero_matches),  cmocka_unit_test(average_matches),   cmocka_unit_test(sgd_matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

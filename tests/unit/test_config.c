@@ -140,7 +140,8 @@ static void numbers_are_read_strictly(void **state)
     refused(RUN "optim: {schedule: linear}\n", "optim.schedule: 'linear' is not known", "one of cosine, constant");
     refused(RUN "optim: {warmup_epochs: -1}\n", "optim.warmup_epochs: '-1' is out of range", "");
     refused(RUN "train.loss: focal\n", "train.loss: 'focal' is not known", "one of cross_entropy, bce");
-    refused(RUN "optim: {kind: sgd}\n", "optim.kind: 'sgd' is not known", "adamw");
+    refused(RUN "optim: {kind: adam}\n", "optim.kind: 'adam' is not known", "adamw");
+    refused(RUN "optim: {kind: sgd, momentum: 1}\n", "optim.momentum: '1' is out of range", "from 0 to below 1");
     refused(RUN "data.shuffle: 1\n", "'1' is neither true nor false", "");
 }
 
@@ -238,6 +239,10 @@ static void relations_between_keys_are_checked(void **state)
     refused("model: {preset: vit_tiny, freeze: all}\n" REST, "model.freeze: 'all' leaves nothing to train", "");
     refused("model: {preset: vit_tiny, freeze: -1}\n" REST, "model.freeze: '-1' is not a number of blocks", "");
     refused(RUN "optim: {lr: 1e-3, min_lr: 2e-3}\n", "optim.min_lr: 0.002 is more than optim.lr 0.001", "");
+    refused(RUN "optim: {momentum: 0.95}\n", "run.yaml:4: optim.momentum: is for optim.kind: sgd, and this is adamw",
+            "");
+    refused(RUN "optim: {kind: lamb, nesterov: false}\n", "optim.nesterov: is for optim.kind: sgd", "lamb");
+    refused(RUN "optim: {kind: sgd, trust_clip: true}\n", "optim.trust_clip: is for optim.kind: lamb", "sgd");
     refused(RUN "optim: {layer_decay: 0}\n", "optim.layer_decay: '0' is out of range", "");
     refused(RUN "optim: {layer_decay: 1.1}\n", "optim.layer_decay: '1.1' is out of range", "");
     refused(RUN "data.augment: {crop_scale_min: 0.9, crop_scale_max: 0.5}\n", "data.augment.crop_scale_min", "0.5");

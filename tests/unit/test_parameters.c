@@ -172,6 +172,26 @@ static void decay_mask_follows_the_tensors(void **state)
     parameters_free(&parameters);
 }
 
+static void groups_of_numbers_know_their_tensor(void **state)
+{
+    (void)state;
+    struct parameters parameters;
+    plan(&parameters, ATTENTION_QKNORM, 0.1);
+    uint32_t *first = malloc((parameters.count + 1) * sizeof *first);
+    uint16_t *of = malloc(parameters.total / 64 * sizeof *of);
+    parameters_tensor_groups(&parameters, first, of);
+    for (size_t i = 0; i < parameters.count; i++) {
+        assert_int_equal(64 * first[i], parameters.list[i].offset);
+        assert_true(64 * first[i + 1] >= parameters.list[i].offset + parameters.list[i].count);
+        for (size_t group = first[i]; group < first[i + 1]; group++)
+            assert_int_equal(of[group], i);
+    }
+    assert_int_equal(64 * first[parameters.count], parameters.total);
+    free(first);
+    free(of);
+    parameters_free(&parameters);
+}
+
 static void check_dropped_paths(const struct stochastic_depth *options, const double *rates)
 {
     enum { IMAGES = 4000 };
@@ -245,6 +265,7 @@ int main(void)
         cmocka_unit_test(kinds_learn_their_extras),
         cmocka_unit_test(initialisation_has_timms_moments),
         cmocka_unit_test(decay_mask_follows_the_tensors),
+        cmocka_unit_test(groups_of_numbers_know_their_tensor),
         cmocka_unit_test(dropped_paths_have_the_right_rate_and_scale),
         cmocka_unit_test(memory_plan_says_which_batch_fits),
     };
