@@ -12,7 +12,8 @@ setup() {
     mixed=(--set data.augment.erase_probability=0.5 --set mix.mixup=0.8 --set mix.cutmix=1 --set mix.group=4
         --set model.drop_path=0.2)
     deit=("${mixed[@]}" --set train.label_smoothing=0.1)
-    deit3=("${mixed[@]}" --set train.loss=bce --set model.drop_path_rule=constant --set model.layer_scale=1.0e-4)
+    deit3=("${mixed[@]}" --set train.loss=bce --set model.drop_path_rule=constant --set model.layer_scale=1.0e-4
+        --set optim.kind=lamb --set ema.decay=0.9)
 }
 
 # on DEVICE RANKS PROGRAM ARGUMENT...
