@@ -52,6 +52,26 @@ for line in steps:
     same_state run/checkpoints/step_00000030.h5 "$cuda/checkpoints/step_00000030.h5"
 }
 
+@test "BCE of mixed images and the average of the weights on GPUs are the CPU's; weights come back from its evaluation" {
+    recipe=(--set train.loss=bce --set mix.mixup=0.8 --set mix.group=4 --set train.steps=12 --set train.eval_every=6)
+    on cpu 1 quest-train "$config" "${recipe[@]}" --set ema.decay=0.9 --out host
+    on cuda 1 quest-train "$config" "${recipe[@]}" --set ema.decay=0.9 --out one
+    on cuda 1 quest-train "$config" "${recipe[@]}" --out plain
+    losses_agree one host 1e-4 12
+    losses_agree one plain 0 12
+    run /usr/bin/python3 -c '
+import h5py, json, numpy, sys
+plain, one, host = (h5py.File(f"{run}/checkpoints/step_00000012.h5") for run in ("plain", "one", "host"))
+assert all(plain["params"][n][...].tobytes() == one["params"][n][...].tobytes() for n in plain["params"])
+norm = lambda a: sum((numpy.float64(x) ** 2).sum() for x in a) ** 0.5
+difference = norm([one["ema"][n][...] - host["ema"][n][...] for n in host["ema"]])
+assert difference < 1e-3 * norm([host["ema"][n][...] - host["params"][n][...] for n in host["ema"]])
+losses = lambda run: [x["loss"] for x in map(json.loads, open(f"{run}/metrics.jsonl")) if x.get("split") == "val_ema"]
+assert len(losses("one")) == 2 and numpy.allclose(losses("one"), losses("host"), rtol=1e-4)'
+    echo "$output"
+    [ "$status" = 0 ]
+}
+
 @test "two GPUs with NCCL follow one with the whole batch, and resume to the same bits" {
     two_gpus
     on cuda 2 quest-train "$config" --set comm.bucket_mib=0.01 --out run

@@ -101,12 +101,15 @@ PYTHON
                 "ema$n/checkpoints/step_000000$(printf %02d $((10#$step + 1))).h5" 0.9
         done
     done
-    /usr/bin/python3 - plain ema1 <<'PYTHON'
-import sys, h5py
-a, b = (h5py.File(f"{run}/checkpoints/step_00000012.h5") for run in sys.argv[1:])
-assert "ema" not in a
-for group in ("params", "adamw/m", "adamw/v"):
-    assert all(a[group][name][...].tobytes() == b[group][name][...].tobytes() for name in a[group]), group
+    quest-train config.yaml "${options[@]}" --set train.precision=bf16 --out plain16
+    quest-train config.yaml "${options[@]}" --set train.precision=bf16 --set ema.decay=0.9 --out ema16
+    /usr/bin/python3 - <<'PYTHON'
+import h5py
+for runs in (("plain", "ema1"), ("plain16", "ema16")):
+    a, b = (h5py.File(f"{run}/checkpoints/step_00000012.h5") for run in runs)
+    assert "ema" not in a
+    for group in ("params", "adamw/m", "adamw/v"):
+        assert all(a[group][name][...].tobytes() == b[group][name][...].tobytes() for name in a[group]), group
 PYTHON
     [ "$(json ema1/metrics.jsonl '[(x["split"], x["step"]) for x in d if "split" in x]')" = \
         "[('val', 5), ('val_ema', 5), ('val', 10), ('val_ema', 10), ('val', 12), ('val_ema', 12)]" ]
@@ -158,6 +161,28 @@ PYTHON
     done
     value=$(json run/metrics.jsonl '"%.6g" % [x["loss"] for x in d if x.get("split") == "val"][0]')
     [ "$(sed -n 's/^quest_evaluation_loss.* //p' run.prom | xargs printf %.6g)" = "$value" ]
+}
+
+@test "a checkpoint that cannot be written, or an evaluation that fails, with an average on two ranks" {
+    options=(--set ema.decay=0.9 --set train.steps=150 --set checkpoint.every=150)
+    ranks 2 quest-train config.yaml "${options[@]}" --set train.eval_every=1 --out blocked >log 2>&1 3>&- &
+    trainer=$!
+    wait_for 30 grep -q val_ema blocked/metrics.jsonl
+    rm -r blocked/checkpoints
+    wait $trainer && return 1
+    grep -q 'no checkpoint of step 150' log
+    [ "$(grep -c '^error: ' log)" = 1 ]
+    cp "$BATS_FILE_TMPDIR/val.h5" val.h5
+    ranks 2 quest-train config.yaml "${options[@]}" --set data.val=val.h5 --set train.eval_every=150 --out run >log 2>&1 3>&- &
+    trainer=$!
+    wait_for 30 test -s run/metrics.jsonl
+    truncate -s 5000 val.h5
+    wait $trainer && return 1
+    grep -q '^error: .*val.h5: ' log
+    for option in "" --ema; do
+        # shellcheck disable=SC2086 # none where it is empty
+        quest-eval --checkpoint run/checkpoints/step_00000150.h5 --data "$BATS_FILE_TMPDIR/val.h5" $option
+    done
 }
 
 @test "averages that cannot be" {
