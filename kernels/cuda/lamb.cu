@@ -46,10 +46,9 @@ __device__ __forceinline__ float direction(float m, float v, float w, float deca
     return fmaf(decay, w, __fdiv_rn(m * c.m_correction, fmaf(sqrtf(v), c.root_factor, c.eps)));
 }
 
-/* The sum over 16 neighbouring lanes of which all are here. */
-__device__ __forceinline__ float group_sum(float x)
+/* The sum over 16 neighbouring lanes; `lanes` are those of the warp that are here. */
+__device__ __forceinline__ float group_sum(unsigned lanes, float x)
 {
-    unsigned lanes = 0xffffu << (threadIdx.x & 16);
 #pragma unroll
     for (int offset = GROUP_THREADS / 2; offset > 0; offset /= 2)
         x += __shfl_xor_sync(lanes, x, offset);
@@ -81,7 +80,9 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
         }
         store_pack<4>(m, p, first);
         store_pack<4>(v, p, second);
-        pack<float, 2> sums = {group_sum(weights), group_sum(directions)};
+        unsigned lanes =
+            (p | 31) < packs ? 0xffffffffu : 0xffffu; /* whole groups: at the end half a warp may be left */
+        pack<float, 2> sums = {group_sum(lanes, weights), group_sum(lanes, directions)};
         if (p % GROUP_THREADS == 0)
             store_pack<2>(group_sums, p / GROUP_THREADS, sums);
     }
