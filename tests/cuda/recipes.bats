@@ -48,6 +48,11 @@ follows_the_cpu() {
     follows_the_cpu deit3 "${deit3[@]}"
 }
 
+@test "LAMB's and SGD's steps, with learning rates by layer, are the CPU's" {
+    follows_the_cpu lamb --set optim.kind=lamb --set optim.lr=0.01 --set optim.layer_decay=0.8
+    follows_the_cpu sgd --set optim.kind=sgd --set optim.lr=0.1 --set optim.weight_decay=1e-4 --set optim.layer_decay=0.8
+}
+
 @test "two GPUs mix and erase as one does" {
     two_gpus
     on cuda 1 quest-train "$config" "${deit[@]}" --out one
