@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""traffic.py GPUSIM TRAFFIC_PROGRAM: counts in the simulator what each op moves between the multiprocessors and memory
+"""traffic.py GPUSIM TRAFFIC_PROGRAM...: counts in the simulator what each op moves between the multiprocessors and memory
 (32-byte sectors) and fails where that is more than 1.05 times its compulsory bytes. Prints the table of
 docs/performance.md; ends with "N passed, M failed"."""
 import json
@@ -25,11 +25,12 @@ def count(gpusim, program, op):
 
 
 def main():
-    gpusim, program = sys.argv[1:3]
-    ops = subprocess.run([gpusim, "--", program], stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    gpusim, programs = sys.argv[1], sys.argv[2:]
+    listed = [(program, subprocess.run([gpusim, "--", program], stdout=subprocess.PIPE, check=True, text=True).stdout)
+              for program in programs]
     passed = failed = 0
     print(f"{'op':32} {'compulsory MB':>13} {'moved MB':>9} {'ratio':>6} {'A100 us':>8} {'H100 us':>8}  (modelled)")
-    for op in ops:
+    for program, op in ((program, op) for program, ops in listed for op in ops.split()):
         compulsory, moved, kernels = count(gpusim, program, op)
         a100, h100 = (sum(k[f"model_us_{gpu}"] * k["launches"] for k in kernels) for gpu in ("A100", "H100"))
         fine = compulsory <= moved * 1.001 and moved <= MOST * compulsory
