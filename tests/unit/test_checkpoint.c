@@ -207,6 +207,45 @@ static void links_out_of_the_file_are_refused(void **state)
     expect_refusal(&memory, false, false, "/params/cls_token is a link");
 }
 
+/* For --init: a missing tensor, a group, a link and a dataset of five dimensions have no shape, and that is no error.
+ */
+static void shapes_are_read_of_what_is_a_tensor(void **state)
+{
+    (void)state;
+    char command[700];
+    snprintf(command, sizeof command,
+             "/usr/bin/python3 -c \"\nimport h5py, numpy\nf = h5py.File('%s/step_00000001.h5', 'w')\n"
+             "p = f.create_group('params')\np['a'] = numpy.zeros((7, 8))\np.create_group('b')\n"
+             "p['c'] = numpy.zeros((1, 1, 1, 1, 2))\np['d'] = h5py.ExternalLink('/tmp/other.h5', '/x')\n\"",
+             scratch);
+    assert_int_equal(system(command), 0);
+    struct checkpoint_tensor tensors[] = {{.name = "a", .rank = 1},
+                                          {.name = "b", .rank = 1},
+                                          {.name = "c", .rank = 1},
+                                          {.name = "d", .rank = 1},
+                                          {.name = "e", .rank = 1}};
+    struct error error;
+    assert_true(checkpoint_read_shapes(scratch_path("step_00000001.h5"), tensors, 5, &error));
+    assert_true(tensors[0].rank == 2 && tensors[0].shape[0] == 7 && tensors[0].shape[1] == 8);
+    for (size_t i = 1; i < 5; i++)
+        assert_int_equal(tensors[i].rank, 0);
+    assert_false(checkpoint_read_shapes(scratch_path("absent.h5"), tensors, 5, &error));
+    assert_int_equal(error.status, ERROR_INPUT);
+}
+
+static void a_tensor_without_memory_is_left_in_the_file(void **state)
+{
+    (void)state;
+    static struct memory written, read;
+    struct error error;
+    write_step(&written, 1);
+    memset(&read, 0, sizeof read);
+    lay_out(&read);
+    read.tensors[3].parameter = NULL;
+    assert_true(checkpoint_read_tensors(scratch_path("step_00000001.h5"), &read.checkpoint, false, false, &error));
+    assert_memory_equal(read.parameter, written.parameter, 8 * sizeof(float));
+}
+
 static void what_is_no_checkpoint_is_named(void **state)
 {
     (void)state;
@@ -295,6 +334,8 @@ int main(void)
         TEST(weights_alone_are_enough_to_start_from),
         TEST(a_file_with_nothing_but_params_is_accepted_for_init),
         TEST(links_out_of_the_file_are_refused),
+        TEST(shapes_are_read_of_what_is_a_tensor),
+        TEST(a_tensor_without_memory_is_left_in_the_file),
         TEST(what_is_no_checkpoint_is_named),
         TEST(no_flipped_byte_goes_unnoticed),
         TEST(a_truncated_file_is_an_error),
