@@ -73,8 +73,12 @@ bool position_table_resample(double *out, struct position_grid to, const float *
     return ok;
 }
 
-size_t position_table_side(size_t rows)
+size_t position_table_side(size_t rows, size_t *prefix)
 {
-    size_t side = rows > 1 ? (size_t)lround(sqrt((double)(rows - 1))) : 0;
-    return side * side + 1 == rows ? side : 0;
+    for (*prefix = 0; *prefix <= 1 && rows > *prefix; (*prefix)++) {
+        size_t side = (size_t)lround(sqrt((double)(rows - *prefix)));
+        if (side * side == rows - *prefix)
+            return side;
+    }
+    return 0;
 }

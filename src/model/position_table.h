@@ -16,7 +16,8 @@ struct position_grid {
  * (CLS) are copied, the rest is a picture of dim channels, resampled in float64. ERROR_RUNTIME: out of memory. */
 bool position_table_resample(double *out, struct position_grid to, const float *table, struct position_grid from,
                              size_t prefix, size_t dim, struct error *error);
-/* The side of the square grid that a table of `rows` has behind one row for CLS; 0: it is none. */
-size_t position_table_side(size_t rows);
+/* The side of the square grid that a table of `rows` has, behind *prefix rows: one for CLS, or none, as DeiT III's;
+ * that one more than a square number is no square tells them apart. 0: it has no such grid. */
+size_t position_table_side(size_t rows, size_t *prefix);
 
 #endif

@@ -53,28 +53,29 @@ static bool has_other_grid(const struct plan *plan)
 
 static bool check_grid(const struct plan *plan, const char *path, struct error *error)
 {
-    size_t rows = plan->position.shape[1], side = position_table_side(rows);
+    size_t prefix, rows = plan->position.shape[1], side = position_table_side(rows, &prefix);
     return (side > 0 && side <= OLD_SIDE_MAX) ||
            error_input(error,
-                       "%s: /params/pos_embed has %zu rows, the model's %zu; one for CLS and a square grid of at most "
-                       "%d x %d are expected",
+                       "%s: /params/pos_embed has %zu rows, the model's %zu; a square grid of at most %d x %d, with or "
+                       "without one row for CLS, is expected",
                        path, rows, plan->target->shape[1], OLD_SIDE_MAX, OLD_SIDE_MAX);
 }
 
 static bool resample_positions(struct trainer *trainer, const struct plan *plan, const float *table,
                                struct error *error)
 {
-    size_t from = position_table_side(plan->position.shape[1]), to = position_table_side(plan->target->shape[1]);
-    size_t numbers = plan->target->shape[1] * plan->dim;
-    double *out = malloc(numbers * sizeof *out);
+    size_t cls, row, from = position_table_side(plan->position.shape[1], &cls);
+    size_t to = position_table_side(plan->target->shape[1], &row), numbers = plan->target->shape[1] * plan->dim;
+    double *out = calloc(numbers, sizeof *out); /* a row for CLS that the file lacks adds nothing */
     bool ok = (out || error_runtime(error, "out of memory for the position table")) &&
-              position_table_resample(out, (struct position_grid){to, to}, table, (struct position_grid){from, from}, 1,
-                                      plan->dim, error);
+              position_table_resample(out + (row - cls) * plan->dim, (struct position_grid){to, to}, table,
+                                      (struct position_grid){from, from}, cls, plan->dim, error);
     for (size_t i = 0; ok && i < numbers; i++)
         plan->target->parameter[i] = (float)out[i];
     free(out);
     if (ok)
-        progress_say(&trainer->progress, "position table: %zu x %zu -> %zu x %zu, resampled", from, from, to, to);
+        progress_say(&trainer->progress, "position table: %zu x %zu%s -> %zu x %zu, resampled", from, from,
+                     cls ? "" : " without CLS", to, to);
     return ok;
 }
 

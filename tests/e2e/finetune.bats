@@ -82,16 +82,29 @@ PYTHON
     [[ "$output" != *resampled* && "$output" != *anew* ]]
 }
 
-@test "what is no fine-tuning is refused: width, depth, patches, a table without CLS, half a head" {
+@test "a table without a row for CLS, as DeiT III has it: zeros there, and the model is the same" {
+    tensors zero.h5 'p["pos_embed"][:, 0] = 0'
+    tensors without.h5 'p["pos_embed"] = p["pos_embed"][:, 1:]'
+    for options in "" "--set model.image_size=24 --set data.train=$BATS_FILE_TMPDIR/large.h5 --set data.val="; do
+        # shellcheck disable=SC2086 # none of these has a blank
+        for name in zero without; do
+            quest-train config.yaml $options --max-steps 2 --init $name.h5 --out $name | tee $name.txt
+        done
+        same_state zero/checkpoints/step_00000002.h5 without/checkpoints/step_00000002.h5
+        grep -qE 'position table: 4 x 4 without CLS -> (4 x 4|6 x 6), resampled' without.txt
+        rm -r zero without
+    done
+}
+
+@test "what is no fine-tuning is refused: width, depth, patches, a table without a grid, half a head" {
     refused 'pretrained.*/params/head\.weight has shape \[10, 32\], the model.s is \[12, 64\]' \
         --set model.dim=64 "${twelve[@]}" "${large[@]}" --init "$start"
     refused 'has no /params/blocks\.2\.' --set model.depth=3 "${twelve[@]}" "${large[@]}" --init "$start"
     refused 'holds /params/blocks\.1\.' --set model.depth=1 "${twelve[@]}" "${large[@]}" --init "$start"
     refused '/params/patch_embed\.proj\.weight has shape \[32, 3, 4, 4\], the model.s is \[32, 3, 8, 8\]' \
         --set model.patch_size=8 --init "$start"
-    tensors without.h5 'p["pos_embed"] = p["pos_embed"][:, 1:]'
-    refused 'without\.h5: /params/pos_embed has 16 rows, the model.s 37; one for CLS and a square grid' \
-        "${large[@]}" --init without.h5
+    tensors odd.h5 'p["pos_embed"] = p["pos_embed"][:, 2:]'
+    refused 'odd\.h5: /params/pos_embed has 15 rows, the model.s 37; a square grid' "${large[@]}" --init odd.h5
     tensors half.h5 'p["head.bias"] = np.zeros(7, np.float32)'
     refused 'half\.h5: /params/head\.bias has shape \[7\], the model.s is \[10\]' --init half.h5
     tensors wide.h5 'p["pos_embed"] = np.zeros((1, 17, 48), np.float32)'
