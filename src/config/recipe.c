@@ -10,11 +10,12 @@
 
 /* A row reads as key, value; preset; the same in other words; source. */
 static const struct recipe_row deit[] = {
-    {KEY("model.image_size", "224")},       /* main.py --input-size */
-    {KEY("model.drop_path", "0.1")},        /* --drop-path, all sizes; rising linearly (timm) */
-    {KEY("data.interpolation", "bicubic")}, /* --train-interpolation; datasets.py for evaluation */
-    {KEY("data.crop_pct", "0.875")},        /* --eval-crop-ratio: 224 of 256 */
-    {KEY("data.augment.flip", "true")},     /* timm create_transform, hflip 0.5 */
+    {KEY("model.image_size", "224")},        /* main.py --input-size */
+    {KEY("model.drop_path", "0.1")},         /* --drop-path, all sizes; rising linearly (timm) */
+    {KEY("model.drop_path_rule", "linear")}, /* timm VisionTransformer */
+    {KEY("data.interpolation", "bicubic")},  /* --train-interpolation; datasets.py for evaluation */
+    {KEY("data.crop_pct", "0.875")},         /* --eval-crop-ratio: 224 of 256 */
+    {KEY("data.augment.flip", "true")},      /* timm create_transform, hflip 0.5 */
     {KEY("data.augment.random_resized_crop", "true"),
      .unless = "data.augment.simple_crop"}, /* the same, scale 0.08 to 1 */
     {KEY("data.augment.rand_augment", "rand-m9-mstd0.5-inc1"), .unless = "data.augment.three_augment"}, /* --aa */
@@ -28,6 +29,7 @@ static const struct recipe_row deit[] = {
     {KEY("mix.cutmix_rule", "deit")},                      /* requirements.txt: timm 0.3.2 */
     {KEY("train.epochs", "300"), .unless = "train.steps"}, /* --epochs */
     {KEY("train.batch_size", "1024")},                     /* README_deit.md: 4 x 256 (Ti, S), 16 x 64 (B) */
+    {KEY("train.loss", "cross_entropy")},                  /* SoftTargetCrossEntropy */
     {KEY("train.label_smoothing", "0.1")},                 /* --smoothing */
     {KEY("optim.kind", "adamw")},                          /* --opt */
     {KEY("optim.eps", "1.0e-8")},                          /* --opt-eps */
@@ -35,8 +37,12 @@ static const struct recipe_row deit[] = {
     {KEY("optim.beta2", "0.999")},
     {KEY("optim.clip_grad_norm", "0.0")}, /* --clip-grad None */
     {KEY("optim.weight_decay", "0.05")},  /* --weight-decay */
-    {KEY("optim.lr", "1.0e-3")},          /* --lr 5e-4 x batch 1024 / 512 */
-    {KEY("optim.min_lr", "1.0e-5")},      /* --min-lr */
+    {KEY("optim.lr", "5.0e-4")},          /* --lr */
+    {KEY("optim.lr_base_batch", "512")},  /* main.py: times batch / 512 */
+    {KEY("optim.schedule", "deit")},      /* --sched cosine, stepped after each epoch with its own number */
+    {KEY("optim.warmup_epochs", "5"), .unless = "optim.warmup_steps"}, /* --warmup-epochs */
+    {KEY("optim.warmup_lr", "1.0e-6")},                                /* --warmup-lr, not scaled */
+    {KEY("optim.min_lr", "1.0e-5")},                                   /* --min-lr */
 };
 
 /* What README_deit.md changes to go on at 384 pixels from DeiT-B at 224; all else as in deit. */
@@ -45,7 +51,7 @@ static const struct recipe_row deit_finetune[] = {
     {KEY("train.epochs", "30"), .unless = "train.steps"}, /* --epochs */
     {KEY("train.batch_size", "512")},                     /* --batch-size 32 on 2 nodes of 8 */
     {KEY("optim.weight_decay", "1.0e-8")},                /* --weight-decay */
-    {KEY("optim.lr", "5.0e-6")},                          /* --lr x 512 / 512 */
+    {KEY("optim.lr", "5.0e-6")},                          /* --lr, times batch / 512 */
     {KEY("optim.min_lr", "5.0e-6")},                      /* --min-lr */
 };
 
@@ -59,16 +65,21 @@ static const struct recipe_row deit3[] = {
     {KEY("model.drop_path", "0.2"), .preset = "vit_base"},
     {KEY("model.drop_path", "0.45"), .preset = "vit_large"},
     {KEY("model.drop_path", "0.6"), .preset = "vit_huge"},
-    {KEY("model.layer_scale", "1.0e-4")},   /* models_v2.py, init_scale */
-    {KEY("data.crop_pct", "1.0")},          /* --eval-crop-ratio 1.0 */
-    {KEY("data.augment.rand_augment", "")}, /* --ThreeAugment takes its place */
+    {KEY("model.drop_path_rule", "constant")}, /* models_v2.py */
+    {KEY("model.layer_scale", "1.0e-4")},      /* models_v2.py, init_scale */
+    {KEY("data.crop_pct", "1.0")},             /* --eval-crop-ratio 1.0 */
+    {KEY("data.augment.rand_augment", "")},    /* --ThreeAugment takes its place */
     {KEY("data.augment.three_augment", "true"), .unless = "data.augment.rand_augment"}, /* augment.py 90-123 */
     {KEY("data.augment.color_jitter", "0.3")},                                          /* --color-jitter */
     {KEY("data.augment.erase_probability", "0.0")},                                     /* --reprob */
     {KEY("train.epochs", "800"), .unless = "train.steps"},                              /* --epochs */
     {KEY("train.batch_size", "2048")},                  /* --batch 256 on 8, or 64 on 4 x 8 */
+    {KEY("train.loss", "bce")},                         /* --bce-loss, engine.py 43 */
+    {KEY("train.bce_threshold", "0.0")},                /* the same: any target above 0 is 1 */
+    {KEY("train.bce_sum", "false")},                    /* BCEWithLogitsLoss: the mean */
     {KEY("train.label_smoothing", "0.0")},              /* --smoothing */
-    {KEY("optim.lr", "4.0e-3"), .preset = "vit_small"}, /* --lr, --unscale-lr */
+    {KEY("optim.lr_base_batch", "0")},                  /* --unscale-lr */
+    {KEY("optim.lr", "4.0e-3"), .preset = "vit_small"}, /* --lr */
     {KEY("optim.lr", "3.0e-3"), .preset = "vit_base"},
     {KEY("optim.lr", "3.0e-3"), .preset = "vit_large"},
     {KEY("optim.lr", "3.0e-3"), .preset = "vit_huge"},
@@ -82,6 +93,7 @@ static const struct recipe_row deit3_finetune[] = {
     {KEY("model.drop_path", "0.2"), .preset = "vit_base"},
     {KEY("model.drop_path", "0.45"), .preset = "vit_large"},
     {KEY("model.drop_path", "0.55"), .preset = "vit_huge"},
+    {KEY("model.drop_path_rule", "constant")},            /* models_v2.py */
     {KEY("model.layer_scale", "1.0e-4")},                 /* models_v2.py: the weights have it */
     {KEY("data.crop_pct", "1.0")},                        /* --eval-crop-ratio 1.0 */
     {KEY("data.augment.repeats", "1")},                   /* --no-repeated-aug */
@@ -89,7 +101,8 @@ static const struct recipe_row deit3_finetune[] = {
     {KEY("train.epochs", "20"), .unless = "train.steps"}, /* --epochs */
     {KEY("train.batch_size", "512")},                     /* --batch 64 on 8, or 32 on 2 x 8 */
     {KEY("optim.weight_decay", "0.1")},                   /* --weight-decay */
-    {KEY("optim.lr", "1.0e-5")},                          /* --lr, --unscale-lr */
+    {KEY("optim.lr_base_batch", "0")},                    /* --unscale-lr */
+    {KEY("optim.lr", "1.0e-5")},                          /* --lr */
     {KEY("optim.min_lr", "1.0e-5")},                      /* main.py --min-lr: flat after the warm-up */
 };
 #define ROWS(list) (list), sizeof(list) / sizeof(list)[0]

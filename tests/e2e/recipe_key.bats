@@ -12,7 +12,8 @@ setup() {
 recipe: $recipe
 model: {image_size: 16, patch_size: 4, dim: 32, depth: 2, heads: 2}
 data: {train: $BATS_FILE_TMPDIR/train.h5, val: $BATS_FILE_TMPDIR/val.h5}
-train: {steps: 30, batch_size: 32}
+train: {steps: 40, batch_size: 32}
+optim: {warmup_epochs: 1} # of 2.5; the recipes' 5 would be all of it
 log: {every: 1}
 YAML
     done
@@ -25,22 +26,22 @@ YAML
         [ $recipe = deit ] || options=("${deit3[@]}")
         quest-train $recipe.yaml "${options[@]}" --out $recipe.one
         ranks 2 quest-train $recipe.yaml "${options[@]}" --out $recipe.two
-        losses_agree $recipe.two $recipe.one 1e-4 30
+        losses_agree $recipe.two $recipe.one 1e-4 40
         quest-train $recipe.yaml "${options[@]}" --out $recipe.parts --max-steps 13
         quest-train $recipe.yaml "${options[@]}" --out $recipe.parts --resume
-        same_state $recipe.one/checkpoints/step_00000030.h5 $recipe.parts/checkpoints/step_00000030.h5
+        same_state $recipe.one/checkpoints/step_00000040.h5 $recipe.parts/checkpoints/step_00000040.h5
         quest-train $recipe.one/config.yaml --out $recipe.again
-        same_state $recipe.one/checkpoints/step_00000030.h5 $recipe.again/checkpoints/step_00000030.h5
+        same_state $recipe.one/checkpoints/step_00000040.h5 $recipe.again/checkpoints/step_00000040.h5
         cmp $recipe.one/config.yaml $recipe.again/config.yaml
     done
-    run losses_agree deit.one deit3.one 1e-4 30
+    run losses_agree deit.one deit3.one 1e-4 40
     [ "$status" != 0 ]
 }
 
 @test "the resolved configuration has the recipe's keys, but for those that are given" {
     quest-train deit.yaml --set train.label_smoothing=0.05 --max-steps 1 --out run
     for line in 'recipe: deit' 'rand_augment: "rand-m9-mstd0.5-inc1"' 'repeats: 3' 'mixup: 0.8' 'erase_probability: 0.25' \
-        'batch_size: 32' 'epochs: 0' 'label_smoothing: 0.05' 'weight_decay: 0.05' 'crop_pct: 0.875'; do
+        'batch_size: 32' 'epochs: 0' 'warmup_epochs: 1.0' 'schedule: deit' 'label_smoothing: 0.05' 'weight_decay: 0.05' 'crop_pct: 0.875'; do
         grep -qxE " *$line" run/config.yaml
     done
 }
@@ -68,5 +69,7 @@ refused() { # PATTERN OPTION...
     refused 'deit3\.yaml:1: recipe: deit3 has model\.drop_path for vit_small, .* give one of these as model\.preset' deit3.yaml
     refused 'deit3\.yaml:1: recipe: deit3 has optim\.lr for' deit3.yaml --set model.drop_path=0.1
     refused 'deit\.yaml: optim\.min_lr \(of recipe deit\): 1e-05 is more than' deit.yaml --set optim.lr=1.0e-6
+    refused 'schedule counts epochs' deit.yaml --set optim.warmup_epochs=0 --set optim.warmup_steps=9
+    refused '80 steps, not less than the 40' deit.yaml --set optim.warmup_epochs=5
     refused 'mix\.mixup \(of recipe deit\): mixes images in pairs, but a micro-step has 25' deit.yaml --set train.batch_size=25
 }

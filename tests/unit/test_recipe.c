@@ -111,8 +111,8 @@ static void what_is_given_wins(void **state)
     struct config config = parsed(text, "train.label_smoothing=0.3");
     assert_true(config.model.drop_path == 0 && config.optim.lr == 7e-4 && config.train.label_smoothing == 0.3);
     assert_true(config.optim.min_lr == 1e-5 && config.train.epochs == 300);
-    config = parsed(text, "train.epochs=3");
-    assert_true(config.train.epochs == 3);
+    config = parsed(text, "train.epochs=30");
+    assert_true(config.train.epochs == 30);
     config = parsed("recipe: deit\nmodel: {preset: vit_base}\ndata: {train: a.h5}\n", "recipe=deit3");
     assert_true(config.train.epochs == 800 && config.recipe == RECIPE_DEIT3);
 }
@@ -125,6 +125,9 @@ static void other_words_for_the_same_win_too(void **state)
     assert_true(config.train.steps == 50 && config.train.epochs == 0);
     config = parsed(text, "train.steps=0");
     assert_true(config.train.steps == 0 && config.train.epochs == 300);
+    config = parsed("recipe: deit\nmodel: {preset: vit_tiny}\ndata: {train: a.h5}\noptim: {schedule: cosine}\n",
+                    "optim.warmup_steps=20");
+    assert_true(config.optim.warmup_steps == 20 && config.optim.warmup_epochs == 0);
     config = parsed(text, "data.augment.three_augment=true");
     assert_true(config.data.augment.three_augment && !config.data.augment.rand_augment[0]);
     config = parsed(text, "data.augment.simple_crop=true");
@@ -160,7 +163,12 @@ static void what_a_recipe_cannot_give_is_said(void **state)
     refused("recipe: deit\nmodel: {dim: 64, heads: 2, depth: 2, patch_size: 15}\ndata: {train: a.h5}\n", NULL,
             "run.yaml: model.image_size (of recipe deit): 224 is not a multiple of model.patch_size 15");
     refused("recipe: deit_finetune\nmodel: {preset: vit_base}\ndata: {train: a.h5}\n", "optim.lr=1.0e-6",
-            "run.yaml: optim.min_lr (of recipe deit_finetune): 5e-06 is more than optim.lr 1e-06");
+            "run.yaml: optim.min_lr (of recipe deit_finetune): 5e-06 is more than optim.lr 1e-06 x batch 512 / "
+            "lr_base_batch 512");
+    refused("recipe: deit\nmodel: {preset: vit_tiny}\ndata: {train: a.h5}\n", "train.epochs=5",
+            "run.yaml: optim.warmup_epochs (of recipe deit): 5 and cooldown_epochs 0 are not less than train.epochs 5");
+    refused("recipe: deit\nmodel: {preset: vit_tiny}\ndata: {train: a.h5}\n", "optim.warmup_steps=9",
+            "--set optim.warmup_steps=9: this schedule counts epochs; give optim.warmup_epochs instead");
     refused("recipe: deit\nmodel: {preset: vit_tiny}\n", NULL, "data.train: is missing");
 }
 
@@ -173,6 +181,12 @@ static void check_mixing(const struct config *config)
     assert_true(config->mix.cutmix_rule == CONFIG_CUTMIX_RULE_DEIT);
 }
 
+static void check_schedule(const struct config *config)
+{
+    assert_true(config->optim.schedule == SCHEDULE_DEIT && config->optim.warmup_epochs == 5);
+    assert_true(config->optim.warmup_lr == 1e-6 && config->optim.min_lr == 1e-5 && config->optim.warmup_steps == 0);
+}
+
 static void deit_is_what_main_py_does(void **state)
 {
     (void)state;
@@ -182,7 +196,9 @@ static void deit_is_what_main_py_does(void **state)
         assert_true(c.model.drop_path == 0.1 && c.model.layer_scale == 0 && c.train.label_smoothing == 0.1);
         assert_true(c.optim.kind == OPTIMISER_ADAMW && c.optim.weight_decay == 0.05 && c.optim.eps == 1e-8);
         assert_true(c.optim.beta1 == 0.9 && c.optim.beta2 == 0.999 && c.optim.clip_grad_norm == 0);
-        assert_true(c.optim.lr == 1e-3 && c.optim.min_lr == 1e-5);
+        assert_true(c.optim.lr == 5e-4 && c.optim.lr_base_batch == 512 && config_peak_lr(&c) == 1e-3);
+        assert_true(c.train.loss == LOSS_CROSS_ENTROPY && c.model.drop_path_rule == DROP_PATH_LINEAR);
+        check_schedule(&c);
         assert_true(c.data.interpolation == CONFIG_INTERPOLATION_BICUBIC && c.data.crop_pct == 0.875);
         assert_true(c.data.augment.random_resized_crop && c.data.augment.flip && c.data.augment.repeats == 3);
         assert_true(c.data.augment.crop_scale_min == 0.08 && c.data.augment.crop_scale_max == 1);
@@ -194,7 +210,7 @@ static void deit_is_what_main_py_does(void **state)
     }
     struct config c = of_recipe("deit_finetune", "vit_base");
     assert_true(c.model.image_size == 384 && c.train.epochs == 30 && c.train.batch_size == 512);
-    assert_true(c.optim.lr == 5e-6 && c.optim.min_lr == 5e-6 && c.optim.weight_decay == 1e-8);
+    assert_true(config_peak_lr(&c) == 5e-6 && c.optim.min_lr == 5e-6 && c.optim.weight_decay == 1e-8);
     assert_true(c.model.drop_path == 0.1 && c.data.augment.repeats == 3);
 }
 
@@ -211,6 +227,9 @@ static void deit3_is_what_its_commands_say(void **state)
                 {"vit_huge", 3e-3, 0.6, 0.55, 154, 224}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct config c = of_recipe("deit3", rows[i].preset);
+        check_schedule(&c);
+        assert_true(c.train.loss == LOSS_BCE && c.train.bce_threshold == 0 && !c.train.bce_sum);
+        assert_true(c.model.drop_path_rule == DROP_PATH_CONSTANT && config_peak_lr(&c) == c.optim.lr);
         assert_true(c.optim.lr == rows[i].lr && c.model.drop_path == rows[i].drop_path);
         assert_true(c.model.image_size == rows[i].image_size && c.model.layer_scale == 1e-4);
         assert_true(c.train.epochs == 800 && c.train.batch_size == 2048 && c.train.label_smoothing == 0);
@@ -223,6 +242,9 @@ static void deit3_is_what_its_commands_say(void **state)
         assert_true(c.model.image_size == rows[i].finetune_size && c.model.drop_path == rows[i].finetune_drop_path);
         assert_true(c.train.epochs == 20 && c.train.batch_size == 512 && c.train.label_smoothing == 0.1);
         assert_true(c.optim.lr == 1e-5 && c.optim.min_lr == 1e-5 && c.optim.weight_decay == 0.1);
+        check_schedule(&c);
+        assert_true(c.train.loss == LOSS_CROSS_ENTROPY && c.model.drop_path_rule == DROP_PATH_CONSTANT);
+        assert_true(config_peak_lr(&c) == 1e-5 && c.optim.clip_grad_norm == 0);
         assert_true(c.optim.kind == OPTIMISER_ADAMW && c.model.layer_scale == 1e-4 && c.data.crop_pct == 1);
         assert_true(c.data.augment.repeats == 1 && !c.data.augment.three_augment);
         assert_true(c.data.augment.erase_probability == 0);
