@@ -124,6 +124,12 @@ char *config_format(const struct config *config);
 /* A list of all keys: range, default, meaning; Markdown. Caller frees. What docs/configuration.md holds. */
 char *config_reference(void);
 
+/* "deit as published", or where the configuration differs and what the recipe has: "deit, but train.batch_size 256
+ * (1024),
+ * ..."; a key that the recipe has for other presets alone is without. Caller frees; NULL: no recipe, or out of memory.
+ */
+char *config_recipe_describe(const struct config *config);
+
 /* Width of the MLP's hidden layer: mlp_ratio * dim, rounded down as timm's int(). */
 static inline size_t config_hidden_dim(const struct config *config)
 {

@@ -4,6 +4,7 @@
 #include "src/config/recipe.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY(path, text) .key = (path), .value = (text)
@@ -145,18 +146,24 @@ static const struct recipe_row *choose_row(enum recipe_name name, const char *ke
     return row || *sized || name == RECIPE_NONE ? row : find_row(&recipes[RECIPE_DEIT], key, preset, sized);
 }
 
+/* A text as the value of a key, in the one form that config_value_format has for it. */
+static void format_text_of(const struct config_key *key, const char *value, char *text, size_t text_bytes)
+{
+    struct config config = {0};
+    struct error ignored;
+    config_value_set(&config, key, value, key->type == CONFIG_TEXT, &ignored);
+    config_value_format(&config, key, text, text_bytes);
+}
+
 /* Whether the key is given, as something else than what it is anyway. */
 static bool says_something(const struct config_reading *reading, const char *path)
 {
     size_t index = config_key_find(reading->schema, path);
     const struct config_key *key = &reading->schema->keys[index];
     char value[2200], initial[2200]; /* as config_format_schema */
-    struct config untouched = {0};
-    struct error ignored;
     if (!reading->places[index].given)
         return false;
-    config_value_set(&untouched, key, key->initial, key->type == CONFIG_TEXT, &ignored);
-    config_value_format(&untouched, key, initial, sizeof initial);
+    format_text_of(key, key->initial, initial, sizeof initial);
     config_value_format(reading->config, key, value, sizeof value);
     return strcmp(value, initial) != 0;
 }
@@ -193,4 +200,36 @@ bool recipe_apply(struct config_reading *reading)
             return config_refuse_value(reading, key->path);
     }
     return true;
+}
+
+char *config_recipe_describe(const struct config *config)
+{
+    char *text = NULL;
+    size_t bytes, changes = 0;
+    FILE *out = config->recipe != RECIPE_NONE ? open_memstream(&text, &bytes) : NULL;
+    if (!out)
+        return NULL;
+    fputs(config_recipe_names[config->recipe], out);
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        char here[2200], there[2200];
+        bool sized;
+        const struct recipe_row *row = choose_row(config->recipe, key->path, config->model.preset, &sized);
+        if (!row && !sized)
+            continue;
+        config_value_format(config, key, here, sizeof here);
+        if (row)
+            format_text_of(key, row->value, there, sizeof there);
+        if (row && strcmp(here, there) == 0)
+            continue;
+        fprintf(out, "%s%s %s%s%s%s", changes++ ? ", " : ", but ", key->path, here, row ? " (" : "", row ? there : "",
+                row ? ")" : "");
+    }
+    if (changes == 0)
+        fputs(" as published", out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }

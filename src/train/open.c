@@ -122,6 +122,14 @@ static bool open_records(struct trainer *trainer, struct error *error)
 
 /* ---- opening ---- */
 
+static void say_recipe(struct trainer *trainer)
+{
+    char *recipe = config_recipe_describe(trainer->config);
+    if (recipe)
+        progress_say(&trainer->progress, "recipe: %s", recipe);
+    free(recipe);
+}
+
 static void describe(struct trainer *trainer)
 {
     char device[256];
@@ -143,6 +151,7 @@ static void describe(struct trainer *trainer)
         "run: %llu steps of %lld images (%zu a rank and micro-step, %zu micro-step%s), %zu training images; logs in %s",
         (unsigned long long)trainer->total_steps, (long long)trainer->config->train.batch_size, trainer->batch,
         trainer->accumulate, trainer->accumulate > 1 ? "s" : "", trainer->train.images, trainer->options.run_directory);
+    say_recipe(trainer);
 }
 
 /* What each rank does alone, up to the allocated model. */

@@ -146,6 +146,33 @@ static void without_a_recipe_nothing_changes(void **state)
     assert_true(plain.model.drop_path == 0 && plain.train.batch_size == 256);
 }
 
+static void assert_described(const struct config *config, const char *expected)
+{
+    char *text = config_recipe_describe(config);
+    assert_non_null(text);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void what_differs_from_the_recipe_is_said(void **state)
+{
+    (void)state;
+    struct config config = of_recipe("deit", "vit_tiny");
+    assert_described(&config, "deit as published");
+    config.train.batch_size = 64;
+    config.model.drop_path = 0;
+    assert_described(&config, "deit, but model.drop_path 0.0 (0.1), train.batch_size 64 (1024)");
+    config = of_recipe("deit3", "vit_base");
+    assert_described(&config, "deit3 as published");
+    config.data.augment.three_augment = false;
+    strcpy(config.model.preset, "vit_tiny");
+    assert_described(&config,
+                     "deit3, but model.image_size 192, model.drop_path 0.2, data.augment.three_augment false (true), "
+                     "optim.lr 0.003");
+    config.recipe = RECIPE_NONE;
+    assert_null(config_recipe_describe(&config));
+}
+
 /* ---- bad input ---- */
 
 static void what_a_recipe_cannot_give_is_said(void **state)
@@ -302,6 +329,7 @@ int main(void)
         cmocka_unit_test(what_is_given_wins),
         cmocka_unit_test(other_words_for_the_same_win_too),
         cmocka_unit_test(without_a_recipe_nothing_changes),
+        cmocka_unit_test(what_differs_from_the_recipe_is_said),
         cmocka_unit_test(what_a_recipe_cannot_give_is_said),
         cmocka_unit_test(deit_is_what_main_py_does),
         cmocka_unit_test(deit3_is_what_its_commands_say),
