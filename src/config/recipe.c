@@ -44,6 +44,7 @@ static const struct recipe_row deit[] = {
     {KEY("optim.warmup_epochs", "5"), .unless = "optim.warmup_steps"}, /* --warmup-epochs */
     {KEY("optim.warmup_lr", "1.0e-6")},                                /* --warmup-lr, not scaled */
     {KEY("optim.min_lr", "1.0e-5")},                                   /* --min-lr */
+    {KEY("ema.decay", "0.99996")}, /* --model-ema-decay; evaluations there are of the weights themselves */
 };
 
 /* What README_deit.md changes to go on at 384 pixels from DeiT-B at 224; all else as in deit. */

@@ -226,6 +226,7 @@ static void deit_is_what_main_py_does(void **state)
         assert_true(c.optim.lr == 5e-4 && c.optim.lr_base_batch == 512 && config_peak_lr(&c) == 1e-3);
         assert_true(c.train.loss == LOSS_CROSS_ENTROPY && c.model.drop_path_rule == DROP_PATH_LINEAR);
         check_schedule(&c);
+        assert_true(c.ema.decay == 0.99996);
         assert_true(c.data.interpolation == CONFIG_INTERPOLATION_BICUBIC && c.data.crop_pct == 0.875);
         assert_true(c.data.augment.random_resized_crop && c.data.augment.flip && c.data.augment.repeats == 3);
         assert_true(c.data.augment.crop_scale_min == 0.08 && c.data.augment.crop_scale_max == 1);
@@ -255,6 +256,7 @@ static void deit3_is_what_its_commands_say(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct config c = of_recipe("deit3", rows[i].preset);
         check_schedule(&c);
+        assert_true(c.ema.decay == 0.99996);
         assert_true(c.train.loss == LOSS_BCE && c.train.bce_threshold == 0 && !c.train.bce_sum);
         assert_true(c.model.drop_path_rule == DROP_PATH_CONSTANT && config_peak_lr(&c) == c.optim.lr);
         assert_true(c.optim.lr == rows[i].lr && c.model.drop_path == rows[i].drop_path);
@@ -270,6 +272,7 @@ static void deit3_is_what_its_commands_say(void **state)
         assert_true(c.train.epochs == 20 && c.train.batch_size == 512 && c.train.label_smoothing == 0.1);
         assert_true(c.optim.lr == 1e-5 && c.optim.min_lr == 1e-5 && c.optim.weight_decay == 0.1);
         check_schedule(&c);
+        assert_true(c.ema.decay == 0.99996);
         assert_true(c.train.loss == LOSS_CROSS_ENTROPY && c.model.drop_path_rule == DROP_PATH_CONSTANT);
         assert_true(config_peak_lr(&c) == 1e-5 && c.optim.clip_grad_norm == 0);
         assert_true(c.optim.kind == OPTIMISER_ADAMW && c.model.layer_scale == 1e-4 && c.data.crop_pct == 1);
