@@ -80,6 +80,8 @@ static const struct recipe_row deit3[] = {
     {KEY("train.bce_threshold", "0.0")},                /* the same: any target above 0 is 1 */
     {KEY("train.bce_sum", "false")},                    /* BCEWithLogitsLoss: the mean */
     {KEY("train.label_smoothing", "0.0")},              /* --smoothing */
+    {KEY("optim.kind", "lamb")},                        /* --opt fusedlamb */
+    {KEY("optim.clip_grad_norm", "1.0")},               /* apex FusedLAMB, max_grad_norm */
     {KEY("optim.lr_base_batch", "0")},                  /* --unscale-lr */
     {KEY("optim.lr", "4.0e-3"), .preset = "vit_small"}, /* --lr */
     {KEY("optim.lr", "3.0e-3"), .preset = "vit_base"},

@@ -262,6 +262,7 @@ static void deit3_is_what_its_commands_say(void **state)
         assert_true(c.optim.lr == rows[i].lr && c.model.drop_path == rows[i].drop_path);
         assert_true(c.model.image_size == rows[i].image_size && c.model.layer_scale == 1e-4);
         assert_true(c.train.epochs == 800 && c.train.batch_size == 2048 && c.train.label_smoothing == 0);
+        assert_true(c.optim.kind == OPTIMISER_LAMB && c.optim.clip_grad_norm == 1 && !c.optim.trust_clip);
         assert_true(c.optim.weight_decay == 0.05 && c.optim.min_lr == 1e-5 && c.optim.eps == 1e-8);
         assert_true(c.data.augment.three_augment && c.data.augment.color_jitter == 0.3 && c.data.crop_pct == 1);
         assert_true(!c.data.augment.rand_augment[0] && c.data.augment.repeats == 3);
