@@ -76,6 +76,18 @@ PYTHON
     [ "$status" != 0 ]
 }
 
+@test "a linear probe on resampled weights: a new head is trained, and nothing else" {
+    quest-train config.yaml "${large[@]}" "${twelve[@]}" "${still[@]}" --init "$start" --out untrained
+    quest-train config.yaml "${large[@]}" "${twelve[@]}" --set model.freeze=all_but_head --max-steps 4 --init "$start" --out probe
+    /usr/bin/python3 - <<'PYTHON'
+import h5py, numpy as np
+untrained, probe = (h5py.File(path)["params"] for path in ("untrained/checkpoints/step_00000001.h5", "probe/checkpoints/step_00000004.h5"))
+for name in probe:
+    moved = np.abs(probe[name][...].astype(float) - untrained[name][...]).max()
+    assert moved > 1e-5 if name.startswith("head.") else moved <= 2e-36, (name, moved)
+PYTHON
+}
+
 @test "the same resolution and classes: nothing is resampled, nothing said" {
     run --separate-stderr quest-train config.yaml "${still[@]}" --init "$start" --out run
     [ "$status" = 0 ]
