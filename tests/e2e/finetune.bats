@@ -81,7 +81,8 @@ PYTHON
     quest-train config.yaml "${large[@]}" "${twelve[@]}" --set model.freeze=all_but_head --max-steps 4 --init "$start" --out probe
     /usr/bin/python3 - <<'PYTHON'
 import h5py, numpy as np
-untrained, probe = (h5py.File(path)["params"] for path in ("untrained/checkpoints/step_00000001.h5", "probe/checkpoints/step_00000004.h5"))
+untrained, probe = (h5py.File(f"{run}/checkpoints/step_0000000{step}.h5")["params"]
+                    for run, step in (("untrained", 1), ("probe", 4)))
 for name in probe:
     moved = np.abs(probe[name][...].astype(float) - untrained[name][...]).max()
     assert moved > 1e-5 if name.startswith("head.") else moved <= 2e-36, (name, moved)

@@ -43,8 +43,10 @@ YAML
     [ "$status" = 0 ]
     grep -qxF 'recipe: deit, but model.image_size 16 (224), train.epochs 0 (300), train.batch_size 32 (1024), '"\
 "'train.label_smoothing 0.05 (0.1), optim.warmup_epochs 1.0 (5.0)' <<<"$output"
-    for line in 'recipe: deit' 'rand_augment: "rand-m9-mstd0.5-inc1"' 'repeats: 3' 'mixup: 0.8' 'erase_probability: 0.25' \
-        'batch_size: 32' 'epochs: 0' 'warmup_epochs: 1.0' 'schedule: deit' 'label_smoothing: 0.05' 'weight_decay: 0.05' 'crop_pct: 0.875'; do
+    for line in 'recipe: deit' \
+        'rand_augment: "rand-m9-mstd0.5-inc1"' 'repeats: 3' 'mixup: 0.8' 'erase_probability: 0.25' \
+        'batch_size: 32' 'epochs: 0' 'warmup_epochs: 1.0' 'schedule: deit' \
+        'label_smoothing: 0.05' 'weight_decay: 0.05' 'crop_pct: 0.875'; do
         grep -qxE " *$line" run/config.yaml
     done
 }
