@@ -15,6 +15,48 @@ static bool patches_normalise(struct run *r)
     return r->k->patches_normalise(r->ctx, &normalise, &r->error);
 }
 
+/* Mixup, cutmix and erasing as a batch of DeiT's has them: two groups of each; a partner is read once, as its own image
+ * is. */
+static bool patches_mixed(struct run *r)
+{
+    static int32_t partner[BATCH];
+    static float weight[BATCH];
+    static struct pixel_box box[BATCH], erase[BATCH];
+    static uint64_t sample[BATCH];
+    for (int32_t i = 0; i < BATCH; i++) {
+        partner[i] = i / 16 * 16 + (i + 8) % 16;
+        weight[i] = 0.7f;
+        box[i] = i / 16 % 2 ? (struct pixel_box){50, 70, 101, 90} : (struct pixel_box){0};
+        erase[i] = i % 4 ? (struct pixel_box){0} : (struct pixel_box){20, 30, 80, 91};
+        sample[i] = (uint64_t)i;
+    }
+    struct patches_normalise mixed = {.out = once(r, BATCH * PATCHES * PATCH_DIM, 2),
+                                      .pixels = once(r, BATCH * PATCHES * PATCH_DIM, 1),
+                                      .scale = once(r, CHANNELS, 4),
+                                      .shift = once(r, CHANNELS, 4),
+                                      .erase = once(r, BATCH, sizeof *erase),
+                                      .sample = once(r, BATCH, sizeof *sample),
+                                      .partner = once(r, BATCH, sizeof *partner),
+                                      .weight = once(r, BATCH, sizeof *weight),
+                                      .box = once(r, BATCH, sizeof *box),
+                                      .batch = BATCH,
+                                      .patches = PATCHES,
+                                      .columns = 14,
+                                      .patch = PATCH,
+                                      .channels = CHANNELS};
+    const struct {
+        const void *to, *from;
+        size_t bytes;
+    } uploads[] = {{mixed.erase, erase, sizeof erase},
+                   {mixed.sample, sample, sizeof sample},
+                   {mixed.partner, partner, sizeof partner},
+                   {mixed.weight, weight, sizeof weight},
+                   {mixed.box, box, sizeof box}};
+    for (size_t i = 0; !r->failed && i < sizeof uploads / sizeof *uploads; i++)
+        r->failed = !r->k->upload(r->ctx, (void *)uploads[i].to, uploads[i].from, uploads[i].bytes, &r->error);
+    return !r->failed && r->k->patches_normalise(r->ctx, &mixed, &r->error);
+}
+
 static bool embed_forward(struct run *r)
 {
     struct embed_forward forward = {.out = once(r, ROWS * DIM, 2),
@@ -229,6 +271,7 @@ static bool find_nonfinite(struct run *r)
 }
 
 static const struct traffic_op ops[] = {OP(patches_normalise),
+                                        OP(patches_mixed),
                                         OP(embed_forward),
                                         OP(embed_backward),
                                         OP(layernorm_forward),
