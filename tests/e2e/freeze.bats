@@ -51,6 +51,13 @@ PYTHON
     /usr/bin/python3 -c "assert 0 < $(norm all_but_head.1) < $(norm 3.1) < $(norm 2.1) < $(norm 0.1) < $(norm all)"
 }
 
+@test "every optimiser leaves what is frozen" {
+    for kind in lamb sgd; do
+        quest-train "$config" "${options[@]}" --set model.freeze=2 --set optim.kind=$kind --out $kind
+        only_trained $kind/checkpoints/step_00000012.h5 'head|norm\.|blocks\.2'
+    done
+}
+
 @test "a frozen run goes on after a stop with the same bits, with recomputation and bf16 on the wire too" {
     options+=(--set model.freeze=1 --set train.recompute=true --set train.accumulate=2 --set comm.dtype=bf16)
     ranks 2 quest-train "$config" "${options[@]}" --out whole
