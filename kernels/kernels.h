@@ -25,6 +25,7 @@
 #include "kernels/attention_cls.h"
 #include "kernels/device_memory.h"
 #include "kernels/launches.h"
+#include "kernels/muon.h"
 #include "kernels/optimisers.h"
 #include "src/base/error.h"
 
@@ -40,6 +41,7 @@ struct workload {
     size_t patches; /* tokens - 1 */
     size_t patch_dim, dim, hidden, heads, classes;
     enum attention_kind kind;
+    bool weight_products; /* the optimiser multiplies matrices of the weights' shapes with themselves (Muon) */
 };
 
 struct context_options {
@@ -55,6 +57,7 @@ struct context; /* a device, its streams and workspace; each backend has its own
 struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
     uint64_t step;
+    bool nesterov;        /* NAdamW: the step takes beta1 * m + (1 - beta1) * gradient for m */
     float clip_grad_norm; /* gradients are scaled by min(1, clip / (norm + 1e-6)) as torch's clip_grad_norm_; 0 = off */
     double sum_of_squares_limit; /* of the gradient: a step above it changes nothing; 0 = no limit */
     /* Device, or NULL: the sum of squares of a step that the host has not read yet. Where it is not finite this step
@@ -304,6 +307,7 @@ typedef bool find_nonfinite_op(struct context *ctx, size_t *first, const void *x
     OP(sgd_update) \
     OP(lamb_moments) \
     OP(lamb_apply) \
+    FOR_EACH_MUON_OP(OP) \
     OP(round_parameters) \
     OP(zero_groups) \
     OP(find_nonfinite)

@@ -49,7 +49,7 @@ static struct coefficients coefficients_of(const struct adamw *adamw, double sum
 /* 64 numbers: what one byte of `decay` speaks for. */
 ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *restrict v,
                              const float *restrict gradient, float step_size, float shrink,
-                             const struct coefficients *k)
+                             const struct coefficients *k, bool nesterov)
 {
 #pragma omp simd
     for (int i = 0; i < 64; i++) {
@@ -59,7 +59,8 @@ ALWAYS_INLINE void update_64(float *restrict master, float *restrict m, float *r
         m[i] = first;
         v[i] = second;
         float denominator = fmaf(sqrtf(second), k->inverse_sqrt_v_correction, k->eps);
-        master[i] = fmaf(-step_size, first / denominator, master[i] * shrink);
+        float mean = nesterov ? fmaf(k->m_take, g, k->m_keep * first) : first;
+        master[i] = fmaf(-step_size, mean / denominator, master[i] * shrink);
     }
 }
 
@@ -79,8 +80,13 @@ bool cpu_adamw_update(struct context *ctx, const struct adamw_update *op, struct
             step_size *= op->lr_scale[block];
             shrink = fmaf(-op->lr_scale[block], k.lr_decay, 1.0f);
         }
-        update_64(op->master + first, op->m + first, op->v + first, op->gradient + first, step_size,
-                  op->decay[block] ? shrink : 1.0f, &k);
+        shrink = op->decay[block] ? shrink : 1.0f;
+        if (op->adamw->nesterov)
+            update_64(op->master + first, op->m + first, op->v + first, op->gradient + first, step_size, shrink, &k,
+                      true);
+        else
+            update_64(op->master + first, op->m + first, op->v + first, op->gradient + first, step_size, shrink, &k,
+                      false);
         if (copy)
             optimiser_round(at(op->working, first, ctx->dtype), op->master + first, 64, ctx->dtype);
     }

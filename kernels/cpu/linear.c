@@ -19,17 +19,14 @@
  * the weight gradient, whose left matrix oneDNN transposes slowly: transpose.c does that, a chunk of rows at a time,
  * and adds up the bias gradient on the way. Packing the weights once a step instead of at each product would gain some
  * 2 % of the forward products and cost a second copy of the weights. */
-#include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/bfloat16.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/linear.h"
 #include "kernels/cpu/signal_shield.h"
 #include "kernels/cpu/transpose.h"
-
-enum product { FORWARD, FORWARD_BIAS, INPUT_GRADIENT, WEIGHT_GRADIENT, OVERWRITTEN_WEIGHT_GRADIENT, PRODUCTS };
 
 /* One matrix product of one shape, ready to run: its memories get their addresses at each call. */
 struct primitive {
@@ -283,8 +280,7 @@ static void transpose_chunk(struct context *ctx, float *bias_gradient, const voi
     }
 }
 
-/* Rows of a chunk: equal ones, in whole tiles, so that a row count needs no more than two primitives. */
-static size_t chunk_rows(size_t rows)
+size_t linear_chunk_rows(size_t rows)
 {
     size_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, even = (rows + chunks - 1) / chunks;
     return (even + 15) / 16 * 16;
@@ -293,7 +289,7 @@ static size_t chunk_rows(size_t rows)
 static bool weight_gradient_product(struct context *ctx, const struct linear_backward *op, struct error *error)
 {
     enum dtype dtype = ctx->dtype;
-    size_t in_dim = op->in_dim, out_dim = op->out_dim, step = chunk_rows(op->rows);
+    size_t in_dim = op->in_dim, out_dim = op->out_dim, step = linear_chunk_rows(op->rows);
     struct operands operands = {.left = ctx->workspace,
                                 .destination = op->weight_gradient,
                                 .scratch = ctx->workspace + transposed_bytes(out_dim, dtype)};
@@ -317,7 +313,7 @@ bool cpu_linear_backward(struct context *ctx, const struct linear_backward *op, 
            (!op->in_gradient || multiply(ctx, INPUT_GRADIENT, &operands, op->rows, op->in_dim, op->out_dim, error));
 }
 
-static size_t planned_bytes(dnnl_engine_t engine, enum product product, const struct context_options *options,
+size_t linear_product_bytes(dnnl_engine_t engine, enum product product, const struct context_options *options,
                             size_t rows, size_t in_dim, size_t out_dim)
 {
     struct error ignored; /* open reports what is wrong with the CPU */
@@ -326,50 +322,6 @@ static size_t planned_bytes(dnnl_engine_t engine, enum product product, const st
         return 0;
     size_t bytes = product_bytes(description, product, out_dim, options->dtype);
     dnnl_primitive_desc_destroy(description);
-    return bytes;
-}
-
-/* Every product of a model of this workload, for whole batches and for single images. */
-static size_t planned_most(dnnl_engine_t engine, const struct context_options *options)
-{
-    const struct workload *load = &options->workload;
-    size_t tokens = load->patches + 1, most = 0;
-    const size_t shapes[][3] = {
-        {load->patches, load->patch_dim, load->dim},
-        {tokens, load->dim, 3 * load->dim},
-        {tokens, load->dim, load->dim},
-        {tokens, load->dim, load->hidden},
-        {tokens, load->hidden, load->dim},
-        {1, load->dim, load->classes},
-        {tokens, load->dim, 2 * load->dim},
-        {1, load->dim, load->dim},
-        {1, load->dim, load->hidden},
-        {1, load->hidden, load->dim}, /* of the last block */
-    };
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int product = FORWARD; product < PRODUCTS; product++)
-            for (size_t images = load->batch;; images = 1) {
-                size_t rows = images * shapes[i][0];
-                size_t step = product >= WEIGHT_GRADIENT ? chunk_rows(rows) : rows;
-                size_t bytes = planned_bytes(engine, (enum product)product, options, step, shapes[i][1], shapes[i][2]);
-                most = bytes > most ? bytes : most;
-                if (images == 1)
-                    break;
-            }
-    return most;
-}
-
-size_t cpu_linear_workspace_bytes(const struct context_options *options)
-{
-    dnnl_engine_t engine = NULL;
-    int threads_before = omp_get_max_threads();
-    omp_set_num_threads(cpu_threads(options->threads));
-    size_t bytes = 0;
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success) {
-        bytes = planned_most(engine, options);
-        dnnl_engine_destroy(engine);
-    }
-    omp_set_num_threads(threads_before);
     return bytes;
 }
 

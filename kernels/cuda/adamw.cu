@@ -65,6 +65,7 @@ struct adamw_constants {
     float step_size;   /* lr / (1 - beta1^step) */
     float root_factor; /* 1 / sqrt(1 - beta2^step) */
     double limit;      /* of the gradient's sum of squares; infinite = none */
+    bool nesterov;
 };
 
 /* A thread takes four numbers at a time with a stride of the whole grid; nothing is changed where the gradient's norm
@@ -98,7 +99,10 @@ __global__ void __launch_bounds__(OPTIMISER_THREADS)
             first.value[i] = c.beta1 * first.value[i] + (1 - c.beta1) * slope;
             second.value[i] = c.beta2 * second.value[i] + (1 - c.beta2) * slope * slope;
             float root = sqrtf(second.value[i]) * c.root_factor + c.eps;
-            w.value[i] = w.value[i] * keep - step_size * first.value[i] / root;
+            float mean = first.value[i];
+            if (c.nesterov)
+                mean = c.beta1 * mean + (1 - c.beta1) * slope;
+            w.value[i] = w.value[i] * keep - step_size * mean / root;
             rounded.value[i] = from_float<T>(w.value[i]);
         }
         store_pack<4>(m, p, first);
@@ -120,7 +124,8 @@ bool cuda_adamw_update(struct context *ctx, const struct adamw_update *op, struc
                          (float)((double)adamw->lr * adamw->weight_decay),
                          (float)(adamw->lr / (1.0 - pow(adamw->beta1, (double)adamw->step))),
                          (float)(1.0 / sqrt(1.0 - pow(adamw->beta2, (double)adamw->step))),
-                         optimiser_limit(adamw->sum_of_squares_limit)};
+                         optimiser_limit(adamw->sum_of_squares_limit),
+                         adamw->nesterov};
     size_t packs = op->count / 4;
     void *working = op->working == op->master ? NULL : op->working;
     unsigned blocks = optimiser_blocks(ctx, packs);

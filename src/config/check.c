@@ -102,14 +102,14 @@ static bool check_optimiser(const struct config_reading *reading)
 {
     const struct config *config = reading->config;
     const char *kind = optimiser_name(config->optim.kind);
-    bool has_momentum = config->optim.kind == OPTIMISER_SGD;
+    bool is_sgd = config->optim.kind == OPTIMISER_SGD;
     if (config->optim.trust_clip && config->optim.kind != OPTIMISER_LAMB)
         return config_refuse(reading, "optim.trust_clip", "is for optim.kind: lamb, and this is %s; leave it out",
                              kind);
-    if (config->optim.momentum != 0.9 && !has_momentum)
-        return config_refuse(reading, "optim.momentum", "is for optim.kind: sgd, and this is %s, which has optim.beta1",
-                             kind);
-    if (!config->optim.nesterov && !has_momentum)
+    if (config->optim.momentum != 0.9 && !is_sgd && !optimiser_is_muon(config->optim.kind))
+        return config_refuse(reading, "optim.momentum",
+                             "is for optim.kind: sgd, muon and nmuon, and this is %s, which has optim.beta1", kind);
+    if (!config->optim.nesterov && !is_sgd)
         return config_refuse(reading, "optim.nesterov", "is for optim.kind: sgd, and this is %s; leave it out", kind);
     return true;
 }

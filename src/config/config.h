@@ -14,7 +14,7 @@
 enum schedule { SCHEDULE_COSINE, SCHEDULE_CONSTANT, SCHEDULE_TIMM_UPDATES, SCHEDULE_TIMM_EPOCHS, SCHEDULE_DEIT };
 enum drop_path_rule { DROP_PATH_LINEAR, DROP_PATH_CONSTANT };
 enum loss { LOSS_CROSS_ENTROPY, LOSS_BCE };
-enum optimiser { OPTIMISER_ADAMW, OPTIMISER_LAMB, OPTIMISER_SGD };
+enum optimiser { OPTIMISER_ADAMW, OPTIMISER_LAMB, OPTIMISER_SGD, OPTIMISER_MUON, OPTIMISER_NMUON };
 enum config_interpolation { CONFIG_INTERPOLATION_FAST, CONFIG_INTERPOLATION_BILINEAR, CONFIG_INTERPOLATION_BICUBIC };
 enum config_mix_per { CONFIG_MIX_PER_BATCH, CONFIG_MIX_PER_IMAGE };
 enum config_cutmix_rule { CONFIG_CUTMIX_RULE_TIMM, CONFIG_CUTMIX_RULE_DEIT };
@@ -147,6 +147,11 @@ static inline double config_peak_lr(const struct config *config)
 /* Names as in the YAML ("quest", "bf16", ...). */
 const char *dtype_name(enum dtype dtype);
 const char *optimiser_name(enum optimiser optimiser);
+/* Muon for matrices, AdamW for the rest; or Nesterov's forms of both. */
+static inline bool optimiser_is_muon(enum optimiser optimiser)
+{
+    return optimiser == OPTIMISER_MUON || optimiser == OPTIMISER_NMUON;
+}
 
 /* Fills dim, depth, heads, patch_size of a preset ("vit_tiny", ...) that are still 0. false: no such preset. */
 bool config_preset(struct config *config, const char *preset);

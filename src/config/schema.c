@@ -8,7 +8,7 @@
 const char *const config_dtype_names[] = {"fp32", "bf16", NULL};
 const char *const config_recipe_names[] = {"none", "deit", "deit_finetune", "deit3", "deit3_finetune", NULL};
 static const char *const switch_names[] = {"auto", "on", "off", NULL};
-const char *const config_optimiser_names[] = {"adamw", "lamb", "sgd", NULL};
+const char *const config_optimiser_names[] = {"adamw", "lamb", "sgd", "muon", "nmuon", NULL};
 static const char *const action_names[] = {"log", "checkpoint", "rewind", "stop", NULL};
 static const char *const mix_per_names[] = {"batch", "image", NULL};
 static const char *const cutmix_rule_names[] = {"timm", "deit", NULL};
@@ -169,8 +169,8 @@ const struct config_key config_keys[] = {
 
     {"optim.kind", CHOICE(optim.kind, config_optimiser_names), .initial = "adamw", .unit = "",
      .meaning =
-         "the optimiser: AdamW and SGD as PyTorch's, LAMB as timm's, without decay on one-dimensional parameters, "
-         "cls_token and pos_embed"},
+         "the optimiser: AdamW and SGD as PyTorch's, LAMB, Muon and NMuon (Nesterov's) as timm's, without decay on "
+         "one-dimensional parameters, cls_token and pos_embed"},
     {"optim.lr", REAL(optim.lr), .initial = "1.0e-3", .minimum = 0, .above = true, .unit = "",
      .meaning = "learning rate after the warm-up"},
     {"optim.min_lr", REAL(optim.min_lr), .initial = "0.0", .minimum = 0, .maximum = 1000, .unit = "",
@@ -203,7 +203,7 @@ const struct config_key config_keys[] = {
     {"optim.clip_grad_norm", REAL(optim.clip_grad_norm), .initial = "0.0", .minimum = 0, .maximum = 1e9, .unit = "",
      .meaning = "scale the gradient down to this norm where it is larger; 0 = off"},
     {"optim.momentum", REAL(optim.momentum), .initial = "0.9", .minimum = 0, .maximum = 1, .below = true, .unit = "",
-     .meaning = "sgd: what a step keeps of the sum of the gradients before it"},
+     .meaning = "sgd: what a step keeps of the sum of the gradients before it; muon, nmuon: of their mean (0.95)"},
     {"optim.nesterov", BOOLEAN(optim.nesterov), .initial = "true", .unit = "",
      .meaning = "sgd: Nesterov's momentum, which looks one step ahead"},
     {"optim.trust_clip", BOOLEAN(optim.trust_clip), .initial = "false", .unit = "",

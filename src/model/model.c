@@ -188,7 +188,7 @@ static struct context_options context_options(const struct model *model, const s
         .device = options->device,
         .threads = options->threads,
         .workload = {model->batch, model->patches, model->patch_dim, model->dim, model->hidden, model->heads,
-                     model->classes, model->kind},
+                     model->classes, model->kind, model->training && optimiser_is_muon(options->config->optim.kind)},
     };
 }
 

@@ -73,7 +73,10 @@ struct model {
     bool first_backward; /* the next backward pass is a step's first: it writes the gradients of the linear weights */
     void *working;       /* T; master itself where T is float32 */
     uint8_t *decay;
-    float *lr_scale; /* [total / 64], NULL where it is 1 everywhere */
+    struct {
+        void *lying[2], *square[2]; /* T: of the largest matrix and of its product with itself */
+    } muon;                         /* NULL but with optim.kind muon and nmuon */
+    float *lr_scale;                /* [total / 64], NULL where it is 1 everywhere */
     struct {
         uint32_t *tensor_first;
         uint16_t *tensor_of;

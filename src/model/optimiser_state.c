@@ -13,6 +13,24 @@ static void cut_lamb(struct model *model, struct memory_cutter *cutter)
     model->lamb.tensor_sums = memory_cut(cutter, 2 * tensors * sizeof *model->lamb.tensor_sums);
 }
 
+/* Of those that are trained. */
+static void cut_muon(struct model *model, struct memory_cutter *cutter)
+{
+    size_t element = dtype_bytes(model->dtype), whole = 0, square = 0;
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const struct parameter *parameter = &model->parameters.list[i];
+        size_t rows = parameter->shape[0], columns = parameter->count / rows, n = rows < columns ? rows : columns;
+        if (!parameter->decay || parameter->offset >= model->parameters.trained)
+            continue;
+        whole = parameter->count > whole ? parameter->count : whole;
+        square = n * n > square ? n * n : square;
+    }
+    for (int i = 0; i < 2; i++) {
+        model->muon.lying[i] = memory_cut(cutter, whole * element);
+        model->muon.square[i] = memory_cut(cutter, square * element);
+    }
+}
+
 void optimiser_state_cut(struct model *model, struct memory_cutter *cutter, enum optimiser kind)
 {
     size_t total = model->parameters.total, groups = total / PARAMETER_ALIGNMENT;
@@ -26,6 +44,8 @@ void optimiser_state_cut(struct model *model, struct memory_cutter *cutter, enum
         model->lr_scale = memory_cut(cutter, groups * sizeof *model->lr_scale);
     if (kind == OPTIMISER_LAMB)
         cut_lamb(model, cutter);
+    if (optimiser_is_muon(kind))
+        cut_muon(model, cutter);
 }
 
 static bool upload(struct model *model, void *device, const void *host, size_t bytes, struct error *error)

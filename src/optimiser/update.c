@@ -1,6 +1,8 @@
 /* Norms of the gradient, then the optimiser with what the configuration says. */
 #include "src/optimiser/update.h"
 
+#include "src/optimiser/muon.h"
+
 double *update_sums(const struct model *model, uint64_t step)
 {
     return model->sum_of_squares + step % 2 * (1 + model->depth);
@@ -100,13 +102,28 @@ static bool lamb_step(struct model *model, const struct config *config, const st
            model->kernels->lamb_apply(model->context, &buffers, error);
 }
 
+static bool muon_step(struct model *model, const struct config *config, const struct update *update,
+                      struct error *error)
+{
+    struct adamw adamw = adam_of(model, config, update);
+    adamw.nesterov = config->optim.kind == OPTIMISER_NMUON;
+    struct muon muon = {
+        .momentum = (float)config->optim.momentum,
+        .eps = adamw.eps,
+        .nesterov = adamw.nesterov,
+        .clip_grad_norm = adamw.clip_grad_norm,
+        .sum_of_squares_limit = adamw.sum_of_squares_limit,
+        .earlier_sum_of_squares = adamw.earlier_sum_of_squares,
+    };
+    return muon_update(model, &muon, &adamw, update_sums(model, update->step), error);
+}
+
 bool update_parameters(struct model *model, const struct config *config, const struct update *update,
                        struct error *error)
 {
     bool (*const steps[])(struct model *, const struct config *, const struct update *, struct error *) = {
-        [OPTIMISER_ADAMW] = adamw_step,
-        [OPTIMISER_LAMB] = lamb_step,
-        [OPTIMISER_SGD] = sgd_step,
+        [OPTIMISER_ADAMW] = adamw_step, [OPTIMISER_LAMB] = lamb_step,  [OPTIMISER_SGD] = sgd_step,
+        [OPTIMISER_MUON] = muon_step,   [OPTIMISER_NMUON] = muon_step,
     };
     return steps[config->optim.kind](model, config, update, error);
 }

@@ -38,6 +38,7 @@ static void adamw_trial(struct twins *t)
     struct twin *sum = twin_raw(t, &nothing, sizeof nothing);
     struct adamw adamw = {.lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.05f};
     adamw.clip_grad_norm = random_between(t, 0, 1) ? 1.0f : 0.0f;
+    adamw.nesterov = random_between(t, 0, 1);
     for (adamw.step = 1; adamw.step <= 3; adamw.step++) {
         struct twin *gradient = twin_random(t, count, DTYPE_FLOAT32, adamw.step == 2 ? 1e-3 : 1);
         TWINS_RUN(t, sum_of_squares, SIDE(sum), SIDE(gradient), count);

@@ -108,6 +108,41 @@ static bool lamb_apply(struct run *r)
     return lamb(r, &update, r->k->lamb_apply);
 }
 
+/* Of fc1, which is turned round. m is read again, as no number can be written before the norm is known. */
+static bool muon_direction(struct run *r)
+{
+    const struct muon muon = {.momentum = 0.95f, .eps = 1e-7f};
+    struct muon_direction direction = {.m = twice(r, HIDDEN * DIM, 4),
+                                       .out = once(r, HIDDEN * DIM, 2),
+                                       .gradient = once(r, HIDDEN * DIM, 4),
+                                       .gradient_sum_of_squares = once(r, 1, 8),
+                                       .rows = HIDDEN,
+                                       .columns = DIM,
+                                       .muon = &muon};
+    r->compulsory_bytes += (size_t)HIDDEN * DIM * 4;
+    return r->k->muon_direction(r->ctx, &direction, &r->error);
+}
+
+static bool muon_polynomial(struct run *r)
+{
+    struct muon_polynomial polynomial = {
+        .out = once(r, DIM * DIM, 2), .x = once(r, DIM * DIM, 2), .x_squared = once(r, DIM * DIM, 2), .n = DIM};
+    return r->k->muon_polynomial(r->ctx, &polynomial, &r->error);
+}
+
+static bool muon_apply(struct run *r)
+{
+    const struct muon muon = {0};
+    struct muon_apply apply = {.master = twice(r, HIDDEN * DIM, 4),
+                               .working = once(r, HIDDEN * DIM, 2),
+                               .direction = once(r, HIDDEN * DIM, 2),
+                               .gradient_sum_of_squares = once(r, 1, 8),
+                               .rows = HIDDEN,
+                               .columns = DIM,
+                               .muon = &muon};
+    return r->k->muon_apply(r->ctx, &apply, &r->error);
+}
+
 static bool round_parameters(struct run *r)
 {
     return r->k->round_parameters(r->ctx, once(r, PARAMETERS, 2), once(r, PARAMETERS, 4), PARAMETERS, &r->error);
@@ -115,7 +150,8 @@ static bool round_parameters(struct run *r)
 
 static const struct traffic_op ops[] = {OP(sum_of_squares),      OP(adamw_update),    OP(average_update),
                                         OP(adamw_update_scaled), OP(sgd_update),      OP(lamb_moments),
-                                        OP(lamb_apply),          OP(round_parameters)};
+                                        OP(lamb_apply),          OP(muon_direction),  OP(muon_polynomial),
+                                        OP(muon_apply),          OP(round_parameters)};
 
 int main(int argc, char **argv)
 {

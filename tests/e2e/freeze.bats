@@ -52,7 +52,7 @@ PYTHON
 }
 
 @test "every optimiser leaves what is frozen" {
-    for kind in lamb sgd; do
+    for kind in lamb sgd muon; do
         quest-train "$config" "${options[@]}" --set model.freeze=2 --set optim.kind=$kind --out $kind
         only_trained $kind/checkpoints/step_00000012.h5 'head|norm\.|blocks\.2'
     done

@@ -15,6 +15,7 @@ with() { # KIND: the settings of a run with it
     case $1 in
     lamb) echo --set optim.kind=lamb --set optim.lr=0.01 --set optim.layer_decay=0.9 ;;
     sgd) echo --set optim.kind=sgd --set optim.lr=0.1 --set optim.weight_decay=1e-4 ;;
+    *muon) echo --set "optim.kind=$1" --set optim.lr=0.02 --set optim.momentum=0.95 --set optim.layer_decay=0.9 --set model.layer_scale=0.1 ;;
     esac
 }
 
@@ -40,9 +41,24 @@ goes_on() {
     goes_on sgd
 }
 
-@test "both learn a few images by heart" {
+@test "Muon and NMuon: a run that stops and goes on is the whole run, on any number of ranks; they are two" {
+    goes_on muon
+    mv whole muon && rm -r run other
+    goes_on nmuon
+    run losses_agree whole muon 1e-4 30
+    [ "$status" != 0 ]
+    # v is of what AdamW moves, which no matrix is
+    /usr/bin/python3 - <<'PYTHON'
+import h5py
+v = h5py.File("muon/checkpoints/step_00000030.h5")["adamw/v"]
+matrices = {name for name, x in v.items() if x.ndim > 1 and name not in ("cls_token", "pos_embed")}
+assert len(matrices) == 10 and {name for name, x in v.items() if not x[...].any()} == matrices
+PYTHON
+}
+
+@test "they learn a few images by heart" {
     quest-data synth shapes --out few.h5 --images 24 --size 16 --seed 4
-    for kind in lamb sgd; do
+    for kind in lamb sgd muon nmuon; do
         read -ra settings <<<"$(with $kind)"
         quest-train "$config" "${settings[@]}" --set data.train=few.h5 --set data.val= --set optim.schedule=constant \
             --set data.augment.flip=false --set data.augment.crop_padding=0 --set train.steps=200 --out $kind
@@ -93,7 +109,7 @@ PYTHON
     run quest-train "$config" --set optim.trust_clip=true --out run
     one_error 2 'optim\.trust_clip=true: is for optim\.kind: lamb, and this is adamw'
     run quest-train "$config" --set optim.kind=lamb --set optim.momentum=0.8 --out run
-    one_error 2 'optim\.momentum=0\.8: is for optim\.kind: sgd, and this is lamb'
+    one_error 2 'optim\.momentum=0\.8: is for optim\.kind: sgd, muon and nmuon, and this is lamb'
     run quest-train "$config" --set optim.kind=sgd --set optim.momentum=1 --out run
     one_error 2 'optim\.momentum=1: .1. is out of range'
     run quest-train "$config" --set optim.layer_decay=0 --out run

@@ -16,7 +16,8 @@ static void reference_step(double *master, double *m, double *v, const double *g
             master[i] -= lr * (double)adamw->weight_decay * master[i];
         m[i] = beta1 * m[i] + (1 - beta1) * g;
         v[i] = beta2 * v[i] + (1 - beta2) * g * g;
-        double m_hat = m[i] / (1 - pow(beta1, (double)adamw->step)),
+        double mean = adamw->nesterov ? beta1 * m[i] + (1 - beta1) * g : m[i];
+        double m_hat = mean / (1 - pow(beta1, (double)adamw->step)),
                v_hat = v[i] / (1 - pow(beta2, (double)adamw->step));
         master[i] -= lr * m_hat / (sqrt(v_hat) + (double)adamw->eps);
     }
@@ -38,6 +39,7 @@ static void trial(struct op_test *test)
     }
     struct adamw adamw = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
     adamw.clip_grad_norm = random_between(test, 0, 1) ? 1.0f : 0.0f;
+    adamw.nesterov = random_between(test, 0, 1);
     for (adamw.step = 1; adamw.step <= 5; adamw.step++) {
         struct tensor *gradient = tensor_random(test, count, DTYPE_FLOAT32, 0.2);
         double sum, exact = 0;

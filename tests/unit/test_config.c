@@ -239,8 +239,8 @@ static void relations_between_keys_are_checked(void **state)
     refused("model: {preset: vit_tiny, freeze: all}\n" REST, "model.freeze: 'all' leaves nothing to train", "");
     refused("model: {preset: vit_tiny, freeze: -1}\n" REST, "model.freeze: '-1' is not a number of blocks", "");
     refused(RUN "optim: {lr: 1e-3, min_lr: 2e-3}\n", "optim.min_lr: 0.002 is more than optim.lr 0.001", "");
-    refused(RUN "optim: {momentum: 0.95}\n", "run.yaml:4: optim.momentum: is for optim.kind: sgd, and this is adamw",
-            "");
+    refused(RUN "optim: {momentum: 0.95}\n",
+            "run.yaml:4: optim.momentum: is for optim.kind: sgd, muon and nmuon, and this is adamw", "");
     refused(RUN "optim: {kind: lamb, nesterov: false}\n", "optim.nesterov: is for optim.kind: sgd", "lamb");
     refused(RUN "optim: {kind: sgd, trust_clip: true}\n", "optim.trust_clip: is for optim.kind: lamb", "sgd");
     refused(RUN "optim: {layer_decay: 0}\n", "optim.layer_decay: '0' is out of range", "");

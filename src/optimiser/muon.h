@@ -1,0 +1,12 @@
+/* Muon over a model: matrices by their orthogonal factors, everything else by AdamW. */
+#ifndef QUEST_OPTIMISER_MUON_H
+#define QUEST_OPTIMISER_MUON_H
+
+#include "src/model/model.h"
+
+/* Queues a step over what is trained. Weights that decay are the matrices, [out, the rest]: linear layers, the head
+ * and the patches among them. m holds their mean; their v stays 0. */
+bool muon_update(struct model *model, const struct muon *muon, const struct adamw *adamw,
+                 const double *gradient_sum_of_squares, struct error *error);
+
+#endif
