@@ -25,10 +25,12 @@ static char *join(const char *directory, const char *name)
 }
 
 /* A regular file, or one that cannot be looked at (a link to nowhere): whoever reads it will say so. */
-static bool may_be_file(const char *path)
+static bool may_be_file(const char *path, size_t *bytes)
 {
     struct stat status;
-    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
+    bool known = stat(path, &status) == 0;
+    *bytes = known ? (size_t)status.st_size : 0;
+    return !known || S_ISREG(status.st_mode);
 }
 
 static void free_entries(struct dirent **entries, int count)
@@ -54,8 +56,9 @@ static bool add_files(struct folder_list *list, const char *folder, struct error
     bool ok = true;
     for (int i = 0; ok && i < count; i++) {
         char *path = join(folder, entries[i]->d_name);
-        if (path && may_be_file(path))
-            list->files[list->file_count++] = (struct folder_file){path, (int32_t)list->classes};
+        size_t bytes;
+        if (path && may_be_file(path, &bytes))
+            list->files[list->file_count++] = (struct folder_file){path, (int32_t)list->classes, bytes};
         else
             free(path);
         ok = path ? true : error_runtime(error, "%s: no memory for a list of %d files", folder, count);

@@ -12,6 +12,7 @@
 struct folder_file {
     char *path;
     int32_t label;
+    size_t bytes; /* of the file; 0 where it cannot be looked at */
 };
 
 struct folder_list {

@@ -14,12 +14,24 @@ struct import_folder_options {
     size_t size;    /* raw: side of the square; jpeg: limit of the shorter side; 0 = as the images are */
     size_t workers; /* 0 = every CPU */
     bool force;
+    size_t shards;      /* 0: one file; else a numbered set, image i of the list in file i % shards */
+    size_t rank, ranks; /* who makes files rank, rank + ranks, ... of the set; ranks 0: everybody's */
+    /* A set: every rank asks once, with its own outcome, before any file is made, whether all are well and their
+     * imports are the same. NULL: there is one rank. */
+    bool (*agree)(void *owner, const char *import, bool ok, struct error *error);
+    void *owner;
 };
 
-/* DIR/<class>/<image>, libvips' formats. Files that cannot be read are named on stderr, left out and counted in
- * *skipped; the dataset is whole without them. Raw without a size: all images must have the first one's. Needs
- * image_convert_begin. */
-bool import_folder(const struct import_folder_options *options, size_t *images, size_t *skipped, struct error *error);
+/* Of this rank's files. */
+struct imported_images {
+    size_t images, skipped, files_kept; /* files of a set that were there already */
+};
+
+/* DIR/<class>/<image>, libvips' formats. Files that cannot be read are named on stderr, left out and counted
+ * as skipped; the dataset is whole without them. Raw without a size: all images must have the first one's. Needs
+ * image_convert_begin. A set: files that an import of the same list with the same options finished before are kept,
+ * unless `force`; ERROR_INPUT where one belongs to another import. The files are the same for any number of ranks. */
+bool import_folder(const struct import_folder_options *options, struct imported_images *result, struct error *error);
 
 /* The binary version of CIFAR-10: DIR/data_batch_{1..5}.bin and test_batch.bin, each 10000 records of one label byte
  * and 3 x 32 x 32 bytes, planes of red, green and blue. Neither output appears before both are converted. */

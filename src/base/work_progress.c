@@ -36,7 +36,7 @@ static void draw(const struct work_progress *progress, size_t done, double now_s
 void work_progress_update(struct work_progress *progress, size_t done)
 {
     double now_s = clock_s();
-    if (now_s - progress->shown_s < (progress->terminal ? 0.1 : 10.0))
+    if (!progress->what || now_s - progress->shown_s < (progress->terminal ? 0.1 : 10.0))
         return;
     progress->shown_s = now_s;
     draw(progress, done, now_s);
@@ -44,7 +44,7 @@ void work_progress_update(struct work_progress *progress, size_t done)
 
 void work_progress_clear(const struct work_progress *progress)
 {
-    if (progress->terminal)
+    if (progress->what && progress->terminal)
         fputs("\r\033[K", stderr);
 }
 
@@ -52,5 +52,6 @@ void work_progress_end(struct work_progress *progress, size_t done)
 {
     work_progress_clear(progress);
     double elapsed_s = clock_s() - progress->start_s;
-    fprintf(stderr, "%s: %zu images in %.1f s\n", progress->what, done, elapsed_s);
+    if (progress->what)
+        fprintf(stderr, "%s: %zu images in %.1f s\n", progress->what, done, elapsed_s);
 }

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 struct work_progress {
-    const char *what; /* "importing" */
+    const char *what; /* "importing"; NULL: another rank shows how far they are */
     size_t total;
     bool terminal;
     double start_s, shown_s;

@@ -15,12 +15,13 @@
 #include "src/base/command_line.h"
 #include "src/base/error.h"
 #include "src/base/stop_signal.h"
+#include "src/comm/comm.h"
 
 /* All commands' arguments in one struct; each command offers the options that it reads. */
 struct arguments {
     const char *operand; /* DIR, KIND or F.h5 */
     const char *out, *out_train, *out_test;
-    size_t size, workers, seed;
+    size_t size, workers, shards, seed;
     bool jpeg, all, force, json;
     struct synth_options synth;
 };
@@ -44,10 +45,67 @@ static int missing(const char *option)
     return command_line_fail(&error);
 }
 
+/* The images are there; true where there are all of them. */
+static bool is_whole(const struct arguments *arguments, size_t images, size_t skipped, struct error *error)
+{
+    return skipped == 0 || error_runtime(error,
+                                         "%s: %zu file%s could not be imported (named above); %s holds the other %zu "
+                                         "images",
+                                         arguments->operand, skipped, skipped == 1 ? "" : "s", arguments->out, images);
+}
+
+/* All ranks have come as far as to make files: of the same images? */
+static bool agree(void *owner, const char *import, bool ok, struct error *error)
+{
+    struct comm *comm = owner;
+    char first[40];
+    snprintf(first, sizeof first, "%s", import);
+    if (!comm_agree(comm, ok, error) || !comm_broadcast(comm, first, sizeof first, 0, error))
+        return false;
+    ok = strcmp(first, import) == 0 || error_input(error, "sees other images in the folder than rank 0; is it the same "
+                                                          "on all hosts, and does nobody change it?");
+    return comm_agree(comm, ok, error);
+}
+
+/* Files of a set, on any number of ranks. Returns only where all went well. */
+static int import_set(const struct arguments *arguments, struct import_folder_options *options)
+{
+    struct error error;
+    struct comm *comm;
+    char name[] = "quest-data", *names[] = {name, NULL}, **argv = names;
+    int argc = 1;
+    if (!comm_open(&comm, &argc, &argv, &error))
+        comm_exit(comm, &error);
+    options->rank = (size_t)comm_rank(comm);
+    options->ranks = (size_t)comm_world_size(comm);
+    options->agree = agree;
+    options->owner = comm;
+    struct imported_images result;
+    bool ok = comm_agree(comm, image_convert_begin(name, &error), &error) &&
+              comm_agree(comm, import_folder(options, &result, &error), &error);
+    double sums[3];
+    if (ok) {
+        sums[0] = (double)result.images;
+        sums[1] = (double)result.skipped;
+        sums[2] = (double)result.files_kept;
+        ok = comm_agree(comm, comm_reduce(comm, sums, 3, COMM_SUM, &error), &error);
+    }
+    if (ok && options->rank == 0)
+        printf("%s: %.0f images in %zu files, of which %.0f were there already\n", arguments->out, sums[0],
+               options->shards, sums[2]);
+    if (ok && !is_whole(arguments, (size_t)sums[0], (size_t)sums[1], &error))
+        ok = error_shared(&error);
+    if (!ok)
+        comm_exit(comm, &error);
+    comm_close(comm);
+    return 0;
+}
+
 static int run_import_folder(const void *from)
 {
     const struct arguments *arguments = from;
     struct error error;
+    const char *ranks = getenv("OMPI_COMM_WORLD_SIZE");
     if (!arguments->out)
         return missing("--out");
     struct import_folder_options options = {.directory = arguments->operand,
@@ -55,16 +113,19 @@ static int run_import_folder(const void *from)
                                             .encoding = arguments->jpeg ? ENCODING_JPEG : ENCODING_RAW,
                                             .size = arguments->size,
                                             .workers = arguments->workers,
-                                            .force = arguments->force};
-    size_t images = 0, skipped = 0;
-    if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &images, &skipped, &error))
+                                            .force = arguments->force,
+                                            .shards = arguments->shards};
+    if (options.shards > 0)
+        return import_set(arguments, &options);
+    if (ranks && strtol(ranks, NULL, 10) > 1) {
+        error_input(&error, "several ranks make the files of a set: give --shards N, or do without mpirun");
         return command_line_fail(&error);
-    printf("%s: %zu images\n", arguments->out, images);
-    if (skipped == 0)
-        return 0;
-    error_runtime(&error, "%s: %zu file%s could not be imported (named above); %s holds the other %zu images",
-                  arguments->operand, skipped, skipped == 1 ? "" : "s", arguments->out, images);
-    return command_line_fail(&error);
+    }
+    struct imported_images result;
+    if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &result, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu images\n", arguments->out, result.images);
+    return is_whole(arguments, result.images, result.skipped, &error) ? 0 : command_line_fail(&error);
 }
 
 static int run_import_cifar10(const void *from)
@@ -151,8 +212,12 @@ static const struct command_option folder_options[] = {
      "raw: resize the shorter side to S and cut out the centre square; jpeg: shrink where the shorter side is over S",
      command_line_number, .letter = 's', .most = 16384, INTO(size)},
     {"encoding", "raw|jpeg", "raw reads fastest, jpeg is small [raw]", command_line_choice, .letter = 'e', INTO(jpeg)},
+    {"shards", "N",
+     "A set of N files, F-00000-of-N.h5 and so on, image i in file i mod N; the ranks of mpirun make them in turn, and "
+     "those that are finished are kept",
+     command_line_number, .letter = 'n', .most = 99999, INTO(shards)},
     {"workers", "N", "Threads [every CPU]", command_line_number, .letter = 'w', .most = 1024, INTO(workers)},
-    {"force", NULL, "Replace an existing file", command_line_flag, .letter = 'f', INTO(force)},
+    {"force", NULL, "Replace existing files", command_line_flag, .letter = 'f', INTO(force)},
     {0}};
 static const struct command_option cifar10_options[] = {
     {"out-train", "A.h5", "Where the 50000 training images go", command_line_text, INTO(out_train)},
