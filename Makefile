@@ -11,7 +11,7 @@ CUDA    ?= $(if $(NVCC),1,0)
 BUILD   := build$(if $(SANITIZE),$(if $(filter thread,$(SANITIZE)),/tsan,/san))
 VERSION := 0.1.0
 
-PACKAGES := ompi-c jansson yaml-0.1 libjpeg libturbojpeg vips libprotobuf-c
+PACKAGES := ompi-c jansson yaml-0.1 libjpeg libturbojpeg vips libprotobuf-c libarchive
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -I/usr/include/hdf5/openmpi)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || echo -lhdf5_openmpi)
 
@@ -20,7 +20,7 @@ CFLAGS   ?= -O3 -g
 OUR_CFLAGS := -std=c11 -D_GNU_SOURCE -fopenmp -fno-math-errno -march=$(MARCH) $(WARNINGS) -I. -I$(BUILD)/generated -DQUEST_VERSION='"$(VERSION)"' \
 	$(HDF5_CFLAGS) $(shell pkg-config --cflags $(PACKAGES)) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized)
 LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -lpthread
-# Only quest-data needs libvips; as-needed keeps it (and what it brings) out of the others.
+# Only quest-data needs libvips and libarchive; as-needed keeps them (and what they bring) out of the others.
 # cpu_check runs before main(), so that nothing calls it.
 LINK     := $(CC) -fopenmp -Wl,--as-needed -Wl,--undefined=cpu_check $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
@@ -113,6 +113,7 @@ debug:
 # Fuzzers (tests/fuzz): the readers of files, instrumented by clang; each takes its corpus in tests/fuzz/NAME. They need no OpenMP.
 FUZZ         := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SOURCES := $(wildcard $(addsuffix /*.c,$(addprefix src/,base files config checkpoint) $(addprefix data_loaders/,image format load) kernels))
+FUZZ_SOURCES += $(addprefix data_loaders/import/,tar_images.c tar_lists.c tar_names.c tar_reader.c text_lines.c)
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/fuzz/o/%.o)
 FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -123,7 +124,7 @@ $(BUILD)/fuzz/o/%.o: %.c Makefile
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/o/tests/fuzz/%.o $(FUZZ_OBJECTS)
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -ljansson -ljpeg -lyaml -lz -lm -o $@
+	$(Q)clang-14 $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(HDF5_LIBS) -ljansson -ljpeg -lyaml -larchive -lz -lm -o $@
 
 fuzz: $(FUZZ)
 

@@ -172,6 +172,11 @@ bool dataset_writer_append(struct dataset_writer *writer, const uint8_t *bytes, 
     return true;
 }
 
+void dataset_writer_set_classes(struct dataset_writer *writer, size_t classes)
+{
+    writer->layout.classes = classes;
+}
+
 size_t dataset_writer_images(const struct dataset_writer *writer)
 {
     return writer->images;

@@ -31,6 +31,8 @@ bool dataset_writer_open(struct dataset_writer **writer, const char *path, const
  * pixels as they will be decoded. ERROR_RUNTIME: disk full. */
 bool dataset_writer_append(struct dataset_writer *writer, const uint8_t *bytes, size_t byte_count, int32_t label,
                            const struct pixel_sums *sums, struct error *error);
+/* Before it is finished, where the number of classes is only known then. */
+void dataset_writer_set_classes(struct dataset_writer *writer, size_t classes);
 size_t dataset_writer_images(const struct dataset_writer *writer);
 /* Writes labels, offsets, mean and std, flushes to the disk and renames. Ends the writer whatever the outcome; where it
  * fails no file is left. ERROR_INPUT: no images, or all pixels of a channel alike. */

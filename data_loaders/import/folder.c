@@ -51,16 +51,16 @@ static bool check_size(const struct importing *importing, const char *path, stru
 static void *convert_file(void *owner, size_t worker, size_t item)
 {
     struct importing *importing = owner;
-    const char *path = file_of(importing, item)->path;
+    const struct image_place place = {.path = file_of(importing, item)->path};
     const size_t size = importing->options->size;
     struct imported *imported = calloc(1, sizeof *imported);
     if (!imported)
         return NULL;
     struct image_converter *converter = importing->converters[worker];
     if (importing->options->encoding == ENCODING_JPEG)
-        image_to_jpeg(converter, &imported->converted, path, size, &imported->error);
-    else if (image_to_pixels(converter, &imported->converted, path, size, &imported->error))
-        check_size(importing, path, imported);
+        image_to_jpeg(converter, &imported->converted, &place, size, &imported->error);
+    else if (image_to_pixels(converter, &imported->converted, &place, size, &imported->error))
+        check_size(importing, place.path, imported);
     return imported;
 }
 
@@ -104,7 +104,8 @@ static bool find_size(struct importing *importing, struct error *error)
     importing->height = importing->width = importing->options->size;
     for (size_t i = 0; importing->height == 0 && i < importing->list.file_count; i++) {
         struct converted first;
-        if (!image_to_pixels(importing->converters[0], &first, importing->list.files[i].path, 0, error))
+        const struct image_place place = {.path = importing->list.files[i].path};
+        if (!image_to_pixels(importing->converters[0], &first, &place, 0, error))
             continue;
         importing->height = first.height;
         importing->width = first.width;

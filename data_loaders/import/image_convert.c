@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "data_loaders/import/jpeg_convert.h"
 #include "data_loaders/import/jpeg_header.h"
@@ -61,14 +63,28 @@ void image_converter_close(struct image_converter *converter)
     free(converter);
 }
 
-static bool open_source(struct source *source, const char *path, struct error *error)
+/* Bytes as a file that has no name, because libvips finds the rest by names and descriptors alone. */
+static FILE *file_of_bytes(const struct image_place *place)
 {
-    *source = (struct source){.path = path, .file = fopen(path, "rb")};
-    FILE *file = source->file;
+    int descriptor = memfd_create("image", MFD_CLOEXEC);
+    FILE *file = descriptor >= 0 ? fdopen(descriptor, "w+b") : NULL;
+    if (!file && descriptor >= 0)
+        close(descriptor);
+    if (!file || (fwrite(place->bytes, 1, place->byte_count, file) == place->byte_count && fflush(file) == 0 &&
+                  fseek(file, 0, SEEK_SET) == 0))
+        return file;
+    fclose(file);
+    return NULL;
+}
+
+static bool open_source(struct source *source, const struct image_place *place, struct error *error)
+{
+    FILE *file = place->bytes ? file_of_bytes(place) : fopen(place->path, "rb");
+    *source = (struct source){.path = place->path, .file = file};
     uint8_t *bytes = NULL;
     if (!file)
-        return error_input(error, "%s: %s", path, strerror(errno));
-    vips_file_name(&source->named, path, file);
+        return error_input(error, "%s: %s", place->path, strerror(errno));
+    (place->bytes ? vips_file_unnamed : vips_file_name)(&source->named, place->path, file);
     /* NOLINTNEXTLINE(misc-redundant-expression): two bytes, one after the other */
     long end = fgetc(file) == 0xFF && fgetc(file) == 0xD8 && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
     if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (bytes = malloc((size_t)end)) != NULL)
@@ -144,13 +160,13 @@ static bool vips_pixels(struct image_converter *converter, struct converted *con
     return ok;
 }
 
-bool image_to_pixels(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
-                     struct error *error)
+bool image_to_pixels(struct image_converter *converter, struct converted *converted, const struct image_place *place,
+                     size_t size, struct error *error)
 {
     struct source source;
     struct pixels pixels;
     *converted = (struct converted){0};
-    if (!open_source(&source, path, error))
+    if (!open_source(&source, place, error))
         return false;
     bool fits = source.named.plain && (size == 0 || size == lesser(source.header.height, source.header.width));
     bool ok = (fits && jpeg_decode(converter->jpeg, source.bytes, source.byte_count, &pixels) &&
@@ -204,12 +220,12 @@ static bool encode(struct image_converter *converter, struct converted *converte
     return false;
 }
 
-bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
-                   struct error *error)
+bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const struct image_place *place,
+                   size_t size, struct error *error)
 {
     struct source source;
     *converted = (struct converted){0};
-    if (!open_source(&source, path, error))
+    if (!open_source(&source, place, error))
         return false;
     const struct jpeg_header *header = &source.header;
     bool usable = source.bytes && header->upright && (header->components == 1 || header->components == 3) &&

@@ -26,14 +26,21 @@ struct converted {
     struct pixel_sums sums; /* over the pixels, as the loader will decode them */
 };
 
+/* Where an image is: the file `path`; or `bytes`, which messages call `path`. */
+struct image_place {
+    const char *path;
+    const uint8_t *bytes; /* NULL: in the file */
+    size_t byte_count;
+};
+
 /* Pixels; size > 0: the shorter side resized to it and the centre cut out, [size, size, 3]. ERROR_INPUT says why the
  * file cannot be read. */
-bool image_to_pixels(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
-                     struct error *error);
+bool image_to_pixels(struct image_converter *converter, struct converted *converted, const struct image_place *place,
+                     size_t size, struct error *error);
 /* A stream for the loader. A baseline JPEG that is upright, RGB or grayscale, and whose shorter side is at most `size`
  * (0 = any) is taken over byte for byte; a progressive one is made baseline without loss, because it decodes several
  * times as slowly; everything else is encoded at quality 90, shrunk to `size` where it is larger. */
-bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const char *path, size_t size,
-                   struct error *error);
+bool image_to_jpeg(struct image_converter *converter, struct converted *converted, const struct image_place *place,
+                   size_t size, struct error *error);
 
 #endif

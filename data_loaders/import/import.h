@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "data_loaders/format/dataset.h"
+#include "data_loaders/import/tar_images.h"
 #include "src/base/error.h"
 
 struct import_folder_options {
@@ -32,6 +33,19 @@ struct imported_images {
  * image_convert_begin. A set: files that an import of the same list with the same options finished before are kept,
  * unless `force`; ERROR_INPUT where one belongs to another import. The files are the same for any number of ranks. */
 bool import_folder(const struct import_folder_options *options, struct imported_images *result, struct error *error);
+
+struct import_tar_options {
+    struct tar_images_options from;
+    const char *out;
+    enum encoding encoding;
+    size_t size; /* as of a folder; raw needs one */
+    size_t workers, shards;
+    bool force;
+};
+
+/* Images of tars, streamed: nothing is unpacked to the disk. Skips as import_folder does, and also what is a link, or
+ * of a key without class or image. A set's files appear together, after the last image. Needs image_convert_begin. */
+bool import_tar(const struct import_tar_options *options, struct imported_images *result, struct error *error);
 
 /* The binary version of CIFAR-10: DIR/data_batch_{1..5}.bin and test_batch.bin, each 10000 records of one label byte
  * and 3 x 32 x 32 bytes, planes of red, green and blue. Neither output appears before both are converted. */

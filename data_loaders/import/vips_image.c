@@ -29,16 +29,21 @@ void vips_image_thread_end(void)
 /* libvips takes [...] at the end of a name for options and aborts on some names with quotes. An empty pair after the
  * name does not help: it is cut off twice, to open the file and again to choose the format. So such a file goes by its
  * descriptor. Others keep their names, by which formats of several files find the rest. */
+void vips_file_unnamed(struct vips_file *named, const char *path, FILE *file)
+{
+    snprintf(named->descriptor_path, sizeof named->descriptor_path, "/proc/self/fd/%d", fileno(file));
+    named->path = path;
+    named->name = named->descriptor_path;
+}
+
 void vips_file_name(struct vips_file *named, const char *path, FILE *file)
 {
     size_t end = strlen(path);
     while (end > 0 && strchr(" \t\n\r", path[end - 1]))
         end--;
     named->path = named->name = path;
-    if (strpbrk(path, "\"'") || (end > 0 && path[end - 1] == ']')) {
-        snprintf(named->descriptor_path, sizeof named->descriptor_path, "/proc/self/fd/%d", fileno(file));
-        named->name = named->descriptor_path;
-    }
+    if (strpbrk(path, "\"'") || (end > 0 && path[end - 1] == ']'))
+        vips_file_unnamed(named, path, file);
 }
 
 /* The first line of what libvips says, which is emptied here, with the file's own name for the one that libvips got. */

@@ -20,6 +20,8 @@ void vips_image_thread_end(void);
 
 /* `file` is `path`, open, and stays so as long as `named` is used. */
 void vips_file_name(struct vips_file *named, const char *path, FILE *file);
+/* The same for a file without a path, which messages call `path`. */
+void vips_file_unnamed(struct vips_file *named, const char *path, FILE *file);
 /* NULL with libvips' reason in its buffer. The caller unrefs. */
 VipsImage *vips_file_square(const struct vips_file *file, size_t size);   /* the centre, resized to size x size */
 VipsImage *vips_file_upright(const struct vips_file *file, size_t limit); /* shorter side shrunk to `limit`; 0 = none */

@@ -17,7 +17,13 @@ struct work_progress work_progress_begin(const char *what, size_t total)
 static void draw(const struct work_progress *progress, size_t done, double now_s)
 {
     double elapsed_s = now_s - progress->start_s, rate = elapsed_s > 0 ? (double)done / elapsed_s : 0;
-    double fraction = progress->total ? (double)done / (double)progress->total : 1;
+    if (progress->total == 0) {
+        fprintf(stderr, progress->terminal ? "\r\033[K%s: %zu, %.0f images/s" : "%s: %zu, %.0f images/s\n",
+                progress->what, done, rate);
+        fflush(stderr);
+        return;
+    }
+    double fraction = (double)done / (double)progress->total;
     double left_s = rate > 0 ? (double)(progress->total - done) / rate : 0;
     if (!progress->terminal) {
         fprintf(stderr, "%s: %zu of %zu, %.0f images/s, %.0f s left\n", progress->what, done, progress->total, rate,

@@ -8,7 +8,7 @@
 
 struct work_progress {
     const char *what; /* "importing"; NULL: another rank shows how far they are */
-    size_t total;
+    size_t total;     /* 0: not known */
     bool terminal;
     double start_s, shown_s;
 };

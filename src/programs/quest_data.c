@@ -20,8 +20,10 @@
 /* All commands' arguments in one struct; each command offers the options that it reads. */
 struct arguments {
     const char *operand; /* DIR, KIND or F.h5 */
-    const char *out, *out_train, *out_test;
-    size_t size, workers, shards, seed;
+    const char **tars;   /* [tar_count] the operands of import-tar */
+    size_t tar_count;
+    const char *out, *out_train, *out_test, *labels, *classes;
+    size_t size, workers, shards, seed, first_label;
     bool jpeg, all, force, json;
     struct synth_options synth;
 };
@@ -33,6 +35,18 @@ static bool take_operand(void *into, const char *text, struct error *error)
     if (arguments->operand)
         return error_input(error, "'%s' is one argument too many (put a pattern in quotes: 'train-*.h5')", text);
     arguments->operand = text;
+    return true;
+}
+
+static bool take_tar(void *into, const char *text, struct error *error)
+{
+    struct arguments *arguments = into;
+    const char **tars = realloc(arguments->tars, (arguments->tar_count + 1) * sizeof *tars);
+    if (!tars)
+        return error_runtime(error, "no memory for the list of tars");
+    arguments->tars = tars;
+    tars[arguments->tar_count++] = text;
+    arguments->operand = tars[0];
     return true;
 }
 
@@ -123,6 +137,30 @@ static int run_import_folder(const void *from)
     }
     struct imported_images result;
     if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &result, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu images\n", arguments->out, result.images);
+    return is_whole(arguments, result.images, result.skipped, &error) ? 0 : command_line_fail(&error);
+}
+
+static int run_import_tar(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    if (!arguments->out)
+        return missing("--out");
+    struct import_tar_options options = {.from = {.tars = arguments->tars,
+                                                  .tar_count = arguments->tar_count,
+                                                  .classes = arguments->classes,
+                                                  .labels = arguments->labels,
+                                                  .first_label = arguments->first_label},
+                                         .out = arguments->out,
+                                         .encoding = arguments->jpeg ? ENCODING_JPEG : ENCODING_RAW,
+                                         .size = arguments->size,
+                                         .workers = arguments->workers,
+                                         .shards = arguments->shards,
+                                         .force = arguments->force};
+    struct imported_images result;
+    if (!image_convert_begin("quest-data", &error) || !import_tar(&options, &result, &error))
         return command_line_fail(&error);
     printf("%s: %zu images\n", arguments->out, result.images);
     return is_whole(arguments, result.images, result.skipped, &error) ? 0 : command_line_fail(&error);
@@ -219,6 +257,23 @@ static const struct command_option folder_options[] = {
     {"workers", "N", "Threads [every CPU]", command_line_number, .letter = 'w', .most = 1024, INTO(workers)},
     {"force", NULL, "Replace existing files", command_line_flag, .letter = 'f', INTO(force)},
     {0}};
+static const struct command_option tar_options[] = {
+    {"out", "F.h5", "The dataset to write", command_line_text, .letter = 'o', INTO(out)},
+    {"labels", "FILE", "The tar holds images alone; line i is the class of the i-th by name: a name, or a number",
+     command_line_text, .letter = 'l', INTO(labels)},
+    {"classes", "FILE", "Names of the classes (wnids), one a line, the first is class 0 [those in the tar, by name]",
+     command_line_text, .letter = 'c', INTO(classes)},
+    {"first-label", "N", "The number in --labels that means the first line of --classes [1, as in ImageNet's]",
+     command_line_number, .most = 1, INTO(first_label)},
+    {"size", "S",
+     "raw: resize the shorter side to S and cut out the centre square; jpeg: shrink where the shorter side is over S",
+     command_line_number, .letter = 's', .most = 16384, INTO(size)},
+    {"encoding", "raw|jpeg", "raw reads fastest, jpeg is small [raw]", command_line_choice, .letter = 'e', INTO(jpeg)},
+    {"shards", "N", "A set of N files, F-00000-of-N.h5 and so on, image i in file i mod N", command_line_number,
+     .letter = 'n', .most = 1024, INTO(shards)},
+    {"workers", "N", "Threads [every CPU]", command_line_number, .letter = 'w', .most = 1024, INTO(workers)},
+    {"force", NULL, "Replace existing files", command_line_flag, .letter = 'f', INTO(force)},
+    {0}};
 static const struct command_option cifar10_options[] = {
     {"out-train", "A.h5", "Where the 50000 training images go", command_line_text, INTO(out_train)},
     {"out-test", "B.h5", "Where the 10000 test images go", command_line_text, INTO(out_test)},
@@ -249,6 +304,14 @@ static const struct command commands[] = {
       take_operand, NULL},
      run_import_folder,
      1},
+    {"import-tar",
+     {tar_options, "TAR...",
+      "Import images from tars, without unpacking them: ImageNet's training tar of tars, its validation tar with a "
+      "list "
+      "of labels, or WebDataset's KEY.jpg and KEY.cls.",
+      take_tar, NULL},
+     run_import_tar,
+     1000000},
     {"import-cifar10",
      {cifar10_options, "DIR", "Import the binary version of CIFAR-10 (data_batch_1.bin and so on).", take_operand,
       NULL},
@@ -282,14 +345,16 @@ static const struct command commands[] = {
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct error error;
-    struct arguments arguments = {.synth = {.images = 10000, .size = 32, .classes = 10}};
+    struct arguments arguments = {.first_label = 1, .synth = {.images = 10000, .size = 32, .classes = 10}};
     if (!command_line_parse(&command->line, argc, argv, &arguments, &error))
         return command_line_fail(&error);
     if (!arguments.operand) {
         error_input(&error, "%s: %s is missing; %s --help explains it", argv[0], command->line.operands, argv[0]);
         return command_line_fail(&error);
     }
-    return command->run(&arguments);
+    int status = command->run(&arguments);
+    free(arguments.tars);
+    return status;
 }
 
 int main(int argc, char **argv)

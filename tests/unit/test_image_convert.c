@@ -4,6 +4,13 @@
 #include "data_loaders/import/image_convert.h"
 #include "data_loaders/import/jpeg_header.h"
 
+static const struct image_place *file_at(const char *name)
+{
+    static struct image_place place;
+    place.path = scratch_path(name);
+    return &place;
+}
+
 static struct image_converter *converter;
 
 static void write_file(const char *name, const unsigned char *bytes, unsigned long count)
@@ -53,14 +60,14 @@ static void streams_are_taken_over_up_to_the_size(void **state)
         const size_t limits[] = {0, 40, 41, 1000};
         struct converted converted;
         for (size_t l = 0; l < 4; l++) {
-            assert_ok(image_to_jpeg(converter, &converted, scratch_path("picture.jpg"), limits[l], error));
+            assert_ok(image_to_jpeg(converter, &converted, file_at("picture.jpg"), limits[l], error));
             assert_int_equal(converted.byte_count, bytes);
             assert_memory_equal(converted.bytes, stream, bytes);
             assert_true(converted.height == sizes[i].height && converted.width == sizes[i].width);
             assert_sums(&converted, pixels);
             free(converted.bytes);
         }
-        assert_ok(image_to_jpeg(converter, &converted, scratch_path("picture.jpg"), 38, error));
+        assert_ok(image_to_jpeg(converter, &converted, file_at("picture.jpg"), 38, error));
         assert_int_equal(converted.height, sizes[i].height * 38 / 40);
         assert_int_equal(converted.width, sizes[i].width * 38 / 40);
         free(converted.bytes);
@@ -79,7 +86,7 @@ static void progressive_streams_become_baseline_without_loss(void **state)
     struct converted converted;
     struct jpeg_header header;
     assert_true(jpeg_header_read(&header, stream, bytes) && header.progressive);
-    assert_ok(image_to_jpeg(converter, &converted, scratch_path("progressive.jpg"), 0, error));
+    assert_ok(image_to_jpeg(converter, &converted, file_at("progressive.jpg"), 0, error));
     assert_true(jpeg_header_read(&header, converted.bytes, converted.byte_count) && !header.progressive);
     uint8_t *again = decode_whole(converted.bytes, converted.byte_count, size);
     assert_memory_equal(again, pixels, 48 * 64 * 3);
@@ -100,7 +107,7 @@ static void pixels_are_the_centre_of_the_picture(void **state)
             unsigned char *stream = write_picture("picture.jpg", sizes[i], 0, &bytes);
             uint8_t *pixels = decode_whole(stream, bytes, sizes[i]);
             struct converted converted;
-            assert_ok(image_to_pixels(converter, &converted, scratch_path("picture.jpg"), side, error));
+            assert_ok(image_to_pixels(converter, &converted, file_at("picture.jpg"), side, error));
             size_t height = side ? side : sizes[i].height, width = side ? side : sizes[i].width;
             size_t top = (sizes[i].height - height) / 2, left = (sizes[i].width - width) / 2;
             assert_true(converted.height == height && converted.width == width);
@@ -126,7 +133,7 @@ static void other_sizes_are_resized(void **state)
     for (size_t side = 39; side <= 41; side += 2) {
         struct converted converted;
         double off = 0;
-        assert_ok(image_to_pixels(converter, &converted, scratch_path("picture.jpg"), side, error));
+        assert_ok(image_to_pixels(converter, &converted, file_at("picture.jpg"), side, error));
         assert_true(converted.height == side && converted.width == side);
         for (size_t i = 0; i < side * side * 3; i++) { /* nearest of the centre, which is close in a smooth picture */
             size_t y = i / 3 / side * 40 / side, x = 10 + i / 3 % side * 40 / side;
@@ -146,14 +153,14 @@ static void files_that_are_no_images_are_named(void **state)
     unsigned long bytes = 0;
     struct converted converted;
     unsigned char *stream = write_picture("whole.jpg", size, 0, &bytes);
-    assert_refused(image_to_pixels(converter, &converted, scratch_path("not-there"), 0, error), ERROR_INPUT,
+    assert_refused(image_to_pixels(converter, &converted, file_at("not-there"), 0, error), ERROR_INPUT,
                    "not-there: No such file");
     write_file("text.jpg", (const unsigned char *)"no picture\n", 11);
-    assert_refused(image_to_pixels(converter, &converted, scratch_path("text.jpg"), 0, error), ERROR_INPUT, "text.jpg");
-    assert_refused(image_to_jpeg(converter, &converted, scratch_path("text.jpg"), 0, error), ERROR_INPUT, "text.jpg");
+    assert_refused(image_to_pixels(converter, &converted, file_at("text.jpg"), 0, error), ERROR_INPUT, "text.jpg");
+    assert_refused(image_to_jpeg(converter, &converted, file_at("text.jpg"), 0, error), ERROR_INPUT, "text.jpg");
     write_file("cut.jpg", stream, bytes / 2);
-    assert_refused(image_to_pixels(converter, &converted, scratch_path("cut.jpg"), 0, error), ERROR_INPUT, "cut.jpg");
-    assert_refused(image_to_jpeg(converter, &converted, scratch_path("cut.jpg"), 0, error), ERROR_INPUT, "cut.jpg");
+    assert_refused(image_to_pixels(converter, &converted, file_at("cut.jpg"), 0, error), ERROR_INPUT, "cut.jpg");
+    assert_refused(image_to_jpeg(converter, &converted, file_at("cut.jpg"), 0, error), ERROR_INPUT, "cut.jpg");
     tjFree(stream);
 }
 
