@@ -14,7 +14,7 @@
 enum { LEAST = 8 };
 
 struct entry {
-    const char *path;
+    char *path;
     int descriptor; /* -1: closed */
     size_t users;
     uint64_t used; /* when, in borrowings */
@@ -59,9 +59,11 @@ void shard_files_close(struct shard_files *files)
 {
     if (!files)
         return;
-    for (size_t i = 0; i < files->count; i++)
+    for (size_t i = 0; i < files->count; i++) {
         if (files->entries[i].descriptor >= 0)
             close(files->entries[i].descriptor);
+        free(files->entries[i].path);
+    }
     pthread_mutex_destroy(&files->lock);
     free(files->entries);
     free(files);
@@ -87,11 +89,22 @@ bool shard_files_add(struct shard_files *files, size_t number, const char *path,
 {
     struct entry *entry = &files->entries[number];
     struct stat status;
-    if (fstat(descriptor, &status) != 0)
+    char *own = strdup(path);
+    if (!own)
+        return error_runtime(error, "%s: no memory for its name", path);
+    if (fstat(descriptor, &status) != 0) {
+        free(own);
         return error_runtime(error, "%s: %s", path, strerror(errno));
+    }
+    if (entry->descriptor >= 0) {
+        close(entry->descriptor);
+        entry->descriptor = -1;
+        files->open--;
+    }
     if (files->open >= files->most)
         make_room(files);
-    *entry = (struct entry){.path = path,
+    free(entry->path);
+    *entry = (struct entry){.path = own,
                             .descriptor = descriptor,
                             .inode = status.st_ino,
                             .bytes = status.st_size,

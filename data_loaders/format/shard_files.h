@@ -14,8 +14,9 @@ struct shard_files;
  * (`ulimit -n`). NULL: no memory. */
 struct shard_files *shard_files_open(size_t count, size_t most);
 void shard_files_close(struct shard_files *files);
-/* Hands over file `number`, open as `descriptor`: from now on closed here, and opened again by its path (borrowed).
- * ERROR_RUNTIME: it cannot be looked at. */
+/* Hands over file `number`, open as `descriptor`: from now on closed here, and opened again by its path. Instead of
+ * what was handed over before; nobody may have borrowed that. ERROR_RUNTIME: it cannot be looked at; the descriptor is
+ * still the caller's. */
 bool shard_files_add(struct shard_files *files, size_t number, const char *path, int descriptor, struct error *error);
 
 /* Any thread. ERROR_RUNTIME: the file cannot be opened any more, or is no longer the one that was added. */

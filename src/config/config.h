@@ -44,6 +44,7 @@ struct config {
     } attention;
     struct {
         char train[1024], val[1024]; /* "" = none */
+        char stage[1024];            /* "" = read where they are */
         bool shuffle;
         int64_t workers, prefetch;
         enum config_interpolation interpolation;

@@ -64,6 +64,9 @@ const struct config_key config_keys[] = {
      .meaning = "dataset to train on (docs/data.md), a file or a pattern such as train-*.h5; required for training"},
     {"data.val", TEXT(data.val), .initial = "", .unit = "",
      .meaning = "dataset to evaluate on, also a pattern; empty = no evaluation"},
+    {"data.stage", TEXT(data.stage), .initial = "", .unit = "",
+     .meaning =
+         "a folder on a disk of each host: dataset files are copied there first, once a host; empty = no copies"},
     {"data.shuffle", BOOLEAN(data.shuffle), .initial = "true", .unit = "",
      .meaning = "a new random order each epoch; false: the order of the file"},
     {"data.workers", INTEGER(data.workers), .initial = "2", .minimum = 1, .maximum = 256, .unit = "threads",

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "data_loaders/format/dataset_classes.h"
+#include "data_loaders/format/dataset_stage.h"
+#include "src/base/clock.h"
 #include "src/base/crc32c.h"
 
 bool trainer_open_datasets(struct trainer *trainer, struct error *error)
@@ -70,4 +72,46 @@ bool trainer_check_same(struct trainer *trainer, struct error *error)
     else if (mine.config != first.config)
         ok = error_input(error, "the configuration differs from rank 0's");
     return comm_agree(trainer->comm, ok, error);
+}
+
+/* ---- copies on each host ---- */
+
+/* What the ranks did, said by rank 0. */
+static bool say_staged(struct trainer *trainer, const struct staged_files *mine, double start_s, struct error *error)
+{
+    struct comm *comm = trainer->comm;
+    const char *folder = trainer->config->data.stage;
+    double sums[4] = {(double)mine->copied, (double)mine->there, (double)mine->no_room, (double)mine->copied_bytes};
+    double full = mine->no_room > 0 ? comm_rank(comm) : comm_world_size(comm);
+    if (!comm_agree(comm, comm_reduce(comm, sums, 4, COMM_SUM, error), error) ||
+        !comm_agree(comm, comm_reduce(comm, &full, 1, COMM_MIN, error), error))
+        return false;
+    progress_say(&trainer->progress, "data: %.0f files copied to %s (%.2f GB in %.1f s on all hosts), %.0f were there",
+                 sums[0], folder, 1e-9 * sums[3], clock_s() - start_s, sums[1]);
+    if (sums[2] > 0)
+        progress_warn(&trainer->progress,
+                      "data.stage: %s has no room for %.0f files, the first on %s; they are read from their own place",
+                      folder, sums[2], comm_host_of(comm, (int)full));
+    return true;
+}
+
+bool trainer_stage_datasets(struct trainer *trainer, struct error *error)
+{
+    struct comm *comm = trainer->comm;
+    const char *folder = trainer->config->data.stage;
+    struct dataset *sets[] = {&trainer->train, &trainer->val};
+    const size_t count = trainer->has_val ? 2 : 1;
+    const double start_s = clock_s();
+    struct staged_files staged = {0};
+    bool ok = true;
+    if (!folder[0])
+        return true;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = dataset_stage(sets[i], folder, (size_t)comm_local_rank(comm), (size_t)comm_local_size(comm), &staged,
+                           error);
+    if (!comm_agree(comm, ok, error))
+        return false;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = dataset_use_staged(sets[i], folder, error);
+    return comm_agree(comm, ok, error) && say_staged(trainer, &staged, start_s, error);
 }

@@ -206,7 +206,8 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
     trainer->best_top1 = -1;
     trainer->lr_scale = 1;
     if (!comm_agree(comm, open_alone(trainer, error), error) || !trainer_check_same(trainer, error) ||
-        !trainer_load(trainer, error) || !comm_agree(comm, write_config(trainer, error), error))
+        !trainer_stage_datasets(trainer, error) || !trainer_load(trainer, error) ||
+        !comm_agree(comm, write_config(trainer, error), error))
         return false;
     trainer->asynchronous = trainer->kernels->stream(trainer->model->context) != NULL;
     if (trainer->asynchronous) {
