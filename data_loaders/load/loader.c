@@ -100,7 +100,8 @@ static void plan(struct loader *loader)
         options->release = release_ordinary;
     }
     uint64_t images = options->dataset->images;
-    loader->sampler = (struct sampler){images, options->seed, options->shuffle, options->repeats};
+    loader->sampler =
+        (struct sampler){images, options->seed, options->shuffle, options->repeats, options->shuffle_window};
     loader->image_bytes = patches_bytes(options) / options->batch;
     loader->claim = loader->image_bytes < CLAIM_BYTES ? CLAIM_BYTES / loader->image_bytes : 1;
     /* A batch is shared among all workers: its first images are waited for, so none should take it whole. */

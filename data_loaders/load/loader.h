@@ -24,7 +24,8 @@ struct loader_options {
     bool evaluation;     /* every image once, in file order, split into contiguous spans by rank; no augmentation */
     bool strict;         /* a damaged JPEG stream is an error that names its index, not replaced and counted */
     bool shuffle;
-    uint64_t repeats; /* training: sampler.h; 0 = 1 */
+    uint64_t shuffle_window; /* sampler.h; 0: all images */
+    uint64_t repeats;        /* training: sampler.h; 0 = 1 */
     uint64_t seed;
     struct augment augment;
     size_t workers, prefetch; /* threads; batches kept ready */

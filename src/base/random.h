@@ -25,7 +25,8 @@ enum random_purpose {
     RANDOM_COLOUR_JITTER = 0x4a495454,
     RANDOM_ERASE = 0x45524153,
     RANDOM_MIX = 0x4d495821,
-    RANDOM_NOISE = 0x4e4f4953
+    RANDOM_NOISE = 0x4e4f4953,
+    RANDOM_WINDOW = 0x57494e44
 };
 
 struct random_words {

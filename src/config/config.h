@@ -46,7 +46,7 @@ struct config {
         char train[1024], val[1024]; /* "" = none */
         char stage[1024];            /* "" = read where they are */
         bool shuffle;
-        int64_t workers, prefetch;
+        int64_t shuffle_window, workers, prefetch;
         enum config_interpolation interpolation;
         double crop_pct;
         struct {

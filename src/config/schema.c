@@ -69,6 +69,10 @@ const struct config_key config_keys[] = {
          "a folder on a disk of each host: dataset files are copied there first, once a host; empty = no copies"},
     {"data.shuffle", BOOLEAN(data.shuffle), .initial = "true", .unit = "",
      .meaning = "a new random order each epoch; false: the order of the file"},
+    {"data.shuffle_window", INTEGER(data.shuffle_window), .initial = "0", .minimum = 0, .maximum = 4000000000,
+     .unit = "images",
+     .meaning =
+         "shuffle so that so many images in a row come from 256 places of the files (docs/data.md); 0 = no limit"},
     {"data.workers", INTEGER(data.workers), .initial = "2", .minimum = 1, .maximum = 256, .unit = "threads",
      .meaning = "threads a rank that read, decode and augment"},
     {"data.prefetch", INTEGER(data.prefetch), .initial = "4", .minimum = 1, .maximum = 1024, .unit = "batches",

@@ -69,6 +69,7 @@ static bool set_input_options(struct trainer *trainer, struct error *error)
     train.steps = trainer->last_step > trainer->step ? trainer->last_step - trainer->step : 0;
     train.first_step = trainer->step;
     train.shuffle = config->data.shuffle;
+    train.shuffle_window = (uint64_t)config->data.shuffle_window;
     train.repeats = (uint64_t)config->data.augment.repeats;
     if (!input_augment(&train.augment, config, error))
         return false;

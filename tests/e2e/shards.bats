@@ -73,6 +73,20 @@ copy() { cp "$BATS_FILE_TMPDIR/$1"-*.h5 .; }
     cmp set.json whole.json
 }
 
+@test "a window of shuffling: the same run on two ranks and after a stop, another than without" {
+    write_config config.yaml
+    files=(--set data.train="$BATS_FILE_TMPDIR/set-*.h5" --set data.val= --set data.augment.crop_padding=0 --set train.batch_size=20)
+    quest-train config.yaml "${files[@]}" --set data.shuffle_window=11 --out once
+    quest-train config.yaml "${files[@]}" --set data.shuffle_window=11 --set data.workers=3 --out twice --max-steps 13
+    quest-train config.yaml "${files[@]}" --set data.shuffle_window=11 --out twice --resume
+    same_state once/checkpoints/step_00000030.h5 twice/checkpoints/step_00000030.h5
+    ranks 2 quest-train config.yaml "${files[@]}" --set data.shuffle_window=11 --out two
+    losses_agree two once 1e-4 30
+    quest-train config.yaml "${files[@]}" --out all
+    run losses_agree all once 1e-4 30
+    [ "$status" != 0 ]
+}
+
 @test "a set that lacks a file or holds a wrong one: one line that names it" {
     write_config config.yaml
     copy set

@@ -181,7 +181,7 @@ static void positions_are_as_the_header_says(void **state)
 {
     (void)state;
     struct loader_options options = training(2, 3, 4, 2);
-    struct sampler sampler = {IMAGES, 3, true, 1};
+    struct sampler sampler = {IMAGES, 3, true, 1, 0};
     struct loader *loader;
     struct batch *batch;
     options.accumulate = 2;
