@@ -235,6 +235,12 @@ with open("many.tar", "wb") as out:
     [ "$(tail -n 1 <<<"$output" | tr -dc 0-9)" -lt 200000 ]
 }
 
+@test "a disk that is full leaves no file of a set" {
+    run bash -c "trap '' XFSZ; ulimit -f 8; quest-data import-tar '$BATS_FILE_TMPDIR/train.tar' --out z.h5 --encoding jpeg --shards 3"
+    one_error 1 'z-0000[0-2]-of-00003.h5: cannot be written: File too large'
+    [ "$(find . -name 'z-*')" = "" ]
+}
+
 @test "an import that is stopped leaves nothing under the name" {
     tar_of big.tar 'for i in range(20000): add(f"{i}.jpg", image(i % 12)); add(f"{i}.cls", b"%d" % (i % 2))'
     quest-data import-tar big.tar --out big.h5 --size 200 --workers 1 3>&- &
