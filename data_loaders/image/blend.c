@@ -4,9 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "data_loaders/image/lanes.h"
+#include "data_loaders/image/rgb_lanes.h"
 
-enum { CHANNELS = 3 };
+enum { CHANNELS = 3, LUMINANCES_OF_A_SUM = 1 << 20 /* of 8 bits each: a lane's 32 hold them */ };
 
 /* Multiplication and addition are rounded one by one, as Pillow's are (-ffp-contract=off is ISO C's default in gcc). */
 static inline uint8_t blend(float degenerate, float x, float factor)
@@ -15,9 +15,21 @@ static inline uint8_t blend(float degenerate, float x, float factor)
     return (uint8_t)(int32_t)(mixed < 0 ? 0 : mixed > 255 ? 255 : mixed);
 }
 
+/* By way of int32, for which there are vector conversions everywhere. */
+static inline __attribute__((always_inline)) floats8 floats_of(words8 numbers)
+{
+    return __builtin_convertvector((integers8)numbers, floats8);
+}
+
 void blend_greyscale(uint8_t *pixels, size_t count)
 {
-    for (size_t i = 0; i < CHANNELS * count; i += CHANNELS)
+    size_t i = 0;
+    for (; i + RGB_LANES_READ <= count; i += RGB_LANES) {
+        floats8 numbers[CHANNELS];
+        spread_rgb8(numbers, floats_of(luminance8(pixels + CHANNELS * i)));
+        store_rgb8(pixels + CHANNELS * i, numbers);
+    }
+    for (i *= CHANNELS; i < CHANNELS * count; i += CHANNELS)
         pixels[i] = pixels[i + 1] = pixels[i + 2] = luminance(pixels[i], pixels[i + 1], pixels[i + 2]);
 }
 
@@ -43,7 +55,16 @@ void blend_brightness(uint8_t *pixels, size_t count, float factor)
 void blend_contrast(uint8_t *pixels, size_t count, float factor)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < CHANNELS * count; i += CHANNELS)
+    size_t i = 0;
+    while (i + RGB_LANES_READ <= count) {
+        words8 part = {0};
+        size_t end = i + LUMINANCES_OF_A_SUM < count ? i + LUMINANCES_OF_A_SUM : count;
+        for (; i + RGB_LANES_READ <= end; i += RGB_LANES)
+            part += luminance8(pixels + CHANNELS * i);
+        for (int lane = 0; lane < RGB_LANES; lane++)
+            sum += part[lane];
+    }
+    for (i *= CHANNELS; i < CHANNELS * count; i += CHANNELS)
         sum += luminance(pixels[i], pixels[i + 1], pixels[i + 2]);
     float mean = (float)floor((double)sum / (double)count + 0.5);
     blend_with(pixels, count, mean, factor);
@@ -51,7 +72,16 @@ void blend_contrast(uint8_t *pixels, size_t count, float factor)
 
 void blend_colour(uint8_t *pixels, size_t count, float factor)
 {
-    for (size_t i = 0; i < CHANNELS * count; i += CHANNELS) {
+    size_t i = 0;
+    for (; i + RGB_LANES_READ <= count; i += RGB_LANES) {
+        uint8_t *at = pixels + CHANNELS * i;
+        floats8 mixed[CHANNELS];
+        spread_rgb8(mixed, floats_of(luminance8(at)));
+        for (size_t part = 0; part < CHANNELS; part++)
+            mixed[part] += factor * (floats_of(load_words8(at + RGB_LANES * part)) - mixed[part]);
+        store_rgb8(at, mixed);
+    }
+    for (i *= CHANNELS; i < CHANNELS * count; i += CHANNELS) {
         float grey = luminance(pixels[i], pixels[i + 1], pixels[i + 2]);
         for (size_t c = 0; c < CHANNELS; c++)
             pixels[i + c] = blend(grey, pixels[i + c], factor);

@@ -61,6 +61,18 @@ static inline __attribute__((always_inline)) void store_words8(uint8_t *to, word
 #endif
 }
 
+#ifdef __AVX2__
+/* sums[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1] of int16 numbers, in int32. */
+static inline __attribute__((always_inline)) __m256i add_products(__m256i sums, __m256i a, __m256i b)
+{
+#if defined __AVX512VNNI__ && defined __AVX512VL__
+    return _mm256_dpwssd_epi32(sums, a, b);
+#else
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+#endif
+}
+#endif
+
 #ifdef __AVX512VBMI__
 /* bytes[i] = table[bytes[i]] for `count` numbers: tables of 256 beat arithmetic where 128 of them are one instruction.
  */

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data_loaders/image/resize_down.h"
 #include "data_loaders/image/resize_rgb.h"
+#include "data_loaders/image/resize_rgb_wide.h"
 #include "data_loaders/image/scratch.h"
 
 enum { WEIGHT_BITS = 32 - 8 - 2, ROUNDING = 1 << (WEIGHT_BITS - 1) };
@@ -21,6 +23,7 @@ struct axis {
 struct resizer {
     struct axis horizontal, vertical;
     struct resize_rgb rgb;
+    struct resize_rgb_wide wide;
     uint8_t *rows; /* [source height, width, channels]: after the pass along the rows */
     size_t rows_capacity;
 };
@@ -43,6 +46,7 @@ void resizer_close(struct resizer *resizer)
     release_axis(&resizer->horizontal);
     release_axis(&resizer->vertical);
     resize_rgb_release(&resizer->rgb);
+    resize_rgb_wide_release(&resizer->wide);
     free(resizer->rows);
     free(resizer);
 }
@@ -144,35 +148,15 @@ static void row_grey(uint8_t *restrict out, const uint8_t *restrict row, const s
     }
 }
 
-/* One output row: a weighted sum of whole rows; `taps` is a constant at the calls that matter, so that the sums stay in
- * registers. */
-static inline __attribute__((always_inline)) void sum_rows(uint8_t *restrict out, const uint8_t *restrict first_row,
-                                                           size_t stride, const int32_t *restrict weight, size_t taps,
-                                                           size_t count)
+/* One output row: a weighted sum of whole rows. */
+static void down_columns(uint8_t *restrict out, const uint8_t *restrict first_row, size_t stride,
+                         const int32_t *restrict weight, size_t taps, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = resize_down(out, first_row, stride, weight, taps, count, WEIGHT_BITS); i < count; i++) {
         int32_t sum = ROUNDING;
         for (size_t t = 0; t < taps; t++)
             sum += weight[t] * first_row[t * stride + i];
         out[i] = final(sum);
-    }
-}
-
-static void down_columns(uint8_t *out, const uint8_t *first_row, size_t stride, const int32_t *weight, size_t taps,
-                         size_t count)
-{
-    switch (taps) {
-    case 4:
-        sum_rows(out, first_row, stride, weight, 4, count);
-        break;
-    case 5:
-        sum_rows(out, first_row, stride, weight, 5, count);
-        break;
-    case 6:
-        sum_rows(out, first_row, stride, weight, 6, count);
-        break;
-    default:
-        sum_rows(out, first_row, stride, weight, taps, count);
     }
 }
 
@@ -185,14 +169,17 @@ static bool pass_along_rows(struct resizer *resizer, const struct resize_window 
     if (!plan_axis(&resizer->horizontal, window->left, columns, window->width, source->width, filter) ||
         !scratch_grow((void **)&resizer->rows, &resizer->rows_capacity, count * line + PIXELS_SLACK_BYTES))
         return false;
-    bool in_pairs =
-        source->channels == 3 && resize_rgb_plan(&resizer->rgb, axis->first, axis->weight, axis->taps, columns);
+    const bool rgb = source->channels == 3;
+    bool wide = rgb && resize_rgb_wide_plan(&resizer->wide, axis->first, axis->weight, axis->taps, columns);
+    bool in_pairs = rgb && !wide && resize_rgb_plan(&resizer->rgb, axis->first, axis->weight, axis->taps, columns);
     for (size_t y = 0; y < count; y++) {
         uint8_t *out = resizer->rows + y * line;
         const uint8_t *row = source->bytes + (first + y) * source->stride;
-        if (in_pairs)
+        if (wide)
+            resize_rgb_wide_row(&resizer->wide, out, row, WEIGHT_BITS);
+        else if (in_pairs)
             resize_rgb_row(&resizer->rgb, out, row, WEIGHT_BITS);
-        else if (source->channels == 3)
+        else if (rgb)
             row_rgb(out, row, axis, columns);
         else
             row_grey(out, row, axis, columns);

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AVX2__
-#include <immintrin.h>
+#include "data_loaders/image/lanes.h"
 
+#ifdef __AVX2__
 enum { LANES = 16, LOW_BITS = 11, GROUP = 4 /* taps of one load: 12 of 16 bytes */ };
 
 /* Both halves of a vector are one pixel: its channels three times two taps, then nothing. */
@@ -63,12 +63,11 @@ static inline __attribute__((always_inline)) __m256i pixel_pair(const uint8_t *l
             _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(left + 3 * GROUP * group))),
             _mm_loadu_si128((const __m128i *)(right + 3 * GROUP * group)), 1);
         __m256i taps = _mm256_shuffle_epi8(bytes, first_taps);
-        high = _mm256_add_epi32(high, _mm256_madd_epi16(taps, _mm256_load_si256((const __m256i *)weights)));
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(taps, _mm256_load_si256((const __m256i *)(weights + LANES))));
+        high = add_products(high, taps, _mm256_load_si256((const __m256i *)weights));
+        low = add_products(low, taps, _mm256_load_si256((const __m256i *)(weights + LANES)));
         taps = _mm256_shuffle_epi8(bytes, last_taps);
-        high =
-            _mm256_add_epi32(high, _mm256_madd_epi16(taps, _mm256_load_si256((const __m256i *)(weights + 2 * LANES))));
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(taps, _mm256_load_si256((const __m256i *)(weights + 3 * LANES))));
+        high = add_products(high, taps, _mm256_load_si256((const __m256i *)(weights + 2 * LANES)));
+        low = add_products(low, taps, _mm256_load_si256((const __m256i *)(weights + 3 * LANES)));
     }
     __m256i sum = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, LOW_BITS), low), bits);
     sum = _mm256_packs_epi32(sum, sum);
