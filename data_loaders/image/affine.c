@@ -1,6 +1,6 @@
 /* One vector of four float64 holds a pixel's channels (and a neighbour's number, ignored); a filter's taps along a row
- * are four such vectors. What a map leaves at whole pixels in one direction is filtered in the other alone: the
- * polynomials give the middle tap exactly at a fraction of 0. */
+ * are four such vectors. What a map leaves at whole pixels in one direction is filtered in the other alone, eight
+ * numbers at a time: the polynomials give the middle tap exactly at a fraction of 0. */
 #include "data_loaders/image/affine.h"
 
 #include <math.h>
@@ -135,11 +135,7 @@ static __attribute__((noinline)) doubles4 at_border(const struct source *from, c
     return (from->filter == AFFINE_BICUBIC ? bicubic_of : bilinear_of)(from->in, column, row, x->fraction, y->fraction);
 }
 
-/* What a map moves: at whole pixels in the other direction a polynomial gives its second tap exactly. */
-enum moves { MOVES_COLUMNS, MOVES_ROWS, MOVES_BOTH };
-
-static inline __attribute__((always_inline)) doubles4 value_at(const struct source *from, double x, double y,
-                                                               enum moves moves)
+static inline __attribute__((always_inline)) doubles4 value_at(const struct source *from, double x, double y)
 {
     const struct taps across = taps_at(x), down = taps_at(y);
     const size_t stride = from->stride;
@@ -147,15 +143,10 @@ static inline __attribute__((always_inline)) doubles4 value_at(const struct sour
     if (from->filter != AFFINE_BICUBIC || !all_inside(&across, from->width) || !all_inside(&down, from->height))
         return at_border(from, &across, &down);
     const uint8_t *first = from->in + (size_t)(down.second - 1) * stride + CHANNELS * (size_t)(across.second - 1);
-    if (moves == MOVES_COLUMNS)
-        return cubic_of(first + stride, column, across.fraction);
-    if (moves == MOVES_ROWS)
-        return cubic_of(first + CHANNELS, row, down.fraction);
     return bicubic_of(first, column, row, across.fraction, down.fraction);
 }
 
-static inline __attribute__((always_inline)) void
-transform(uint8_t *out, const struct source *from, const struct affine *map, const uint8_t fill[3], enum moves moves)
+static void transform(uint8_t *out, const struct source *from, const struct affine *map, const uint8_t fill[3])
 {
     const struct affine m = *map; /* not read again after each store */
     const double right = (double)from->width, bottom = (double)from->height;
@@ -166,22 +157,129 @@ transform(uint8_t *out, const struct source *from, const struct affine *map, con
             double centre_x = (double)column + 0.5, centre_y = (double)row + 0.5;
             double x = m.a * centre_x + m.b * centre_y + m.c, y = m.d * centre_x + m.e * centre_y + m.f;
             if (x >= 0 && x < right && y >= 0 && y < bottom)
-                store_doubles4(out, value_at(&source, x, y, moves));
+                store_doubles4(out, value_at(&source, x, y));
             else
                 memcpy(out, outside, sizeof outside);
         }
+}
+
+/* ---- maps that move pixels in one direction: at whole pixels in the other a polynomial gives its second tap ---- */
+
+enum { OUTSIDE = -2, SPAN_LANES = 8 };
+
+/* A row of the output: for each pixel the second of its four taps in the direction that moves, or OUTSIDE, and for each
+ * of its numbers the fraction. */
+struct row {
+    int32_t *second;
+    double *fraction;
+};
+
+/* Numbers out[0 .. count) from the four numbers of each that lie `step` apart, the first at from[i]; a polynomial's
+ * coefficients are integers. Up to SPAN_LANES - 1 numbers more are read and written. */
+static void cubic_span(uint8_t *out, const uint8_t *from, size_t step, const double *fraction, size_t count)
+{
+    for (size_t i = 0; i < count; i += SPAN_LANES) {
+        integers8 p = (integers8)load_words8(from + i), q = (integers8)load_words8(from + i + step);
+        integers8 r = (integers8)load_words8(from + i + 2 * step), s = (integers8)load_words8(from + i + 3 * step);
+        integers8 once = r - p, twice = 2 * (p - q) + r - s, thrice = q - p - r + s;
+        for (size_t half = 0; half < 2; half++) {
+            doubles4 d;
+            memcpy(&d, fraction + i + 4 * half, sizeof d);
+            doubles4 value =
+                half_of(q, half) + d * (half_of(once, half) + d * (half_of(twice, half) + d * half_of(thrice, half)));
+            store_doubles4(out + i + 4 * half, value);
+        }
+    }
+}
+
+/* The place in the direction that moves: factor * (column + 1/2) + start + offset, in this order. */
+struct line {
+    double factor, start, offset;
+};
+
+/* Four columns at a time, up to three too many. */
+static void plan_row(const struct row *row, const struct line *line, ptrdiff_t width, ptrdiff_t extent)
+{
+    const double end = (double)extent;
+    double by_pixel[width + 3];
+    const doubles4 outside = {OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE};
+    doubles4 centre = {0.5, 1.5, 2.5, 3.5};
+    for (ptrdiff_t column = 0; column < width; column += 4, centre += 4) {
+        doubles4 place = line->factor * centre + line->start + line->offset;
+        longs4 inside = (place >= 0) & (place < end);
+        place = (doubles4)((longs4)place & inside) - 0.5;
+        doubles4 below = floor4(place);
+        doubles4 fraction = place - below;
+        integers4 second = integers_of((doubles4)(((longs4)below & inside) | ((longs4)outside & ~inside)));
+        memcpy(row->second + column, &second, sizeof second);
+        memcpy(by_pixel + column, &fraction, sizeof fraction);
+    }
+    for (ptrdiff_t column = 0; column < width; column++)
+        for (ptrdiff_t c = 0; c < CHANNELS; c++)
+            row->fraction[CHANNELS * column + c] = by_pixel[column];
+}
+
+/* Pixels from `column` on whose taps lie inside and follow those of `column` by a pixel each, or are the same rows. */
+static ptrdiff_t span_end(const struct row *row, ptrdiff_t column, ptrdiff_t width, ptrdiff_t extent, bool along)
+{
+    const int32_t second = row->second[column];
+    ptrdiff_t end = column + 1;
+    while (end < width && row->second[end] == second + (along ? end - column : 0) && row->second[end] + 2 < extent)
+        end++;
+    return end;
+}
+
+/* One row of the output, from left to right: what a span writes behind its end is written again. */
+static void move_row(uint8_t *out, const struct source *from, const struct row *row, ptrdiff_t y, bool along,
+                     const uint8_t fill[3])
+{
+    const uint8_t outside[4] = {fill[0], fill[1], fill[2], 0};
+    const ptrdiff_t extent = along ? from->width : from->height;
+    for (ptrdiff_t column = 0, end; column < from->width; column = end) {
+        uint8_t *to = out + CHANNELS * column;
+        const struct taps moved = {row->second[column], row->fraction[CHANNELS * column]};
+        end = column + 1;
+        if (moved.second == OUTSIDE) {
+            memcpy(to, outside, sizeof outside);
+        } else if (!all_inside(&moved, extent)) {
+            const struct taps kept = {along ? y : column, 0};
+            store_doubles4(to, at_border(from, along ? &moved : &kept, along ? &kept : &moved));
+        } else {
+            end = span_end(row, column, from->width, extent, along);
+            const size_t top = (size_t)(along ? y : moved.second - 1);
+            const size_t left = (size_t)(along ? moved.second - 1 : column);
+            cubic_span(to, from->in + top * from->stride + CHANNELS * left, along ? CHANNELS : from->stride,
+                       row->fraction + CHANNELS * column, CHANNELS * (size_t)(end - column));
+        }
+    }
+}
+
+/* Along the rows, or else down the columns. */
+static void move_numbers(uint8_t *out, const struct source *from, const struct affine *map, bool along,
+                         const uint8_t fill[3])
+{
+    int32_t second[from->width + 3];
+    double fraction[CHANNELS * from->width + SPAN_LANES];
+    const struct row row = {second, fraction};
+    memset(fraction + CHANNELS * from->width, 0, SPAN_LANES * sizeof *fraction);
+    for (ptrdiff_t y = 0; y < from->height; y++, out += from->stride) {
+        double centre = (double)y + 0.5;
+        const struct line line = {along ? map->a : map->d, (along ? map->b : map->e) * centre, along ? map->c : map->f};
+        plan_row(&row, &line, from->width, along ? from->width : from->height);
+        move_row(out, from, &row, y, along, fill);
+    }
 }
 
 void affine_transform(uint8_t *out, const uint8_t *in, size_t height, size_t width, const struct affine *map,
                       enum affine_filter filter, const uint8_t fill[3])
 {
     const struct source from = {in, (ptrdiff_t)height, (ptrdiff_t)width, CHANNELS * width, filter};
-    if (map->d == 0 && map->e == 1 && map->f == 0)
-        transform(out, &from, map, fill, MOVES_COLUMNS);
-    else if (map->a == 1 && map->b == 0 && map->c == 0)
-        transform(out, &from, map, fill, MOVES_ROWS);
+    if (filter == AFFINE_BICUBIC && map->d == 0 && map->e == 1 && map->f == 0)
+        move_numbers(out, &from, map, true, fill);
+    else if (filter == AFFINE_BICUBIC && map->a == 1 && map->b == 0 && map->c == 0)
+        move_numbers(out, &from, map, false, fill);
     else
-        transform(out, &from, map, fill, MOVES_BOTH);
+        transform(out, &from, map, fill);
 }
 
 /* out[y, x] = in[..] turned by quarter turns counter-clockwise; 1 and 3 of squares only. */

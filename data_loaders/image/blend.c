@@ -42,7 +42,15 @@ static void blend_with(uint8_t *pixels, size_t count, float degenerate, float fa
         table[level] = blend(degenerate, (float)level, factor);
     look_up_bytes(pixels, CHANNELS * count, table);
 #else
-    for (size_t i = 0; i < CHANNELS * count; i++)
+    const size_t numbers = CHANNELS * count, step = CHANNELS * RGB_LANES;
+    size_t i = 0;
+    for (; i + step <= numbers; i += step) {
+        floats8 mixed[CHANNELS];
+        for (size_t part = 0; part < CHANNELS; part++)
+            mixed[part] = degenerate + factor * (floats_of(load_words8(pixels + i + RGB_LANES * part)) - degenerate);
+        store_rgb8(pixels + i, mixed);
+    }
+    for (; i < numbers; i++)
         pixels[i] = blend(degenerate, pixels[i], factor);
 #endif
 }

@@ -3,6 +3,7 @@
 #ifndef QUEST_DATA_LOADERS_IMAGE_LANES_H
 #define QUEST_DATA_LOADERS_IMAGE_LANES_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,7 +13,29 @@
 #endif
 
 typedef double doubles4 __attribute__((vector_size(32)));
+typedef int64_t longs4 __attribute__((vector_size(32)));
+typedef int32_t integers4 __attribute__((vector_size(16)));
 typedef uint32_t words8 __attribute__((vector_size(32)));
+typedef int32_t integers8 __attribute__((vector_size(32)));
+
+static inline __attribute__((always_inline)) doubles4 floor4(doubles4 value)
+{
+#ifdef __AVX2__
+    return (doubles4)_mm256_floor_pd((__m256d)value);
+#else
+    return (doubles4){floor(value[0]), floor(value[1]), floor(value[2]), floor(value[3])};
+#endif
+}
+
+/* Of whole numbers. */
+static inline __attribute__((always_inline)) integers4 integers_of(doubles4 value)
+{
+#ifdef __AVX2__
+    return (integers4)_mm256_cvttpd_epi32((__m256d)value);
+#else
+    return (integers4){(int32_t)value[0], (int32_t)value[1], (int32_t)value[2], (int32_t)value[3]};
+#endif
+}
 
 /* from[0 .. 4). */
 static inline __attribute__((always_inline)) doubles4 load_doubles4(const uint8_t *from)
@@ -35,6 +58,17 @@ static inline __attribute__((always_inline)) void store_doubles4(uint8_t *to, do
 #else
     for (int i = 0; i < 4; i++)
         to[i] = (uint8_t)(value[i] <= 0 ? 0 : value[i] >= 255 ? 255 : value[i]);
+#endif
+}
+
+/* Four of eight int32: those of half 0 or of half 1. */
+static inline __attribute__((always_inline)) doubles4 half_of(integers8 value, size_t half)
+{
+#ifdef __AVX2__
+    return (doubles4)_mm256_cvtepi32_pd(half == 0 ? _mm256_castsi256_si128((__m256i)value)
+                                                  : _mm256_extracti128_si256((__m256i)value, 1));
+#else
+    return (doubles4){value[4 * half], value[4 * half + 1], value[4 * half + 2], value[4 * half + 3]};
 #endif
 }
 

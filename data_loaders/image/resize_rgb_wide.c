@@ -9,7 +9,8 @@
 
 enum { GROUP = 5, TAPS = 4, BYTES = 64, DIGITS = 3, TABLES = 1 + DIGITS };
 
-/* A sum of four products a number: which bytes, and the digits of their weights. Numbers without a tap have weight 0. */
+/* A sum of four products a number: which bytes, and the digits of their weights. Numbers without a tap have weight 0.
+ */
 static bool fill(uint8_t *tables, const struct resize_rgb_wide *plan, const int32_t *weight, size_t taps, size_t group,
                  size_t tap)
 {

@@ -1,6 +1,6 @@
-/* The pass along RGB rows of resize.h by AVX-512 (VBMI and VNNI), five output pixels at a time: one shuffle gathers four
- * taps of 15 numbers as bytes. Weights of 22 bits are split into three signed digits of 8; the sums are those of 32-bit
- * multiplications, bit for bit. */
+/* The pass along RGB rows of resize.h by AVX-512 (VBMI and VNNI), five output pixels at a time: one shuffle gathers
+ * four taps of 15 numbers as bytes. Weights of 22 bits are split into three signed digits of 8; the sums are those of
+ * 32-bit multiplications, bit for bit. */
 #ifndef QUEST_DATA_LOADERS_IMAGE_RESIZE_RGB_WIDE_H
 #define QUEST_DATA_LOADERS_IMAGE_RESIZE_RGB_WIDE_H
 

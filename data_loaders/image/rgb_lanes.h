@@ -8,7 +8,6 @@
 #include "data_loaders/image/lanes.h"
 
 typedef float floats8 __attribute__((vector_size(32)));
-typedef int32_t integers8 __attribute__((vector_size(32)));
 
 enum { RGB_LANES = 8, RGB_LANES_READ = 10 /* pixels that must be readable for eight */ };
 
@@ -48,7 +47,8 @@ static inline __attribute__((always_inline)) void spread_rgb8(floats8 numbers[3]
 static inline __attribute__((always_inline)) void store_rgb8(uint8_t *to, const floats8 numbers[3])
 {
 #ifdef __AVX2__
-    __m256i first = _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)numbers[0]), _mm256_cvttps_epi32((__m256)numbers[1]));
+    __m256i first =
+        _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)numbers[0]), _mm256_cvttps_epi32((__m256)numbers[1]));
     __m256i last = _mm256_cvttps_epi32((__m256)numbers[2]);
     __m256i bytes = _mm256_packus_epi16(first, _mm256_packs_epi32(last, last));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
