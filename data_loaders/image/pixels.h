@@ -13,4 +13,9 @@ struct pixels {
     size_t height, width, channels, stride;
 };
 
+/* A rectangle of a picture in its pixels, fractions allowed. */
+struct rectangle {
+    double top, left, height, width;
+};
+
 #endif

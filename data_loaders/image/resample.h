@@ -9,11 +9,6 @@
 
 #include "data_loaders/image/pixels.h"
 
-/* A rectangle of a picture in its pixels, fractions allowed. */
-struct rectangle {
-    double top, left, height, width;
-};
-
 struct resampler; /* scratch that grows to the largest picture met; one a thread */
 
 struct resampler *resampler_open(void); /* NULL: no memory */

@@ -92,11 +92,11 @@ static void plan_output(struct axis *axis, size_t output, double centre, double 
     axis->first[output] = (int32_t)from;
 }
 
-/* Outputs first ... first + count of the `size` over an axis of `extent` pixels. */
-static bool plan_axis(struct axis *axis, size_t first, size_t count, size_t size, size_t extent,
-                      enum resize_filter filter)
+/* Outputs first ... first + count of the `size` over [start, start + length) of an axis of `extent` pixels. */
+static bool plan_axis(struct axis *axis, size_t first, size_t count, size_t size, size_t extent, double start,
+                      double length, enum resize_filter filter)
 {
-    double step = (double)extent / (double)size, scale = step > 1 ? step : 1;
+    double step = length / (double)size, scale = step > 1 ? step : 1;
     axis->taps = (size_t)ceil((filter == RESIZE_BICUBIC ? 4 : 2) * scale); /* so many pixel centres at most */
     if (axis->taps > extent)
         axis->taps = extent;
@@ -104,7 +104,7 @@ static bool plan_axis(struct axis *axis, size_t first, size_t count, size_t size
         !scratch_grow((void **)&axis->weight, &axis->weight_capacity, count * axis->taps * sizeof *axis->weight))
         return false;
     for (size_t i = 0; i < count; i++)
-        plan_output(axis, i, ((double)(first + i) + 0.5) * step, scale, extent, filter);
+        plan_output(axis, i, start + ((double)(first + i) + 0.5) * step, scale, extent, filter);
     return true;
 }
 
@@ -162,11 +162,12 @@ static void down_columns(uint8_t *restrict out, const uint8_t *restrict first_ro
 
 /* Rows first ... first + count of `source`, each `columns` pixels long after the pass along it. */
 static bool pass_along_rows(struct resizer *resizer, const struct resize_window *window, const struct pixels *source,
-                            size_t first, size_t count, enum resize_filter filter)
+                            const struct rectangle *part, size_t first, size_t count, enum resize_filter filter)
 {
     const size_t columns = window->columns, line = columns * source->channels;
     const struct axis *axis = &resizer->horizontal;
-    if (!plan_axis(&resizer->horizontal, window->left, columns, window->width, source->width, filter) ||
+    if (!plan_axis(&resizer->horizontal, window->left, columns, window->width, source->width, part->left, part->width,
+                   filter) ||
         !scratch_grow((void **)&resizer->rows, &resizer->rows_capacity, count * line + PIXELS_SLACK_BYTES))
         return false;
     const bool rgb = source->channels == 3;
@@ -191,18 +192,21 @@ bool resize(struct resizer *resizer, uint8_t *out, const struct resize_window *w
             enum resize_filter filter)
 {
     const struct axis *vertical = &resizer->vertical;
-    bool filtered = window->height != source->height;
+    const struct rectangle whole = {0, 0, (double)source->height, (double)source->width};
+    const struct rectangle *part = window->part.height > 0 ? &window->part : &whole;
+    const bool filtered = part->top != 0 || part->height != whole.height || window->height != source->height;
     size_t line = window->columns * source->channels, first = window->top, count = window->rows;
     if (filtered) {
-        if (!plan_axis(&resizer->vertical, window->top, window->rows, window->height, source->height, filter))
+        if (!plan_axis(&resizer->vertical, window->top, window->rows, window->height, source->height, part->top,
+                       part->height, filter))
             return false;
         first = (size_t)vertical->first[0];
         count = (size_t)vertical->first[window->rows - 1] + vertical->taps - first;
     }
     const uint8_t *rows = source->bytes + first * source->stride + window->left * source->channels;
     size_t stride = source->stride;
-    if (window->width != source->width) {
-        if (!pass_along_rows(resizer, window, source, first, count, filter))
+    if (part->left != 0 || part->width != whole.width || window->width != source->width) {
+        if (!pass_along_rows(resizer, window, source, part, first, count, filter))
             return false;
         rows = resizer->rows;
         stride = line;

@@ -20,10 +20,17 @@ void resizer_close(struct resizer *resizer);
 struct resize_window {
     size_t height, width; /* of the whole resized picture */
     size_t top, left, rows, columns;
+    struct rectangle part; /* of the source, what is resized; no height: all of it */
 };
 
+static inline struct resize_window resize_window_whole(size_t height, size_t width)
+{
+    return (struct resize_window){.height = height, .width = width, .rows = height, .columns = width};
+}
+
 /* out [rows, columns, channels], dense and with PIXELS_SLACK_BYTES writable behind it: the window of all of `source`
- * resized; no pixel outside `source` is used, and only the rows that the window needs. 1 or 3 channels. An axis that
+ * resized; no pixel outside `source` is used (of those outside `part` as many as the filter
+ * reaches), and only the rows that the window needs. 1 or 3 channels. An axis that
  * keeps its length is copied. false only where memory ran out. */
 bool resize(struct resizer *resizer, uint8_t *out, const struct resize_window *window, const struct pixels *source,
             enum resize_filter filter);

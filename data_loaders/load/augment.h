@@ -19,8 +19,10 @@ enum interpolation {
 
 struct augment {
     enum interpolation interpolation;
-    double crop_share;        /* evaluation: the centre square's part of the shorter side; 0 = 1 */
-    bool flip;                /* horizontally, with probability 1/2 */
+    bool
+        reduced_decode; /* training: JPEG streams are decoded smaller where the crop allows it, Pillow's resizing too */
+    double crop_share;  /* evaluation: the centre square's part of the shorter side; 0 = 1 */
+    bool flip;          /* horizontally, with probability 1/2 */
     size_t crop_padding;      /* zero-pad by this and crop at random; 0 = off */
     bool random_resized_crop; /* area in crop_scale_min..max, aspect 3/4..4/3 */
     double crop_scale_min, crop_scale_max;

@@ -72,15 +72,34 @@ static bool resized(struct composer *composer, uint8_t *out, const struct pixels
            error_runtime(error, "no memory for resizing an image of %zu x %zu pixels", source->width, source->height);
 }
 
-/* All of `part` of the image at its full size. */
-static bool decoded_part(struct image_reader *reader, const struct box *part, struct pixels *pixels,
-                         struct error *error)
+/* A side of the part: the whole pixels that hold it, and where in them it lies. */
+static void enclose(size_t *first, size_t *count, double *start, double *length, size_t extent)
 {
-    struct rectangle place = {(double)part->top, (double)part->left, (double)part->height, (double)part->width};
-    if (!image_decode(reader, &place, 0, pixels, error))
+    size_t end = (size_t)ceil(*start + *length);
+    *first = (size_t)*start;
+    *count = (end < extent ? end : extent) - *first;
+    *start -= (double)*first;
+}
+
+/* All of `part` of an image of `height` rows: at its full size, or where `size` is not 0 at a reduced one that leaves
+ * it about `size` pixels; in that case `place` says where in `pixels` it lies. */
+static bool decoded_part(struct image_reader *reader, const struct box *part, size_t height, size_t size,
+                         struct pixels *pixels, struct rectangle *place, struct error *error)
+{
+    struct rectangle whole = {(double)part->top, (double)part->left, (double)part->height, (double)part->width};
+    struct box box = *part;
+    struct pixels decoded;
+    if (!image_decode(reader, &whole, size, &decoded, error))
         return false;
-    *pixels = (struct pixels){pixels->bytes + part->top * pixels->stride + part->left * pixels->channels, part->height,
-                              part->width, pixels->channels, pixels->stride};
+    if (decoded.height != height) {
+        const double denominator = rint((double)height / (double)decoded.height);
+        *place = (struct rectangle){whole.top / denominator, whole.left / denominator, whole.height / denominator,
+                                    whole.width / denominator};
+        enclose(&box.top, &box.height, &place->top, &place->height, decoded.height);
+        enclose(&box.left, &box.width, &place->left, &place->width, decoded.width);
+    }
+    *pixels = (struct pixels){decoded.bytes + box.top * decoded.stride + box.left * decoded.channels, box.height,
+                              box.width, decoded.channels, decoded.stride};
     return true;
 }
 
@@ -91,12 +110,12 @@ static size_t reflected(ptrdiff_t at, size_t extent)
     return (size_t)(at > last ? 2 * last - at : at);
 }
 
-/* The shorter side to image_size; of the picture with REFLECTED more pixels on each side a square at random. */
-static bool simple_crop(struct composer *composer, const struct pixels *source, uint64_t position, struct error *error)
+/* Of the picture as `window` resizes it, with REFLECTED more pixels on each side, a square at random. */
+static bool simple_crop(struct composer *composer, const struct pixels *source, struct resize_window window,
+                        uint64_t position, struct error *error)
 {
     const size_t size = composer->options.image_size, pixel = composer->channels;
     struct random_words words = random_draw(composer->options.seed, RANDOM_AUGMENT, position, 0);
-    struct resize_window window = resize_window_centred(source->height, source->width, size, 1);
     uint32_t places_y = (uint32_t)(window.height - size) + 2 * REFLECTED + 1;
     uint32_t places_x = (uint32_t)(window.width - size) + 2 * REFLECTED + 1;
     ptrdiff_t top = (ptrdiff_t)random_below(words.word[1], places_y) - REFLECTED;
@@ -156,18 +175,19 @@ static bool cut_out(struct composer *composer, struct image_reader *reader, size
     const struct sample_options *options = &composer->options;
     const struct augment *augment = &options->augment;
     const size_t size = options->image_size;
-    struct resize_window window = {size, size, 0, 0, size, size};
+    struct resize_window window = resize_window_whole(size, size);
     struct box part = {0, 0, height, width};
     struct pixels source;
     if (!options->evaluation && augment->random_resized_crop)
         part = crop_drawn(augment, options->seed, position, height, width);
-    else if (options->evaluation || !augment->simple_crop)
+    else
         window = resize_window_centred(height, width, size,
                                        options->evaluation && augment->crop_share > 0 ? augment->crop_share : 1);
-    if (!decoded_part(reader, &part, &source, error))
+    bool reduced = augment->reduced_decode && !options->evaluation;
+    if (!decoded_part(reader, &part, height, reduced ? size : 0, &source, &window.part, error))
         return false;
     if (!options->evaluation && augment->simple_crop && !augment->random_resized_crop)
-        return simple_crop(composer, &source, position, error);
+        return simple_crop(composer, &source, window, position, error);
     return resized(composer, composer->picture.pixels, &source, &window, error);
 }
 

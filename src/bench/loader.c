@@ -19,7 +19,7 @@ enum { DRAWN_IMAGES = 512, PATCH = 16, CROP_PADDING = 4, JPEG_QUALITY = 90, ROUN
 
 struct arguments {
     const char *data, *recipe;
-    bool jpeg, json;
+    bool jpeg, json, reduced;
     size_t image_size, batch, workers, seconds;
 };
 
@@ -28,6 +28,8 @@ static const struct command_option options[] = {
      INTO(data)},
     {"encoding", "raw|jpeg", "Of the drawn images [raw]", command_line_choice, INTO(jpeg)},
     {"recipe", "R", "Augmentation: plain (flip and shift), deit or deit3 [plain]", command_line_text, INTO(recipe)},
+    {"reduced-decode", NULL, "JPEG streams are decoded smaller where the crop allows it", command_line_flag,
+     INTO(reduced)},
     {"image-size", "S", "A multiple of 16 [224]", command_line_count, INTO(image_size)},
     {"batch", "B", "Images a batch [64]", command_line_count, INTO(batch)},
     {"workers", "N", "Threads [1]", command_line_count, INTO(workers)},
@@ -162,6 +164,7 @@ static bool measure_loader(const struct arguments *arguments, const struct datas
     struct measured warm;
     if (!augment_of(&loader_options.augment, arguments->recipe, error))
         return false;
+    loader_options.augment.reduced_decode = arguments->reduced;
     if (!loader_open(&loader, &loader_options, error))
         return false;
     bool ok = use_batches(loader, 0.2 * seconds, &warm, error) && use_batches(loader, seconds, measured, error);

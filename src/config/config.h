@@ -48,6 +48,7 @@ struct config {
         bool shuffle;
         int64_t shuffle_window, workers, prefetch;
         enum config_interpolation interpolation;
+        bool reduced_decode;
         double crop_pct;
         struct {
             bool flip;

@@ -81,6 +81,10 @@ const struct config_key config_keys[] = {
      .meaning =
          "how pictures are resized: as Pillow does, bit for bit (bilinear, bicubic), or bilinear with JPEG streams "
          "decoded smaller where the crop allows it (fast)"},
+    {"data.reduced_decode", BOOLEAN(data.reduced_decode), .initial = "false", .unit = "",
+     .meaning =
+         "training: decode JPEG streams at 1/2, 1/4 or 1/8 where the crop keeps image_size pixels, before bilinear "
+         "and bicubic too (docs/recipes.md)"},
     {"data.crop_pct", REAL(data.crop_pct), .initial = "1.0", .minimum = 0, .above = true, .maximum = 1, .unit = "",
      .meaning = "evaluation: the shorter side becomes image_size / crop_pct, of which the centre is cut (timm: 0.875)"},
     {"data.augment.flip", BOOLEAN(data.augment.flip), .initial = "false", .unit = "",

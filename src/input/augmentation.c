@@ -13,6 +13,7 @@ struct augment input_resizing(const struct config *config)
 bool input_augment(struct augment *augment, const struct config *config, struct error *error)
 {
     *augment = input_resizing(config);
+    augment->reduced_decode = config->data.reduced_decode;
     augment->flip = config->data.augment.flip;
     augment->crop_padding = (size_t)config->data.augment.crop_padding;
     augment->random_resized_crop = config->data.augment.random_resized_crop;

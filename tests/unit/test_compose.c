@@ -11,8 +11,8 @@
 #include "src/base/random.h"
 
 enum { SIZE = 32, PATCH = 4, BYTES = SIZE * SIZE * 3, POSITIONS = 24, SEED = 5 };
-static const struct picture_size sizes[] = {{60, 80}, {57, 40}, {33, 90}, {32, 32}};
-enum { PICTURES = sizeof sizes / sizeof *sizes };
+static const struct picture_size sizes[] = {{60, 80}, {57, 40}, {33, 90}, {32, 32}, {301, 219}};
+enum { PICTURES = sizeof sizes / sizeof *sizes, LARGE = PICTURES - 1 };
 static struct dataset pictures;
 
 struct expected {
@@ -35,7 +35,7 @@ static void expect_crop(struct expected *expected, const struct augment *augment
     struct box box = crop_drawn(augment, SEED, position, whole->height, whole->width);
     struct pixels part = {whole->bytes + box.top * whole->stride + 3 * box.left, box.height, box.width, 3,
                           whole->stride};
-    struct resize_window window = {SIZE, SIZE, 0, 0, SIZE, SIZE};
+    struct resize_window window = resize_window_whole(SIZE, SIZE);
     shrink(expected->pixels, &part, &window, augment->interpolation);
 }
 
@@ -45,7 +45,7 @@ static void expect_simple_crop(struct expected *expected, const struct augment *
 {
     struct resize_window window = resize_window_centred(whole->height, whole->width, SIZE, 1);
     const long height = (long)window.height, width = (long)window.width;
-    window = (struct resize_window){window.height, window.width, 0, 0, window.height, window.width};
+    window = resize_window_whole(window.height, window.width);
     uint8_t *resized = malloc((size_t)(height * width) * 3 + PIXELS_SLACK_BYTES);
     shrink(resized, whole, &window, augment->interpolation);
     struct random_words words = random_draw(SEED, RANDOM_AUGMENT, position, 0);
@@ -163,6 +163,54 @@ static void evaluations(void **state)
     }
 }
 
+/* The sample at `position` of `image`, its patches. */
+static void make_one(uint8_t *patches, const struct augment *augment, size_t image, uint64_t position, bool evaluation)
+{
+    struct sample_options options = {.dataset = &pictures,
+                                     .image_size = SIZE,
+                                     .patch_size = PATCH,
+                                     .evaluation = evaluation,
+                                     .seed = SEED,
+                                     .augment = *augment};
+    struct sample_maker *maker;
+    assert_ok(sample_maker_open(&maker, &options, error));
+    assert_ok(sample_make(maker, patches, image, position, error));
+    sample_maker_close(maker);
+}
+
+/* Where a crop has twice image_size on both sides the stream is decoded at a half or less: of smooth pictures nearly
+ * the same pixels, not from elsewhere. Everywhere else they are the same. */
+static void reduced_decoding_keeps_place_and_content(void **state)
+{
+    (void)state;
+    struct augment whole = crops, reduced = crops;
+    reduced.reduced_decode = true;
+    size_t changed = 0;
+    for (uint64_t position = 0; position < (test_is_brief() ? 10 : 60); position++) {
+        size_t image = position % 5 < 3 ? LARGE : position % PICTURES;
+        uint8_t expected[BYTES], patches[BYTES];
+        whole.random_resized_crop = reduced.random_resized_crop = position % 4 != 0;
+        whole.simple_crop = reduced.simple_crop = position % 8 != 0;
+        make_one(expected, &whole, image, position, false);
+        make_one(patches, &reduced, image, position, false);
+        struct box box = {0, 0, sizes[image].height, sizes[image].width};
+        if (whole.random_resized_crop)
+            box = crop_drawn(&whole, SEED, position, box.height, box.width);
+        if (box.height < 2 * SIZE || box.width < 2 * SIZE) {
+            assert_memory_equal(patches, expected, BYTES);
+            continue;
+        }
+        changed += memcmp(patches, expected, BYTES) != 0;
+        for (size_t i = 0; i < BYTES; i++)
+            if (abs(patches[i] - expected[i]) > 2)
+                fail_msg("position %zu: number %zu is %d, not about %d", (size_t)position, i, patches[i], expected[i]);
+        make_one(expected, &whole, image, position, true);
+        make_one(patches, &reduced, image, position, true);
+        assert_memory_equal(patches, expected, BYTES);
+    }
+    assert_true(changed >= 3);
+}
+
 /* All of the first `count` positions, by `ranks` loaders of `workers` threads. */
 static void collect(uint8_t *patches, const struct augment *augment, size_t ranks, size_t workers, size_t count)
 {
@@ -252,6 +300,7 @@ int main(void)
         cmocka_unit_test(deit_s_transforms),
         cmocka_unit_test(deit_iii_s_transforms),
         cmocka_unit_test(evaluations),
+        cmocka_unit_test(reduced_decoding_keeps_place_and_content),
         cmocka_unit_test(ranks_and_workers_do_not_change_the_samples),
         cmocka_unit_test(policies_are_read_or_named),
     };

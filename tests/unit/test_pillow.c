@@ -114,12 +114,13 @@ static double bicubic(double x)
     return x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
-/* `count` numbers, `step` apart, resized to `size` numbers, `to_step` apart. */
-static void resize_loop(uint8_t *to, size_t to_step, size_t size, const uint8_t *from, size_t step, size_t count)
+/* `count` numbers, `step` apart, of which those from `start` on are resized to `size` numbers, `to_step` apart. */
+static void resize_loop(uint8_t *to, size_t to_step, size_t size, const uint8_t *from, size_t step, size_t count,
+                        double start)
 {
-    double scale = (double)count / (double)size, wide = scale > 1 ? scale : 1;
+    double scale = ((double)count - start) / (double)size, wide = scale > 1 ? scale : 1;
     for (size_t i = 0; i < size; i++) {
-        double centre = ((double)i + 0.5) * scale, total = 0;
+        double centre = start + ((double)i + 0.5) * scale, total = 0;
         long first = (long)(centre - 2 * wide + 0.5), end = (long)(centre + 2 * wide + 0.5);
         first = first < 0 ? 0 : first;
         end = end > (long)count ? (long)count : end;
@@ -135,25 +136,28 @@ static void resize_loop(uint8_t *to, size_t to_step, size_t size, const uint8_t 
     }
 }
 
-static void assert_resized(struct resizer *resizer, size_t height, size_t width, size_t size, size_t channels)
+static void assert_resized(struct resizer *resizer, size_t height, size_t width, size_t size, size_t channels,
+                           double start)
 {
     uint8_t *source = picture(height, width, channels, height + width), *out = picture(size, size, channels, 1);
     uint8_t *rows = malloc(height * size * channels), *expected = malloc(size * size * channels);
     struct pixels pixels = {source, height, width, channels, width * channels};
-    struct resize_window window = {size, size, 0, 0, size, size};
+    struct resize_window window = resize_window_whole(size, size);
+    if (start > 0)
+        window.part = (struct rectangle){start, start, (double)height - start, (double)width - start};
     for (size_t i = 0; i < height * channels; i++) {
         size_t y = i / channels, c = i % channels;
         const uint8_t *from = source + y * width * channels + c;
-        if (width == size)
+        if (width == size && start == 0)
             memcpy(rows + y * size * channels, source + y * width * channels, width * channels);
         else
-            resize_loop(rows + y * size * channels + c, channels, size, from, channels, width);
+            resize_loop(rows + y * size * channels + c, channels, size, from, channels, width, start);
     }
     for (size_t i = 0; i < size * channels; i++)
-        if (height == size)
+        if (height == size && start == 0)
             memcpy(expected, rows, size * size * channels);
         else
-            resize_loop(expected + i, size * channels, size, rows + i, size * channels, height);
+            resize_loop(expected + i, size * channels, size, rows + i, size * channels, height, start);
     assert_true(resize(resizer, out, &window, &pixels, RESIZE_BICUBIC));
     assert_memory_equal(out, expected, size * size * channels);
     free(source);
@@ -170,7 +174,7 @@ static void resizing_matches_a_loop(void **state)
     for (uint64_t trial = 0; trial < 150; trial++) {
         size_t size = 1 + dice(9 * trial, 50), most = trial % 3 ? 3 * size : 20 * size;
         size_t height = 1 + dice(9 * trial + 1, (uint32_t)most), width = 1 + dice(9 * trial + 2, (uint32_t)most);
-        assert_resized(resizer, height, width, size, trial % 5 ? 3 : 1);
+        assert_resized(resizer, height, width, size, trial % 5 ? 3 : 1, trial % 4 ? 0 : 0.375);
     }
     resizer_close(resizer);
 }
