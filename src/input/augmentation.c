@@ -10,7 +10,7 @@ struct augment input_resizing(const struct config *config)
                             .crop_share = config->data.crop_pct};
 }
 
-bool input_augment(struct augment *augment, const struct config *config, struct error *error)
+static bool what_training_draws(struct augment *augment, const struct config *config, struct error *error)
 {
     *augment = input_resizing(config);
     augment->reduced_decode = config->data.reduced_decode;
@@ -24,6 +24,28 @@ bool input_augment(struct augment *augment, const struct config *config, struct 
     augment->colour_jitter = config->data.augment.color_jitter;
     return rand_augment_parse(&augment->rand_augment, config->data.augment.rand_augment, error) ||
            error_prefix(error, "data.augment.rand_augment");
+}
+
+struct loader_options input_reading(const struct config *config, const struct dataset *dataset)
+{
+    return (struct loader_options){
+        .dataset = dataset,
+        .image_size = (size_t)config->model.image_size,
+        .patch_size = (size_t)config->model.patch_size,
+        .seed = (uint64_t)config->train.seed,
+        .workers = (size_t)config->data.workers,
+        .prefetch = (size_t)config->data.prefetch,
+    };
+}
+
+bool input_training(struct loader_options *loader, const struct config *config, const struct dataset *dataset,
+                    struct error *error)
+{
+    *loader = input_reading(config, dataset);
+    loader->shuffle = config->data.shuffle;
+    loader->shuffle_window = (uint64_t)config->data.shuffle_window;
+    loader->repeats = (uint64_t)config->data.augment.repeats;
+    return what_training_draws(&loader->augment, config, error);
 }
 
 struct draw_options input_draws(const struct config *config)

@@ -8,8 +8,11 @@
 
 /* How pictures are resized, in training and in evaluation: all that an evaluation needs. */
 struct augment input_resizing(const struct config *config);
-/* And what training draws. ERROR_INPUT names the key. */
-bool input_augment(struct augment *augment, const struct config *config, struct error *error);
+/* A loader's options but for its share of the batch: of any dataset, without order and augmentation; and for training.
+ */
+struct loader_options input_reading(const struct config *config, const struct dataset *dataset);
+bool input_training(struct loader_options *loader, const struct config *config, const struct dataset *dataset,
+                    struct error *error);
 /* And what it draws for the batches that the loader made. */
 struct draw_options input_draws(const struct config *config);
 

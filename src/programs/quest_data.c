@@ -16,16 +16,20 @@
 #include "src/base/error.h"
 #include "src/base/stop_signal.h"
 #include "src/comm/comm.h"
+#include "src/config/load.h"
+#include "src/preview/preview.h"
 
 /* All commands' arguments in one struct; each command offers the options that it reads. */
 struct arguments {
-    const char *operand; /* DIR, KIND or F.h5 */
+    const char *operand; /* DIR, KIND, F.h5 or CONFIG.yaml */
     const char **tars;   /* [tar_count] the operands of import-tar */
     size_t tar_count;
     const char *out, *out_train, *out_test, *labels, *classes;
     size_t size, workers, shards, seed, first_label;
     bool jpeg, all, force, json;
     struct synth_options synth;
+    size_t images, override_count;
+    const char **overrides;
 };
 #define INTO(member) .field = offsetof(struct arguments, member)
 
@@ -47,6 +51,14 @@ static bool take_tar(void *into, const char *text, struct error *error)
     arguments->tars = tars;
     tars[arguments->tar_count++] = text;
     arguments->operand = tars[0];
+    return true;
+}
+
+static bool take_override(void *into, const struct command_option *option, const char *text, struct error *error)
+{
+    struct arguments *arguments = into;
+    (void)option, (void)error;
+    arguments->overrides[arguments->override_count++] = text;
     return true;
 }
 
@@ -242,6 +254,23 @@ static int run_verify(const void *from)
     return ok ? 0 : command_line_fail(&error);
 }
 
+static int run_preview(const void *from)
+{
+    const struct arguments *arguments = from;
+    struct error error;
+    struct config config;
+    if (!arguments->out) {
+        error_input(&error, "--out FILE is missing: where shall the picture go?");
+        return command_line_fail(&error);
+    }
+    struct preview_options options = {&config, arguments->out, arguments->images};
+    if (!config_load(&config, arguments->operand, arguments->overrides, arguments->override_count, &error) ||
+        !preview_write(&options, &error))
+        return command_line_fail(&error);
+    printf("%s: %zu samples of %s\n", arguments->out, arguments->images, config.data.train);
+    return 0;
+}
+
 /* ---- the command line ---- */
 
 static const struct command_option folder_options[] = {
@@ -295,6 +324,11 @@ static const struct command_option plant_options[] = {
     {"all", NULL, "Every image, not half of each class", command_line_flag, INTO(all)},
     {"force", NULL, "Replace an existing file", command_line_flag, .letter = 'f', INTO(force)},
     {0}};
+static const struct command_option preview_options[] = {
+    {"out", "P.png", "The picture to write", command_line_text, .letter = 'o', INTO(out)},
+    {"images", "N", "How many samples, from the first on [24]", command_line_count, .letter = 'n', INTO(images)},
+    {"set", "KEY.PATH=VALUE", "Override a key of the configuration; may be repeated", take_override, .field = 0},
+    {0}};
 static const struct command_option info_options[] = {
     {"json", NULL, "One JSON object instead of a table", command_line_flag, INTO(json)}, {0}};
 
@@ -340,12 +374,21 @@ static const struct command commands[] = {
       take_operand, NULL},
      run_verify,
      1},
+    {"preview",
+     {preview_options, "CONFIG.yaml",
+      "Draw the first samples of a training as the model will get them: cropped, augmented, erased and mixed, with "
+      "their classes and weights.",
+      take_operand, NULL},
+     run_preview,
+     1},
 };
 
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct error error;
-    struct arguments arguments = {.first_label = 1, .synth = {.images = 10000, .size = 32, .classes = 10}};
+    const char *overrides[argc];
+    struct arguments arguments = {
+        .first_label = 1, .synth = {.images = 10000, .size = 32, .classes = 10}, .images = 24, .overrides = overrides};
     if (!command_line_parse(&command->line, argc, argv, &arguments, &error))
         return command_line_fail(&error);
     if (!arguments.operand) {

@@ -45,38 +45,28 @@ static bool split_batch(struct trainer *trainer, struct error *error)
     return true;
 }
 
-static struct loader_options loader_options(const struct trainer *trainer, const struct dataset *dataset)
+static void take_share(struct loader_options *loader, const struct trainer *trainer)
 {
-    const struct config *config = trainer->config;
-    return (struct loader_options){
-        .dataset = dataset,
-        .image_size = (size_t)config->model.image_size,
-        .patch_size = (size_t)config->model.patch_size,
-        .rank = (size_t)comm_rank(trainer->comm),
-        .world_size = (size_t)comm_world_size(trainer->comm),
-        .batch = trainer->batch,
-        .accumulate = trainer->accumulate,
-        .seed = (uint64_t)config->train.seed,
-        .workers = (size_t)config->data.workers,
-        .prefetch = (size_t)config->data.prefetch,
-    };
+    loader->rank = (size_t)comm_rank(trainer->comm);
+    loader->world_size = (size_t)comm_world_size(trainer->comm);
+    loader->batch = trainer->batch;
+    loader->accumulate = trainer->accumulate;
 }
 
 static bool set_input_options(struct trainer *trainer, struct error *error)
 {
     const struct config *config = trainer->config;
-    struct loader_options train = loader_options(trainer, &trainer->train);
+    struct loader_options train;
+    if (!input_training(&train, config, &trainer->train, error))
+        return false;
+    take_share(&train, trainer);
     train.steps = trainer->last_step > trainer->step ? trainer->last_step - trainer->step : 0;
     train.first_step = trainer->step;
-    train.shuffle = config->data.shuffle;
-    train.shuffle_window = (uint64_t)config->data.shuffle_window;
-    train.repeats = (uint64_t)config->data.augment.repeats;
-    if (!input_augment(&train.augment, config, error))
-        return false;
     trainer->train_input_options =
         (struct input_options){.kernels = trainer->kernels, .loader = train, .draws = input_draws(config)};
     if (trainer->has_val) {
-        struct loader_options val = loader_options(trainer, &trainer->val);
+        struct loader_options val = input_reading(config, &trainer->val);
+        take_share(&val, trainer);
         val.evaluation = true;
         val.augment = input_resizing(config);
         trainer->val_input_options = (struct input_options){.kernels = trainer->kernels, .loader = val};
