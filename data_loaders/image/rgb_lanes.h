@@ -28,7 +28,7 @@ static inline __attribute__((always_inline)) words8 luminance8(const uint8_t *pi
                                    _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, green_blue), last_weights));
     return (words8)_mm256_srli_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(32768)), 16);
 #else
-    words8 grey;
+    words8 grey = {0};
     for (int i = 0; i < RGB_LANES; i++, pixels += 3)
         grey[i] = (19595u * pixels[0] + 38470u * pixels[1] + 7471u * pixels[2] + 32768u) >> 16;
     return grey;
@@ -38,9 +38,9 @@ static inline __attribute__((always_inline)) words8 luminance8(const uint8_t *pi
 /* One number a pixel, for each of its three channels. */
 static inline __attribute__((always_inline)) void spread_rgb8(floats8 numbers[3], floats8 pixels)
 {
-    numbers[0] = __builtin_shuffle(pixels, (words8){0, 0, 0, 1, 1, 1, 2, 2});
-    numbers[1] = __builtin_shuffle(pixels, (words8){2, 3, 3, 3, 4, 4, 4, 5});
-    numbers[2] = __builtin_shuffle(pixels, (words8){5, 5, 6, 6, 6, 7, 7, 7});
+    numbers[0] = __builtin_shufflevector(pixels, pixels, 0, 0, 0, 1, 1, 1, 2, 2);
+    numbers[1] = __builtin_shufflevector(pixels, pixels, 2, 3, 3, 3, 4, 4, 4, 5);
+    numbers[2] = __builtin_shufflevector(pixels, pixels, 5, 5, 6, 6, 6, 7, 7, 7);
 }
 
 /* to[0 .. 24) = the numbers, truncated and clamped. */
