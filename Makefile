@@ -24,7 +24,7 @@ LIBS     := $(HDF5_LIBS) $(shell pkg-config --libs $(PACKAGES)) -ldnnl -lz -lm -
 # cpu_check runs before main(), so that nothing calls it.
 LINK     := $(CC) -fopenmp -Wl,--as-needed -Wl,--undefined=cpu_check $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
-SOURCES  := $(filter-out src/programs/%,$(wildcard src/*/*.c data_loaders/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
+SOURCES  := $(filter-out src/programs/quest_%,$(wildcard src/*/*.c data_loaders/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
 PROGRAMS := $(patsubst src/programs/quest_%.c,$(BUILD)/bin/quest-%,$(wildcard src/programs/quest_*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 

@@ -15,9 +15,9 @@
 #include "src/base/command_line.h"
 #include "src/base/error.h"
 #include "src/base/stop_signal.h"
-#include "src/comm/comm.h"
 #include "src/config/load.h"
 #include "src/preview/preview.h"
+#include "src/programs/import_set.h"
 
 /* All commands' arguments in one struct; each command offers the options that it reads. */
 struct arguments {
@@ -71,62 +71,6 @@ static int missing(const char *option)
     return command_line_fail(&error);
 }
 
-/* The images are there; true where there are all of them. */
-static bool is_whole(const struct arguments *arguments, size_t images, size_t skipped, struct error *error)
-{
-    return skipped == 0 || error_runtime(error,
-                                         "%s: %zu file%s could not be imported (named above); %s holds the other %zu "
-                                         "images",
-                                         arguments->operand, skipped, skipped == 1 ? "" : "s", arguments->out, images);
-}
-
-/* All ranks have come as far as to make files: of the same images? */
-static bool agree(void *owner, const char *import, bool ok, struct error *error)
-{
-    struct comm *comm = owner;
-    char first[40];
-    snprintf(first, sizeof first, "%s", import);
-    if (!comm_agree(comm, ok, error) || !comm_broadcast(comm, first, sizeof first, 0, error))
-        return false;
-    ok = strcmp(first, import) == 0 || error_input(error, "sees other images in the folder than rank 0; is it the same "
-                                                          "on all hosts, and does nobody change it?");
-    return comm_agree(comm, ok, error);
-}
-
-/* Files of a set, on any number of ranks. Returns only where all went well. */
-static int import_set(const struct arguments *arguments, struct import_folder_options *options)
-{
-    struct error error;
-    struct comm *comm;
-    char name[] = "quest-data", *names[] = {name, NULL}, **argv = names;
-    int argc = 1;
-    if (!comm_open(&comm, &argc, &argv, &error))
-        comm_exit(comm, &error);
-    options->rank = (size_t)comm_rank(comm);
-    options->ranks = (size_t)comm_world_size(comm);
-    options->agree = agree;
-    options->owner = comm;
-    struct imported_images result;
-    bool ok = comm_agree(comm, image_convert_begin(name, &error), &error) &&
-              comm_agree(comm, import_folder(options, &result, &error), &error);
-    double sums[3];
-    if (ok) {
-        sums[0] = (double)result.images;
-        sums[1] = (double)result.skipped;
-        sums[2] = (double)result.files_kept;
-        ok = comm_agree(comm, comm_reduce(comm, sums, 3, COMM_SUM, &error), &error);
-    }
-    if (ok && options->rank == 0)
-        printf("%s: %.0f images in %zu files, of which %.0f were there already\n", arguments->out, sums[0],
-               options->shards, sums[2]);
-    if (ok && !is_whole(arguments, (size_t)sums[0], (size_t)sums[1], &error))
-        ok = error_shared(&error);
-    if (!ok)
-        comm_exit(comm, &error);
-    comm_close(comm);
-    return 0;
-}
-
 static int run_import_folder(const void *from)
 {
     const struct arguments *arguments = from;
@@ -141,17 +85,21 @@ static int run_import_folder(const void *from)
                                             .workers = arguments->workers,
                                             .force = arguments->force,
                                             .shards = arguments->shards};
-    if (options.shards > 0)
-        return import_set(arguments, &options);
+    struct imported_images result;
+    if (options.shards > 0) {
+        import_set(&options);
+        return 0;
+    }
     if (ranks && strtol(ranks, NULL, 10) > 1) {
         error_input(&error, "several ranks make the files of a set: give --shards N, or do without mpirun");
         return command_line_fail(&error);
     }
-    struct imported_images result;
     if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &result, &error))
         return command_line_fail(&error);
     printf("%s: %zu images\n", arguments->out, result.images);
-    return is_whole(arguments, result.images, result.skipped, &error) ? 0 : command_line_fail(&error);
+    return import_is_whole(arguments->operand, arguments->out, result.images, result.skipped, &error)
+               ? 0
+               : command_line_fail(&error);
 }
 
 static int run_import_tar(const void *from)
@@ -175,7 +123,9 @@ static int run_import_tar(const void *from)
     if (!image_convert_begin("quest-data", &error) || !import_tar(&options, &result, &error))
         return command_line_fail(&error);
     printf("%s: %zu images\n", arguments->out, result.images);
-    return is_whole(arguments, result.images, result.skipped, &error) ? 0 : command_line_fail(&error);
+    return import_is_whole(arguments->operand, arguments->out, result.images, result.skipped, &error)
+               ? 0
+               : command_line_fail(&error);
 }
 
 static int run_import_cifar10(const void *from)
