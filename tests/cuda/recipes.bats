@@ -59,3 +59,13 @@ follows_the_cpu() {
     on cuda 2 quest-train "$config" "${deit[@]}" --out two
     losses_agree two one 1e-4 12
 }
+
+@test "Muon's and NMuon's steps, and those of a model that is frozen in part, are the CPU's" {
+    follows_the_cpu muon --set optim.kind=muon --set optim.lr=0.02 --set model.layer_scale=0.1
+    follows_the_cpu frozen --set optim.kind=nmuon --set optim.lr=0.02 --set model.freeze=1 --set model.drop_path=0.2
+    follows_the_cpu probe --set model.freeze=all_but_head
+    two_gpus
+    on cuda 2 quest-train "$config" --set optim.kind=nmuon --set optim.lr=0.02 --set model.freeze=1 \
+        --set model.drop_path=0.2 --set comm.bucket_mib=0.01 --out two
+    losses_agree two frozen.cuda 1e-4 12
+}
