@@ -5,6 +5,9 @@
 /* A tile of a matrix that is transposed: its rows' cache lines stay until all of their numbers are used. */
 enum { TILE = 16 };
 
+/* A norm is summed over so many parts, whatever the number of threads: ranks with more of them must find the same. */
+enum { SPANS = 64 };
+
 static bool is_withheld(const struct muon *muon, double sum_of_squares)
 {
     return optimiser_withholds(sum_of_squares, muon->sum_of_squares_limit, muon->earlier_sum_of_squares);
@@ -36,15 +39,15 @@ static double update_span(float *restrict m, const float *restrict gradient, siz
 
 static double update_mean(struct context *ctx, const struct muon_direction *op, const struct mean *k)
 {
-    double *partials = (double *)(void *)ctx->workspace, squares = 0; /* one a cache line */
-#pragma omp parallel for schedule(static, 1) num_threads(ctx->threads) if (ctx->threads > 1)
-    for (int thread = 0; thread < ctx->threads; thread++) {
+    double partials[SPANS], squares = 0;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (ctx->threads > 1)
+    for (int span = 0; span < SPANS; span++) {
         size_t begin, end;
-        cpu_span(op->rows * op->columns, ctx->threads, thread, &begin, &end);
-        partials[8 * thread] = update_span(op->m + begin, op->gradient + begin, end - begin, k);
+        cpu_span(op->rows * op->columns, SPANS, span, &begin, &end);
+        partials[span] = update_span(op->m + begin, op->gradient + begin, end - begin, k);
     }
-    for (int thread = 0; thread < ctx->threads; thread++)
-        squares += partials[8 * thread];
+    for (int span = 0; span < SPANS; span++)
+        squares += partials[span];
     return squares;
 }
 

@@ -4,6 +4,9 @@
 #include "src/optimiser/muon.h"
 
 #include <math.h>
+#include <stdlib.h>
+
+#include "src/base/crc32c.h"
 
 enum { ITERATIONS = 5 };
 
@@ -43,11 +46,23 @@ static bool iterate(const struct step *step, int from, size_t n, size_t most, co
            kernels->linear_backward(model->context, &applied, error);
 }
 
+/* From `direction`, in lying[0], to its orthogonal factor in lying[ITERATIONS % 2]. */
+static bool orthogonalise(const struct step *step, const struct muon_direction *direction, struct error *error)
+{
+    size_t rows = direction->rows, columns = direction->columns, n = rows < columns ? rows : columns;
+    if (!step->model->kernels->muon_direction(step->model->context, direction, error))
+        return false;
+    for (int i = 0; i < ITERATIONS; i++)
+        if (!iterate(step, i % 2, n, rows + columns - n, coefficients[i], error))
+            return false;
+    return true;
+}
+
 static bool matrix_step(const struct step *step, const struct parameter *parameter, struct error *error)
 {
     struct model *model = step->model;
     size_t rows = parameter->shape[0], columns = parameter->count / rows;
-    size_t n = rows < columns ? rows : columns, most = rows + columns - n;
+    size_t most = rows > columns ? rows : columns;
     double lr = (double)step->adamw->lr * parameter->lr_scale;
     struct muon_direction direction = {.m = model->m + parameter->offset,
                                        .out = model->muon.lying[0],
@@ -65,12 +80,7 @@ static bool matrix_step(const struct step *step, const struct parameter *paramet
                                .keep = (float)(1.0 - lr * (double)step->adamw->weight_decay),
                                .step = (float)(lr * 0.2 * sqrt((double)most)),
                                .muon = step->muon};
-    if (!model->kernels->muon_direction(model->context, &direction, error))
-        return false;
-    for (int i = 0; i < ITERATIONS; i++)
-        if (!iterate(step, i % 2, n, most, coefficients[i], error))
-            return false;
-    return model->kernels->muon_apply(model->context, &apply, error);
+    return orthogonalise(step, &direction, error) && model->kernels->muon_apply(model->context, &apply, error);
 }
 
 /* AdamW over the numbers from `first` to before `end`. */
@@ -106,4 +116,40 @@ bool muon_update(struct model *model, const struct muon *muon, const struct adam
         rest = i + 1 < parameters->count ? parameters->list[i + 1].offset : parameters->total;
     }
     return rest_step(&step, rest, parameters->trained, error);
+}
+
+/* Takes a weight for its gradient; its checksum goes after `print`'s. */
+static bool take_print(const struct step *step, const struct parameter *parameter, char *host, uint32_t *print,
+                       struct error *error)
+{
+    struct model *model = step->model;
+    size_t bytes = parameter->count * dtype_bytes(model->dtype);
+    struct muon_direction direction = {.m = model->gradient + parameter->offset,
+                                       .out = model->muon.lying[0],
+                                       .gradient = model->master + parameter->offset,
+                                       .gradient_sum_of_squares = step->sum_of_squares,
+                                       .rows = parameter->shape[0],
+                                       .columns = parameter->count / parameter->shape[0],
+                                       .muon = step->muon};
+    if (!orthogonalise(step, &direction, error) ||
+        !model->kernels->download(model->context, host, model->muon.lying[ITERATIONS % 2], bytes, error) ||
+        !model->kernels->synchronise(model->context, error))
+        return false;
+    *print = crc32c((uint32_t[]){*print, crc32c(host, bytes)}, 2 * sizeof *print);
+    return true;
+}
+
+bool muon_print(struct model *model, uint32_t *print, struct error *error)
+{
+    const struct parameters *parameters = &model->parameters;
+    const struct muon muon = {.eps = 1e-7f};
+    const struct step step = {.model = model, .muon = &muon, .sum_of_squares = model->sum_of_squares};
+    char *host = malloc(parameters->total * sizeof(float));
+    bool ok = host || error_runtime(error, "out of memory for a copy of a matrix");
+    *print = 0;
+    for (size_t i = 0; ok && i < parameters->count && parameters->list[i].offset < parameters->trained; i++)
+        if (parameters->list[i].decay)
+            ok = take_print(&step, &parameters->list[i], host, print, error);
+    free(host);
+    return ok;
 }

@@ -6,6 +6,7 @@
 #include "src/comm/device.h"
 #include "src/input/augmentation.h"
 #include "src/optimiser/schedule.h"
+#include "src/train/alike.h"
 #include "src/train/datasets.h"
 #include "src/train/load.h"
 #include "src/train/memory.h"
@@ -206,7 +207,7 @@ bool trainer_open(struct trainer **out, struct comm *comm, const struct trainer_
         trainer->kernels->limits(trainer->model->context, &trainer->peak_flops, &bytes_per_s);
     }
     describe(trainer);
-    if (!trainer_products_open(trainer, error))
+    if (!trainer_products_open(trainer, error) || !trainer_check_alike(trainer, error))
         return false;
     struct comm_gradient_options gradient = gradient_options(trainer);
     const struct loader_options *loader = &trainer->train_input_options.loader;

@@ -10,6 +10,7 @@
  *   verdict.c    what the diagnosis makes of it
  *   rewind.c     back to the last good checkpoint
  *   products.c   the algorithms of matrix products
+ *   alike.c      whether ranks round alike
  *   load.c       resuming, --init, new parameters
  *   init.c       --init from a model of another resolution or other classes
  *   save.c       checkpoints

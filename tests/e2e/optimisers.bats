@@ -56,6 +56,18 @@ assert len(matrices) == 10 and {name for name, x in v.items() if not x[...].any(
 PYTHON
 }
 
+@test "Muon on ranks whose processors round differently is refused, AdamW is not" {
+    read -ra settings <<<"$(with muon)"
+    mixed() {
+        mpirun -q -np 1 quest-train "$config" "$@" --out run : \
+            -np 1 -x ONEDNN_MAX_CPU_ISA=SSE41 quest-train "$config" "$@" --out run </dev/null
+    }
+    run mixed "${settings[@]}"
+    one_error 2 'rank 1 .*optim\.kind muon: matrix products round otherwise than on rank 0'
+    run -0 mixed "${settings[@]}" --set optim.kind=adamw --set optim.momentum=0.9
+    ranks 2 quest-train "$config" "${settings[@]}" --out alike --max-steps 1
+}
+
 @test "they learn a few images by heart" {
     quest-data synth shapes --out few.h5 --images 24 --size 16 --seed 4
     for kind in lamb sgd muon nmuon; do
