@@ -203,10 +203,11 @@ bool composer_make(struct composer *composer, struct image_reader *reader, size_
         shift(composer, view.shift_y, view.shift_x);
         if (view.flip)
             mirror(composer);
+        bool grey = augment->three_augment && three_augment_draw(options->seed, position).change == THREE_GREYSCALE;
         if (augment->three_augment)
             three_augment_apply(&composer->picture, options->seed, position);
         if (augment->colour_jitter > 0 && augment->rand_augment.ops == 0) /* as timm */
-            colour_jitter_apply(&composer->picture, augment->colour_jitter, options->seed, position);
+            colour_jitter_apply(&composer->picture, augment->colour_jitter, options->seed, position, grey);
         rand_augment_apply(&augment->rand_augment, &composer->picture, composer->fill, options->seed, position);
     }
     const size_t size = options->image_size;

@@ -43,10 +43,11 @@ struct colour_jitter_draw colour_jitter_draw(double strength, uint64_t seed, uin
     return drawn;
 }
 
-void colour_jitter_apply(struct picture *picture, double strength, uint64_t seed, uint64_t position)
+void colour_jitter_apply(struct picture *picture, double strength, uint64_t seed, uint64_t position, bool grey)
 {
     static const uint8_t no_fill[3];
     struct colour_jitter_draw drawn = colour_jitter_draw(strength, seed, position);
     for (int i = 0; i < 3; i++)
-        picture_apply(picture, drawn.op[i], drawn.factor[i], AFFINE_BICUBIC, no_fill);
+        if (!(grey && drawn.op[i] == PICTURE_COLOR))
+            picture_apply(picture, drawn.op[i], drawn.factor[i], AFFINE_BICUBIC, no_fill);
 }

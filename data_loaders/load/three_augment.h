@@ -2,6 +2,7 @@
 #ifndef QUEST_DATA_LOADERS_LOAD_THREE_AUGMENT_H
 #define QUEST_DATA_LOADERS_LOAD_THREE_AUGMENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "data_loaders/image/picture_op.h"
@@ -21,6 +22,7 @@ struct colour_jitter_draw {
     double factor[3];
 };
 struct colour_jitter_draw colour_jitter_draw(double strength, uint64_t seed, uint64_t position);
-void colour_jitter_apply(struct picture *picture, double strength, uint64_t seed, uint64_t position);
+/* `grey`: the picture is, and saturation, which changes nothing then (its luminance is itself), is left out. */
+void colour_jitter_apply(struct picture *picture, double strength, uint64_t seed, uint64_t position, bool grey);
 
 #endif

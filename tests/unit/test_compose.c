@@ -74,7 +74,7 @@ static void expect_colours(struct expected *expected, const struct augment *augm
     if (augment->three_augment)
         three_augment_apply(&picture, SEED, position);
     if (augment->colour_jitter > 0 && augment->rand_augment.ops == 0)
-        colour_jitter_apply(&picture, augment->colour_jitter, SEED, position);
+        colour_jitter_apply(&picture, augment->colour_jitter, SEED, position, false);
     rand_augment_apply(&augment->rand_augment, &picture, fill, SEED, position);
     if (picture.pixels != expected->pixels)
         memcpy(expected->pixels, expected->other, BYTES);
