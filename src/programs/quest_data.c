@@ -71,11 +71,17 @@ static int missing(const char *option)
     return command_line_fail(&error);
 }
 
+/* Ranks that all wrote the same file would be in each other's way. */
+static bool is_alone(const char *what_else, struct error *error)
+{
+    const char *ranks = getenv("OMPI_COMM_WORLD_SIZE");
+    return !ranks || strtol(ranks, NULL, 10) <= 1 || error_input(error, "%s, or do without mpirun", what_else);
+}
+
 static int run_import_folder(const void *from)
 {
     const struct arguments *arguments = from;
     struct error error;
-    const char *ranks = getenv("OMPI_COMM_WORLD_SIZE");
     if (!arguments->out)
         return missing("--out");
     struct import_folder_options options = {.directory = arguments->operand,
@@ -90,11 +96,8 @@ static int run_import_folder(const void *from)
         import_set(&options);
         return 0;
     }
-    if (ranks && strtol(ranks, NULL, 10) > 1) {
-        error_input(&error, "several ranks make the files of a set: give --shards N, or do without mpirun");
-        return command_line_fail(&error);
-    }
-    if (!image_convert_begin("quest-data", &error) || !import_folder(&options, &result, &error))
+    if (!is_alone("several ranks make the files of a set: give --shards N", &error) ||
+        !image_convert_begin("quest-data", &error) || !import_folder(&options, &result, &error))
         return command_line_fail(&error);
     printf("%s: %zu images\n", arguments->out, result.images);
     return import_is_whole(arguments->operand, arguments->out, result.images, result.skipped, &error)
@@ -120,7 +123,8 @@ static int run_import_tar(const void *from)
                                          .shards = arguments->shards,
                                          .force = arguments->force};
     struct imported_images result;
-    if (!image_convert_begin("quest-data", &error) || !import_tar(&options, &result, &error))
+    if (!is_alone("tars are read by one process: use its --workers", &error) ||
+        !image_convert_begin("quest-data", &error) || !import_tar(&options, &result, &error))
         return command_line_fail(&error);
     printf("%s: %zu images\n", arguments->out, result.images);
     return import_is_whole(arguments->operand, arguments->out, result.images, result.skipped, &error)

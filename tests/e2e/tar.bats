@@ -142,6 +142,9 @@ add("e.jpg", type=tarfile.SYMTYPE, linkname="a.jpg"); add("e.cls", b"1"); add("f
     refused "val_wnids.txt:[0-9]*: label 'n03' is not listed in two.txt" \
         "$BATS_FILE_TMPDIR/val.tar" --labels "$BATS_FILE_TMPDIR/val_wnids.txt" --classes two.txt
     refused 'train.tar: is given twice' "$BATS_FILE_TMPDIR/train.tar" "$BATS_FILE_TMPDIR/./train.tar"
+    run ranks 2 quest-data import-tar "$BATS_FILE_TMPDIR/train.tar" --out raw.h5 --encoding jpeg
+    [ "$status" = 2 ]
+    [[ $output == *"tars are read by one process: use its --workers, or do without mpirun"* ]]
     run quest-data import-tar "$BATS_FILE_TMPDIR/train.tar" --out raw.h5
     one_error 2 'size S is needed'
 }
