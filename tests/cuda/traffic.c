@@ -26,8 +26,10 @@ static bool patches_mixed(struct run *r)
     for (int32_t i = 0; i < BATCH; i++) {
         partner[i] = i / 16 * 16 + (i + 8) % 16;
         weight[i] = 0.7f;
-        box[i] = i / 16 % 2 ? (struct pixel_box){50, 70, 101, 90} : (struct pixel_box){0};
-        erase[i] = i % 4 ? (struct pixel_box){0} : (struct pixel_box){20, 30, 80, 91};
+        if (i / 16 % 2)
+            box[i] = (struct pixel_box){50, 70, 101, 90};
+        if (i % 4 == 0)
+            erase[i] = (struct pixel_box){20, 30, 80, 91};
         sample[i] = (uint64_t)i;
     }
     struct patches_normalise mixed = {.out = once(r, BATCH * PATCHES * PATCH_DIM, 2),

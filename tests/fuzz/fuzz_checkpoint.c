@@ -13,11 +13,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void read_file(const char *path)
 {
-    float numbers[3][40];
+    float numbers[4][40];
     struct checkpoint_tensor tensors[] = {
-        {"cls_token", 3, {1, 1, 8}, numbers[0], numbers[1], numbers[2]},
-        {"head.weight", 2, {4, 8}, numbers[0] + 8, numbers[1] + 8, numbers[2] + 8},
+        {.name = "cls_token", .rank = 3, .shape = {1, 1, 8}},
+        {.name = "head.weight", .rank = 2, .shape = {4, 8}},
     };
+    for (int i = 0; i < 2; i++) {
+        tensors[i].average = numbers[3] + 8 * i;
+        tensors[i].parameter = numbers[0] + 8 * i;
+        tensors[i].m = numbers[1] + 8 * i;
+        tensors[i].v = numbers[2] + 8 * i;
+    }
     struct checkpoint header, checkpoint = {.tensors = tensors, .tensor_count = 2};
     struct error error = {0};
     bool ok = checkpoint_read_header(&header, path, &error);
@@ -26,6 +32,7 @@ static void read_file(const char *path)
     if (ok)
         checkpoint_free(&header);
     for (int resume = 0; resume < 2; resume++) {
+        checkpoint.has_average = resume == 1;
         error = (struct error){0};
         if (!checkpoint_read_tensors(path, &checkpoint, resume, resume, &error) && error.message[0] == '\0')
             abort();
