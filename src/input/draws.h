@@ -14,7 +14,8 @@ struct draw_options {
     struct erase erase;
     struct mix mix;
     /* Images in a row of the sequence that are mixed among themselves, each with the one half a group on, so that
-     * copies of an image (data.augment.repeats) do not meet; 0 = none. Even; divides a batch. */
+     * copies of an image (data.augment.repeats), where they are at most half a group, do not meet; 0 = none. Even;
+     * divides a batch. */
     size_t mix_group;
     bool mix_per_image; /* each has numbers of its own; else a group has the same (timm's "batch") */
 };
